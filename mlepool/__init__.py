@@ -1,0 +1,130 @@
+"""Run commands on many machines from Python: live, exactly once, secure.
+
+::
+
+    import mlepool
+
+    with mlepool.add("gpu1") as conn:
+        for line in conn.run("python train.py", complete=False):
+            print(line)
+
+Names are loaded when they are first used: the supervisor of a worker, which shares
+this package, starts without any of them.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mlepool.version import __version__
+
+if TYPE_CHECKING:
+    from mlepool.client.connection import AsyncConnection
+    from mlepool.client.lines import BytesLine, Line
+    from mlepool.client.listener import AsyncListener, Status
+    from mlepool.client.pool import AsyncClientPool
+    from mlepool.client.sync import ClientPool, Connection, Listener, add, pool
+    from mlepool.errors import (
+        AuthenticationError,
+        ClientError,
+        CommandError,
+        CommandTimeoutError,
+        ConfigError,
+        ConnectError,
+        ConnectionClosedError,
+        ConnectionLostError,
+        ConnectTimeoutError,
+        JobLostError,
+        ListenerTimeoutError,
+        LocalProtocolError,
+        MlepoolError,
+        PortalError,
+        ProtocolError,
+        RemoteError,
+        RemoteProtocolError,
+        UntrustedWorkerError,
+        VersionError,
+        WorkerError,
+    )
+    from mlepool.wire.values import JobInfo, StopReport
+
+_HOMES = {
+    "mlepool.client.connection": ("AsyncConnection",),
+    "mlepool.client.lines": ("BytesLine", "Line"),
+    "mlepool.client.listener": ("AsyncListener", "Status"),
+    "mlepool.client.pool": ("AsyncClientPool",),
+    "mlepool.client.sync": ("ClientPool", "Connection", "Listener", "add", "pool"),
+    "mlepool.errors": (
+        "AuthenticationError",
+        "ClientError",
+        "CommandError",
+        "CommandTimeoutError",
+        "ConfigError",
+        "ConnectError",
+        "ConnectTimeoutError",
+        "ConnectionClosedError",
+        "ConnectionLostError",
+        "JobLostError",
+        "ListenerTimeoutError",
+        "LocalProtocolError",
+        "MlepoolError",
+        "PortalError",
+        "ProtocolError",
+        "RemoteError",
+        "RemoteProtocolError",
+        "UntrustedWorkerError",
+        "VersionError",
+        "WorkerError",
+    ),
+    "mlepool.wire.values": ("JobInfo", "StopReport"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AsyncClientPool",
+    "AsyncConnection",
+    "AsyncListener",
+    "AuthenticationError",
+    "BytesLine",
+    "ClientError",
+    "ClientPool",
+    "CommandError",
+    "CommandTimeoutError",
+    "ConfigError",
+    "ConnectError",
+    "ConnectTimeoutError",
+    "Connection",
+    "ConnectionClosedError",
+    "ConnectionLostError",
+    "JobInfo",
+    "JobLostError",
+    "Line",
+    "Listener",
+    "ListenerTimeoutError",
+    "LocalProtocolError",
+    "MlepoolError",
+    "PortalError",
+    "ProtocolError",
+    "RemoteError",
+    "RemoteProtocolError",
+    "Status",
+    "StopReport",
+    "UntrustedWorkerError",
+    "VersionError",
+    "WorkerError",
+    "__version__",
+    "add",
+    "pool",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'mlepool' has no attribute {name!r}", name=name)
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

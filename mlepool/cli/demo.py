@@ -1,0 +1,155 @@
+"""``mlepool demo``: the main job on this machine, with three real workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mlepool.cli.printer import Printer
+from mlepool.client.connection import AsyncConnection
+from mlepool.client.listener import AsyncListener
+from mlepool.client.pool import AsyncClientPool
+from mlepool.client.tables import Table
+from mlepool.errors import WorkerError
+
+__all__ = ["demo"]
+
+SCRIPT = Path(__file__).with_name("ngram.py")
+START_LIMIT = 30.0  # seconds for a worker to listen
+END_LIMIT = 10.0  # seconds for a worker and its supervisor to end
+
+
+class Training(NamedTuple):
+    """What one worker trains."""
+
+    host: str
+    order: int
+    smoothing: str
+    stop_after_epoch: int = 0
+
+
+TRAININGS = (
+    Training("alpha", 5, "witten-bell"),
+    Training("beta", 4, "absolute"),
+    Training("gamma", 4, "laplace", stop_after_epoch=2),
+)
+
+
+def demo() -> None:
+    """Train three language models on three workers of this machine, live.
+
+    Real worker processes, each with its own state folder; a character n-gram model of
+    Python's own sources on each; one of them is stopped half-way. Nothing is left.
+    """
+    began = time.monotonic()
+    with _workers([one.host for one in TRAININGS]) as ports:
+        table = asyncio.run(_train_all(ports))
+    print(
+        f"\n{table}\n\nall workers have ended; {time.monotonic() - began:.1f} s in all"
+    )
+
+
+async def _train_all(ports: dict[str, int]) -> Table:
+    async with AsyncClientPool() as pool:
+        for host, port in ports.items():
+            pool.add("localhost", port, name=host)
+        await pool.connect()
+        printer = Printer(list(ports))
+        print(f"{len(pool)} workers are connected\n")
+        runs = [_train(pool[one.host], one, printer) for one in TRAININGS]
+        rows = await asyncio.gather(*runs)
+    headers = ("host", "model", "held-out bits/char", "exit code", "status", "seconds")
+    return Table(headers, rows)
+
+
+async def _train(
+    connection: AsyncConnection, training: Training, printer: Printer
+) -> tuple[str, ...]:
+    command = [sys.executable, str(SCRIPT), "--order", str(training.order)]
+    command += ["--smoothing", training.smoothing]
+    listener = await connection.run(command, complete=False)
+    async for batch in listener.batches():
+        printer.print(connection.name, batch)
+        last = training.stop_after_epoch
+        if last and any(
+            one.startswith(f"epoch {last}/") and one.end == "\n" for one in batch
+        ):
+            await _stop(listener, printer)
+    return (
+        connection.name,
+        f"{training.order}-gram, {training.smoothing}",
+        _bits(listener),
+        str(listener.exit_code),
+        str(listener.status),
+        f"{listener.duration:.1f}",
+    )
+
+
+async def _stop(listener: AsyncListener, printer: Printer) -> None:
+    report = await listener.stop()
+    signals = ", ".join(f"{one.signal} to pid {one.pid}" for one in report.signalled)
+    survivors = len(report.survivors)
+    text = f"stopped: {signals}; {survivors} survivors, {report.seconds * 1000:.0f} ms"
+    printer.complain(listener.host, text)
+
+
+def _bits(listener: AsyncListener) -> str:
+    """Find the last figure that a training has printed."""
+    found = re.findall(r"(?:bits_per_char=|: )(\d+\.\d+)", listener.stdout)
+    return found[-1] if found else "-"
+
+
+@contextlib.contextmanager
+def _workers(names: list[str]) -> Iterator[dict[str, int]]:
+    """Run workers in a folder of their own; give their ports."""
+    folder = Path(tempfile.mkdtemp(prefix="mlepool-demo-"))
+    os.environ["MLEPOOL_HOME"] = str(folder / "account")
+    processes = {name: _start_worker(name, folder) for name in names}
+    try:
+        yield {name: _port(process) for name, process in processes.items()}
+    finally:
+        for process in processes.values():
+            process.send_signal(signal.SIGTERM)
+        for name, process in processes.items():
+            process.wait(END_LIMIT)
+            assert process.stdout is not None
+            process.stdout.close()
+            _wait_for_supervisor(folder / name)
+        shutil.rmtree(folder)
+        del os.environ["MLEPOOL_HOME"]
+
+
+def _start_worker(name: str, folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "mlepool", "worker", "--listen", "127.0.0.1:0"]
+    command += ["--name", name, "--state-dir", str(folder / name)]
+    with open(folder / f"{name}.log", "w") as log:
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder
+        )
+
+
+def _port(process: subprocess.Popen[str]) -> int:
+    """Read where a worker listens from its first line."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.search(r"listening on \S+:(\d+)", line)
+    if found is None:
+        raise WorkerError("a worker of the demo did not start")
+    return int(found.group(1))
+
+
+def _wait_for_supervisor(state_dir: Path) -> None:
+    deadline = time.monotonic() + END_LIMIT
+    while (state_dir / "supervisor.sock").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)

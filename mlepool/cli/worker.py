@@ -1,0 +1,81 @@
+"""``mlepool worker``: serve this machine until told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlepool.config import (
+    DEFAULT_PORT,
+    WorkerConfig,
+    default_state_dir,
+    parse_listen,
+)
+from mlepool.errors import ConfigError, LinkError, WorkerError
+from mlepool.worker.daemon import Worker
+
+__all__ = ["serve"]
+
+
+def serve(
+    listen: Annotated[
+        str, typer.Option(help="HOST:PORT to listen on; without HOST, everywhere.")
+    ] = f":{DEFAULT_PORT}",
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(help="Key, token, journal and sockets.", show_default=False),
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="What this worker calls itself.", show_default=False)
+    ] = "",
+) -> None:
+    """Serve this machine: run what trusted clients ask for.
+
+    The first start makes a key and a token and prints the join URL: what 'mlepool
+    trust' needs on other machines. Jobs go on when the worker ends.
+    """
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    folder = state_dir if state_dir is not None else default_state_dir()
+    try:
+        config = WorkerConfig(
+            state_dir=folder.expanduser().absolute(),
+            listen=parse_listen(listen),
+            name=name or socket.gethostname(),
+            root=Path.cwd(),
+        )
+        asyncio.run(_serve(config))
+    except (ConfigError, LinkError, WorkerError) as exc:
+        typer.echo(f"mlepool worker: {exc}", err=True)
+        raise typer.Exit(1) from None
+
+
+async def _serve(config: WorkerConfig) -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    async with Worker(config) as worker:
+        _announce(worker)
+        await ended.wait()
+
+
+def _announce(worker: Worker) -> None:
+    print(f"listening on {worker.address}, state in {worker.config.state_dir}")
+    if worker.identity.is_new:
+        host = worker.config.listen.host or socket.gethostname()
+        url = worker.identity.join_url(host, worker.port)
+        print(f"join URL (a secret; for 'mlepool trust' elsewhere):\n  {url}")
+    with contextlib.suppress(OSError):
+        os.fsync(sys.stdout.fileno())
+    sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""Pools of connections to workers: the asyncio core and its blocking face."""

@@ -1,0 +1,119 @@
+"""From the worker's catalogue to methods: lookup, signature, docs, nearest name."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from mlepool.client.options import CLIENT_PARAMETERS, CallOptions, split_options
+from mlepool.wire.messages import CommandSpec, Parameter
+
+__all__ = ["BoundCommand", "Catalogue"]
+
+
+class _Source:
+    """Text that shows as it is in a signature."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+class BoundCommand:
+    """What a call of one command needs to know, without a round trip.
+
+    Attributes:
+        spec: As the worker sent it.
+        signature: The worker's parameters, and the client's keywords after them.
+    """
+
+    def __init__(self, spec: CommandSpec) -> None:
+        self.spec = spec
+        own = [_parameter(one) for one in spec.parameters]
+        taken = {one.name for one in own}
+        ours = [one for one in CLIENT_PARAMETERS[spec.spawns] if one.name not in taken]
+        self.signature = inspect.Signature(
+            sorted([*own, *ours], key=lambda one: one.kind),
+            return_annotation=_Source("Listener"),
+        )
+
+    def bind(
+        self, args: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> tuple[CallOptions, dict[str, Any]]:
+        """Check a call against the signature.
+
+        Returns:
+            The client's options, and the arguments for the worker, by name.
+
+        Raises:
+            TypeError: For arguments that don't fit, as for a local function.
+        """
+        try:
+            bound = self.signature.bind(*args, **keywords)
+        except TypeError as exc:
+            raise TypeError(f"{self.spec.name}(): {exc}") from None
+        return split_options(dict(bound.arguments), spawns=self.spec.spawns)
+
+
+class Catalogue:
+    """The commands of one worker.
+
+    Args:
+        worker: Its connection's name, for errors.
+        specs: As the worker sent them.
+    """
+
+    def __init__(self, worker: str, specs: tuple[CommandSpec, ...]) -> None:
+        self._worker = worker
+        self._commands = {
+            spec.name: BoundCommand(spec) for spec in specs if spec.name.isidentifier()
+        }
+
+    def __iter__(self) -> Iterator[BoundCommand]:
+        return iter(self._commands.values())
+
+    def names(self) -> list[str]:
+        """Give the names of all commands."""
+        return sorted(self._commands)
+
+    def find(self, name: str) -> BoundCommand:
+        """Find a command.
+
+        Raises:
+            AttributeError: If there is none; names the worker and the nearest one.
+        """
+        command = self._commands.get(name)
+        if command is not None:
+            return command
+        near = difflib.get_close_matches(name, self._commands, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise AttributeError(
+            f"the worker {self._worker} has no command {name!r}{hint}", name=name
+        )
+
+
+def _parameter(parameter: Parameter) -> inspect.Parameter:
+    kinds = {
+        "POSITIONAL_ONLY": inspect.Parameter.POSITIONAL_ONLY,
+        "POSITIONAL_OR_KEYWORD": inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    }
+    empty = inspect.Parameter.empty
+    return inspect.Parameter(
+        parameter.name,
+        kinds.get(parameter.kind, inspect.Parameter.KEYWORD_ONLY),
+        default=empty if parameter.default is None else _shown(parameter.default),
+        annotation=_Source(parameter.annotation) if parameter.annotation else empty,
+    )
+
+
+def _shown(source: str) -> Any:
+    """Make a default value of its source text; it is only shown, never sent."""
+    try:
+        return ast.literal_eval(source)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return _Source(source)

@@ -1,0 +1,63 @@
+"""Remote exceptions become local ones: data in, a safe built-in type out."""
+
+import builtins
+import functools
+
+from mlepool.errors import RemoteError
+from mlepool.wire.messages import Failure
+
+__all__ = ["remote_error"]
+
+# Types that an `except` clause may mean, and that are made of nothing but a message.
+# Never SystemExit, KeyboardInterrupt, StopIteration: a worker must not steer us.
+_SAFE_TYPES: dict[str, type[Exception]] = {
+    name: kind
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type)
+    and issubclass(kind, Exception)
+    and not issubclass(
+        kind,
+        StopIteration
+        | StopAsyncIteration
+        | UnicodeError
+        | Warning
+        | ImportError
+        | SyntaxError
+        | BaseExceptionGroup,
+    )
+    and kind is not Exception
+}
+
+
+@functools.cache
+def _combined(name: str) -> type[RemoteError]:
+    kind = _SAFE_TYPES.get(name)
+    if kind is None:
+        return RemoteError
+    return type(f"Remote{name}", (RemoteError, kind), {"__module__": "mlepool.errors"})
+
+
+def remote_error(failure: Failure, host: str) -> RemoteError:
+    """Make an exception of what a worker reports.
+
+    Returns:
+        A :exc:`RemoteError` that is also of the named built-in type, where that is
+        safe; with ``errno`` and ``filename`` for an OSError.
+    """
+    kind = _combined(failure.type_name)
+    if issubclass(kind, OSError) and failure.errno is not None:
+        error = kind(failure.errno, failure.message)
+        error.filename = failure.filename
+    else:
+        error = kind(failure.message)
+    error.host = host
+    error.type_name = failure.type_name
+    error.message = _sentence(failure)
+    error.traceback = failure.traceback
+    return error
+
+
+def _sentence(failure: Failure) -> str:
+    if failure.filename is not None:
+        return f"{failure.message}: {failure.filename!r}"
+    return failure.message

@@ -1,0 +1,205 @@
+"""What arrives for one call: output under credit, the outcome, and who waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from mlepool.client.lines import LineDecoder
+from mlepool.client.options import CallOptions
+from mlepool.client.output import Output
+from mlepool.errors import MlepoolError, RemoteProtocolError
+from mlepool.wire.codec import Data
+from mlepool.wire.messages import Outcome
+from mlepool.wire.records import Record, RecordParser
+from mlepool.wire.window import ReceiveWindow
+
+__all__ = ["Cursor", "Intake"]
+
+WINDOW = 4 * 1024 * 1024  # bytes that may come before the reader has taken any
+
+
+class Intake:
+    """The receiving end of one call.
+
+    Args:
+        options: What the caller asked for.
+        credit: Tells the worker up to which journal position it may send.
+
+    Attributes:
+        output: What has come, as far as it is held.
+        outcome: How the command ended; set after its last output has come.
+        problem: Why nothing more will come, where that is not the command's end.
+        is_accepted: True once the worker has started the command.
+    """
+
+    def __init__(self, options: CallOptions, credit: Callable[[int], None]) -> None:
+        decoder = LineDecoder(options.encoding, options.errors)
+        self.output = Output(decoder, limit=options.memory)
+        self.outcome: Outcome | None = None
+        self.problem: MlepoolError | None = None
+        self.is_accepted = False
+        self._credit = credit
+        self._parser = RecordParser()
+        self._position = 0
+        self._window = ReceiveWindow(0, min(WINDOW, options.memory))
+        self._taken = 0
+        self._drains = 0
+        self._ends: list[int] = []
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    @property
+    def window(self) -> int:
+        """Bytes that the worker may send at first."""
+        return self._window.window
+
+    @property
+    def is_over(self) -> bool:
+        """True if nothing more will come."""
+        return self.outcome is not None or self.problem is not None
+
+    def accepted(self) -> None:
+        """Note that the worker has started the command."""
+        self.is_accepted = True
+        self._wake()
+
+    def data(self, data: Data) -> None:
+        """Take journal bytes.
+
+        Raises:
+            RemoteProtocolError: If they are not what must come next.
+        """
+        if self.problem is not None:
+            return  # we gave up; what was on its way is no error
+        if data.position != self._position or self.outcome is not None:
+            raise RemoteProtocolError(
+                f"output at {data.position}, expected at {self._position}"
+            )
+        payload = data.payload
+        if self._position + len(payload) > self._window.limit:
+            raise RemoteProtocolError("more output than there was credit for")
+        self._position += len(payload)
+        records = self._parser.feed(payload)
+        if records:
+            self.output.add(records)
+            self._ends.append(self._position)
+        if self._drains:
+            self.take(self.output.end)
+        self._wake()
+
+    def ended(self, outcome: Outcome) -> None:
+        """Take the end.
+
+        Raises:
+            RemoteProtocolError: If output is missing or not what the worker read.
+        """
+        if self.is_over:
+            return
+        if outcome.end != self._position or self._parser.pending:
+            raise RemoteProtocolError(
+                f"the end came at {self._position}, it should be at {outcome.end}"
+            )
+        whole = outcome.digest and not self.output.dropped
+        if whole and outcome.digest != self.output.digest():
+            raise RemoteProtocolError("the output's digest is not the worker's")
+        self.output.finish()
+        self.outcome = outcome
+        self._wake()
+
+    def fail(self, problem: MlepoolError) -> None:
+        """Note that nothing more will come."""
+        if not self.is_over:
+            self.problem = problem
+            self.output.finish()
+            self._wake()
+
+    def interrupt(self) -> None:
+        """Have those who wait look again."""
+        self._wake()
+
+    def take(self, number: int) -> None:
+        """Note that somebody has taken all batches before a number."""
+        count = min(number, len(self._ends) + self._taken) - self._taken
+        if count <= 0:
+            return
+        position = self._ends[count - 1]
+        del self._ends[:count]
+        self._taken += count
+        limit = self._window.consumed(position)
+        if limit is not None and not self.is_over:
+            self._credit(limit)
+
+    def begin_drain(self) -> None:
+        """Let output come as fast as it can, whether it is read or not."""
+        self._drains += 1
+        self.take(self.output.end)
+
+    def end_drain(self) -> None:
+        """Wait for readers again."""
+        self._drains -= 1
+
+    async def changed(self) -> None:
+        """Wait until something has come."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.add(future)
+        try:
+            await future
+        finally:
+            self._waiters.discard(future)
+
+    def _wake(self) -> None:
+        for future in self._waiters:
+            if not future.done():
+                future.set_result(None)
+
+
+class Cursor:
+    """A reader's place in what arrives, counted in batches.
+
+    Args:
+        intake: What it reads.
+
+    Attributes:
+        place: Number of the next batch.
+    """
+
+    def __init__(self, intake: Intake) -> None:
+        self.place = 0
+        self._intake = intake
+
+    @property
+    def is_at_end(self) -> bool:
+        """True if all that came has been taken and no more will come."""
+        return self._intake.is_over and self.place >= self._intake.output.end
+
+    def take_messages(self) -> list[Any] | None:
+        """Take the next batch of messages; None if there is none now.
+
+        Raises:
+            EvictedError: If it has left memory.
+        """
+        output = self._intake.output
+        while self.place < output.end:
+            messages = output.batch(self.place).messages
+            self._step()
+            if messages:
+                return messages
+        return None
+
+    def take_records(self) -> list[Record] | None:
+        """Take the next batch of records; None if there is none now.
+
+        Raises:
+            EvictedError: If it has left memory.
+        """
+        output = self._intake.output
+        if self.place >= output.end:
+            return None
+        records = output.raw_batch(self.place).records
+        self._step()
+        return records
+
+    def _step(self) -> None:
+        self.place += 1
+        self._intake.take(self.place)

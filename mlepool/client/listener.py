@@ -1,0 +1,520 @@
+"""AsyncListener: the handle of one command; its messages and its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import re
+import time
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import msgspec
+
+from mlepool.client.failures import remote_error
+from mlepool.client.intake import Cursor, Intake
+from mlepool.client.options import CallOptions
+from mlepool.client.output import EvictedError
+from mlepool.errors import (
+    CommandError,
+    CommandTimeoutError,
+    JobLostError,
+    ListenerTimeoutError,
+)
+from mlepool.wire.messages import Outcome
+from mlepool.wire.records import STREAM_NAMES
+from mlepool.wire.values import VALUE_TYPES, StopReport
+
+__all__ = ["AsyncListener", "Owner", "Status"]
+
+TIMEOUT_SLACK = 3.0  # seconds after the deadline for the worker's proof of the stop
+TAIL_BYTES = 8 * 1024  # bytes of output that an error carries
+INPUT_CHUNK = 256 * 1024  # bytes of stdin in one request
+
+
+class Status(enum.StrEnum):
+    """What a command is at, and how it ended.
+
+    LOST means that nobody knows: it is an error, never a success.
+    """
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+    TIMED_OUT = "TIMED_OUT"
+    LOST = "LOST"
+
+
+class Owner(Protocol):
+    """What a listener needs of its connection."""
+
+    name: str
+
+    async def stop_job(self, job_id: str, signal: str, *, grace: float) -> StopReport:
+        """Stop a job."""
+
+    async def feed_job(
+        self, job_id: str, data: bytes, *, offset: int, end: bool
+    ) -> int:
+        """Write to a job's stdin; returns how far it has been taken."""
+
+    def give_credit(self, listener: AsyncListener, position: int) -> None:
+        """Tell the worker how far it may send."""
+
+    def leave(self, listener: AsyncListener) -> None:
+        """Receive no more for a listener."""
+
+    def release(self, job_id: str) -> None:
+        """Own a job no more."""
+
+    def reread(self, listener: AsyncListener) -> AsyncListener:
+        """Read a job's output again from its beginning."""
+
+
+class AsyncListener:
+    """The handle of one command: its messages as they come, and its outcome.
+
+    For ``run`` a message is a line (:class:`~mlepool.Line`), a str with ``stream`` and
+    ``end``. ``async for`` starts at the first message each time; ``next()`` has a
+    place of its own. The job does not depend on its listener: it goes on when the
+    listener is closed or garbage-collected, or its link is lost.
+
+    Cancelling a wait (``asyncio.timeout``, Ctrl-C) cancels the wait only: the job goes
+    on, and the listener stays usable.
+
+    Attributes:
+        id: The job's id, for ``attach`` and ``stop``.
+        host: Name of the connection.
+        command: What runs, for people.
+        timeout: Seconds for the whole command; None for no limit.
+        raise_error: True to raise what failed.
+        max_interval: Longest silence between two messages, seconds; None for any.
+            May be set at any time.
+    """
+
+    def __init__(
+        self, job_id: str, command: str, options: CallOptions, *, owner: Owner
+    ) -> None:
+        self.id = job_id
+        self.host = owner.name
+        self.command = command
+        self.options = options
+        self.timeout = options.timeout
+        self.raise_error = options.raise_error
+        self.max_interval = options.max_interval
+        self.returns = ""
+        self.intake = Intake(options, lambda limit: owner.give_credit(self, limit))
+        self._owner = owner
+        self._began = time.time()
+        self._cursor = Cursor(self.intake)
+        self._waiting: list[Any] = []
+        self._seen_end = False
+        self._expired = False
+        self._fed = 0
+        self._timer = self._set_timer()
+
+    # -- what is known of the command
+
+    @property
+    def status(self) -> Status:
+        """What the command is at, as far as its messages were received."""
+        if self.intake.outcome is not None:
+            return Status(self.intake.outcome.status)
+        if self.intake.problem is not None:
+            return Status.LOST
+        return Status.RUNNING if self.intake.is_accepted else Status.PENDING
+
+    @property
+    def done(self) -> bool:
+        """True once the command has ended and its last message was handed out."""
+        return self._seen_end
+
+    @property
+    def ok(self) -> bool:
+        """True if it has ended well."""
+        return self.status is Status.SUCCEEDED
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit status, negative for a signal; None before the end or without."""
+        return self.intake.outcome.exit_code if self.intake.outcome else None
+
+    @property
+    def signal(self) -> int | None:
+        """The number of the signal that ended it, or None."""
+        code = self.exit_code
+        return -code if code is not None and code < 0 else None
+
+    @property
+    def value(self) -> Any:
+        """What the command returned; None before the end."""
+        outcome = self.intake.outcome
+        if outcome is None or outcome.value is None:
+            return None
+        kind = VALUE_TYPES.get(self.returns)
+        return outcome.value if kind is None else msgspec.convert(outcome.value, kind)
+
+    @property
+    def error(self) -> Exception | None:
+        """What failed, as an exception; None if nothing did (yet)."""
+        outcome = self.intake.outcome
+        if outcome is None:
+            return self.intake.problem
+        if outcome.failure is not None:
+            return remote_error(outcome.failure, self.host)
+        errors = {
+            Status.SUCCEEDED: lambda: None,
+            Status.TIMED_OUT: lambda: self._timeout_error(stopped=True),
+            Status.LOST: lambda: JobLostError(self.id, self.host, cause=outcome.reason),
+        }
+        return errors.get(self.status, lambda: self._command_error(outcome))()
+
+    @property
+    def reason(self) -> str:
+        """Who or what ended it, where that was not itself; else empty."""
+        return self.intake.outcome.reason if self.intake.outcome else ""
+
+    @property
+    def duration(self) -> float:
+        """Seconds from its start to its end, or to now."""
+        outcome = self.intake.outcome
+        if outcome is not None and outcome.ended:
+            return max(0.0, outcome.ended - outcome.started)
+        return max(0.0, time.time() - self._began)
+
+    @property
+    def progress(self) -> Any:
+        """The latest state of a line that the program rewrites; None for none."""
+        return self.intake.output.progress
+
+    @property
+    def stdout(self) -> Any:
+        """What has come on stdout, as text; bytes for ``encoding=None``.
+
+        Raises:
+            EvictedError: If a part of it has left memory; :meth:`read` gets it again.
+        """
+        return self._held_text("stdout")
+
+    @property
+    def stderr(self) -> Any:
+        """What has come on stderr; as :attr:`stdout`."""
+        return self._held_text("stderr")
+
+    @property
+    def output(self) -> Any:
+        """What has come on both, in the order it was read; as :attr:`stdout`."""
+        return self._held_text(None)
+
+    def __len__(self) -> int:
+        return self.intake.output.count()
+
+    def __getitem__(self, index: int) -> Any:
+        return self.intake.output.message(index)
+
+    def __bool__(self) -> bool:
+        return True  # a handle, not a container: an empty one is still there
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__.removeprefix('Async')} {self.command!r} on "
+            f"{self.host}: {self.status} {self.duration:.1f} s, job {self.id}>"
+        )
+
+    # -- messages
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._iterate()
+
+    async def next(self) -> Any:
+        """Wait for the next message; None at the end, and ever after.
+
+        Raises:
+            ListenerTimeoutError: After ``max_interval`` of silence; go on as you like.
+            CommandTimeoutError: At the command's deadline, once.
+            CommandError, RemoteError: What failed, once, if ``raise_error``.
+            ConnectionLostError: If the link was lost.
+        """
+        while not self._waiting:
+            batch = await self.next_batch(self._cursor)
+            if batch is None:
+                return None
+            self._waiting = batch[::-1]
+        return self._waiting.pop()
+
+    async def next_batch(self, cursor: Cursor) -> list[Any] | None:
+        """Wait for messages at a reader's own place; as :meth:`next`, but many."""
+        while True:
+            messages = cursor.take_messages()
+            if messages is not None:
+                return list(messages)
+            if cursor.is_at_end:
+                self._end_reached()
+                return None
+            await self._change()
+
+    async def batches(self, *, new: bool = False) -> AsyncIterator[list[Any]]:
+        """Give messages from the first on, as many at a time as came together.
+
+        What has left memory is read again from the worker.
+
+        Args:
+            new: True to leave out those that have come already.
+        """
+        output = self.intake.output
+        cursor = Cursor(self.intake)
+        given = output.count() if new else 0
+        cursor.place = output.end if new else 0
+        while True:
+            try:
+                batch = await self.next_batch(cursor)
+            except EvictedError:
+                async for batch in self._again(given):
+                    yield batch
+                return
+            if batch is None:
+                return
+            given += len(batch)
+            yield batch
+
+    async def records(self) -> AsyncIterator[tuple[float, str, bytes]]:
+        """Give output as it was read from the process: time, stream, bytes.
+
+        Yields:
+            Seconds since the epoch, ``"stdout"`` or ``"stderr"``, and the bytes.
+        """
+        async for batch in self.record_batches():
+            for record in batch:
+                yield record
+
+    async def record_batches(self) -> AsyncIterator[list[tuple[float, str, bytes]]]:
+        """Give records, as many at a time as came together."""
+        cursor = Cursor(self.intake)
+        given = 0
+        while not cursor.is_at_end:
+            try:
+                records = cursor.take_records()
+            except EvictedError:
+                async for batch in self._records_again(given):
+                    yield batch
+                return
+            if records is None:
+                await self._change()
+                continue
+            given += len(records)
+            yield [(one.time, STREAM_NAMES[one.stream], one.data) for one in records]
+        self._end_reached()
+
+    async def read(self, stream: str | None = None) -> Any:
+        """Wait for the end and give all output, also what has left memory.
+
+        Args:
+            stream: ``"stdout"``, ``"stderr"``, or None for both in their order.
+        """
+        await self.wait()
+        try:
+            return self._held_text(stream)
+        except EvictedError:
+            parts = [
+                data async for _, name, data in self.records() if stream in (None, name)
+            ]
+            return self._text(b"".join(parts))
+
+    async def wait(self) -> Self:
+        """Wait for the end, whether messages are read or not.
+
+        Raises:
+            CommandTimeoutError, CommandError, RemoteError, ConnectionLostError: As
+                :meth:`next`.
+        """
+        self.intake.begin_drain()
+        try:
+            while not self.intake.is_over:
+                await self._change(silence=False)
+        finally:
+            self.intake.end_drain()
+        self._end_reached()
+        return self
+
+    async def expect(self, pattern: str | re.Pattern[str]) -> re.Match[str]:
+        """Read messages, at the place of :meth:`next`, until one matches.
+
+        Raises:
+            EOFError: If the command ends before.
+        """
+        while True:
+            message = await self.next()
+            if message is None:
+                raise EOFError(f"{self.command!r} ended before {pattern!r} was seen")
+            found = re.search(pattern, message)
+            if found:
+                return found
+
+    def clear_messages(self) -> None:
+        """Let go of all messages that have come; ``next()`` goes on with new ones."""
+        self._waiting = []
+        self.intake.output.clear()
+        self._cursor.place = self.intake.output.end
+        self.intake.take(self._cursor.place)
+
+    # -- the job
+
+    async def stop(self, signal: str = "SIGINT", *, grace: float = 10.0) -> StopReport:
+        """Stop the job: its whole tree of processes, with proof.
+
+        Args:
+            signal: The first signal; SIGTERM and SIGKILL follow.
+            grace: Seconds between two of them.
+        """
+        return await self._owner.stop_job(self.id, signal, grace=grace)
+
+    async def send_input(self, data: str | bytes) -> None:
+        """Write to the process's stdin; returns when its pipe has taken it.
+
+        The command must have been started with ``stdin=True`` or ``input=``.
+
+        Raises:
+            BrokenPipeError: If its stdin is closed.
+        """
+        if isinstance(data, str):
+            data = data.encode(self.options.encoding or "utf-8")
+        for at in range(0, len(data), INPUT_CHUNK):
+            await self._feed(data[at : at + INPUT_CHUNK], end=False)
+
+    async def close_input(self) -> None:
+        """Close the process's stdin; twice is fine."""
+        await self._feed(b"", end=True)
+
+    def close(self) -> None:
+        """Stop listening; the job goes on. Twice is fine."""
+        self._cancel_timer()
+        self._owner.leave(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- within
+
+    def release(self, job_id: str) -> None:
+        """Have the connection own the job no more."""
+        self._owner.release(job_id)
+
+    async def accepted(self) -> None:
+        """Wait until the worker has started the command, or refused to."""
+        while not self.intake.is_accepted and not self.intake.is_over:
+            await self._change(silence=False)
+
+    def ended(self) -> None:
+        """Note that the outcome has come."""
+        self._cancel_timer()
+
+    async def _iterate(self) -> AsyncIterator[Any]:
+        async for batch in self.batches():
+            for message in batch:
+                yield message
+
+    async def _again(self, given: int) -> AsyncIterator[list[Any]]:
+        """Go on after ``given`` messages, from the worker's journal."""
+        async for batch in self._owner.reread(self).batches():
+            if given < len(batch):
+                yield batch[given:]
+            given = max(0, given - len(batch))
+
+    async def _records_again(
+        self, given: int
+    ) -> AsyncIterator[list[tuple[float, str, bytes]]]:
+        async for batch in self._owner.reread(self).record_batches():
+            if given < len(batch):
+                yield batch[given:]
+            given = max(0, given - len(batch))
+
+    async def _change(self, *, silence: bool = True) -> None:
+        """Wait until something has come, but not longer than ``max_interval``."""
+        limit = self.max_interval if silence else None
+        try:
+            async with asyncio.timeout(limit):
+                await self.intake.changed()
+        except TimeoutError:
+            assert limit is not None
+            raise ListenerTimeoutError(
+                self.host, self.command, seconds=limit, job_id=self.id
+            ) from None
+        if self._expired:
+            self._expired = False
+            raise self._timeout_error(stopped=False)
+
+    def _end_reached(self) -> None:
+        """Note that a reader has come to the end; raise what is to be raised, once."""
+        first, self._seen_end = not self._seen_end, True
+        problem = self.intake.problem
+        if problem is not None:
+            raise problem
+        if first and (self.raise_error or self.status is Status.TIMED_OUT):
+            error = self.error
+            if error is not None:
+                raise error
+
+    def _set_timer(self) -> asyncio.TimerHandle | None:
+        if self.timeout is None:
+            return None
+        slack = 0.0 if self.options.on_timeout == "detach" else TIMEOUT_SLACK
+        loop = asyncio.get_running_loop()
+        return loop.call_later(self.timeout + slack, self._expire)
+
+    def _expire(self) -> None:
+        if self.options.on_timeout == "detach":
+            self._expired = True
+            self.intake.interrupt()
+        else:
+            self.intake.fail(self._timeout_error(stopped=None))
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _feed(self, data: bytes, *, end: bool) -> None:
+        offset = self._fed
+        self._fed += len(data)  # reserved before the wait: two senders don't overlap
+        await self._owner.feed_job(self.id, data, offset=offset, end=end)
+
+    def _held_text(self, stream: str | None) -> Any:
+        output = self.intake.output
+        if not output.is_whole:
+            raise EvictedError("a part of the output has left memory; use read()")
+        return self._text(output.data(stream))
+
+    def _text(self, data: bytes) -> Any:
+        if self.options.encoding is None:
+            return data
+        return data.decode(self.options.encoding, self.options.errors)
+
+    def _tail(self, stream: str | None) -> str:
+        data = self.intake.output.data(stream)[-TAIL_BYTES:]
+        return data.decode(self.options.encoding or "utf-8", "replace")
+
+    def _timeout_error(self, *, stopped: bool | None) -> CommandTimeoutError:
+        assert self.timeout is not None
+        text = self._tail(None)
+        return CommandTimeoutError(self, self.timeout, output=text, stopped=stopped)
+
+    def _command_error(self, outcome: Outcome) -> CommandError:
+        return CommandError(
+            self,
+            host=self.host,
+            command=self.command,
+            returncode=outcome.exit_code if outcome.exit_code is not None else -1,
+            stdout=self._tail("stdout"),
+            stderr=self._tail("stderr"),
+        )

@@ -1,0 +1,147 @@
+"""AsyncClientPool: which connections there are, by name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from mlepool.client.connection import AsyncConnection
+from mlepool.client.trust import Target
+from mlepool.config import DEFAULT_PORT
+
+__all__ = ["AsyncClientPool", "make_target"]
+
+MAX_DIALS = 100  # connections opened at once: more only wait for each other
+
+
+def make_target(host: str, port: int, token: str | None) -> Target:
+    """Read where a worker is.
+
+    Raises:
+        ConfigError: If ``host`` is no host, address or URL.
+    """
+    target = Target.parse(host, port)
+    return target._replace(token=token) if token is not None else target
+
+
+class AsyncClientPool:
+    """Connections to any number of workers, by name, in the order they were added.
+
+    ``async with`` closes all of them at its end.
+    """
+
+    def __init__(self) -> None:
+        self._connections: dict[str, AsyncConnection] = {}
+
+    def add(
+        self,
+        host: str,
+        port: int = DEFAULT_PORT,
+        *,
+        name: str | None = None,
+        token: str | None = None,
+        **options: Any,
+    ) -> AsyncConnection:
+        """Add a connection; it is not opened yet.
+
+        Args:
+            host: A name, an address, ``host:port``, a ``ws://`` or ``wss://`` URL, a
+                join URL, or ``unix:`` for the local socket (of a state folder, if one
+                follows).
+            port: The TCP port, where ``host`` names none.
+            name: What to call it; ``host``, or ``host:port`` for an unusual port.
+            token: The worker's token; by default the one that is known for its key.
+            options: ``labels``, ``enter_connect``, ``enter_connect_timeout``,
+                ``raise_error``, ``proxy`` of :class:`AsyncConnection`.
+
+        Raises:
+            ValueError: If the pool has an open connection of that name, or ``host``
+                is not usable.
+        """
+        target = make_target(host, port, token)
+        return self.enter(AsyncConnection(target, name=name, **options))
+
+    def enter(self, connection: AsyncConnection) -> AsyncConnection:
+        """Add a connection that was made elsewhere.
+
+        Raises:
+            ValueError: If the pool has an open one of that name.
+        """
+        known = self._connections.get(connection.name)
+        if known is not None and not known.is_closed:
+            raise ValueError(
+                f"the pool has a connection {connection.name!r} already; "
+                "close it, or give this one another name="
+            )
+        self._connections.pop(connection.name, None)
+        self._connections[connection.name] = connection
+        return connection
+
+    async def remove(self, name: str) -> None:
+        """Close a connection and take it out.
+
+        Raises:
+            KeyError: If there is none of that name.
+        """
+        connection = self[name]
+        await connection.close()
+        self._connections.pop(name, None)
+
+    async def connect(self, *, max_parallel: int | None = None) -> None:
+        """Connect all that are not connected, side by side.
+
+        Args:
+            max_parallel: How many at once; 100 by default.
+
+        Raises:
+            ExceptionGroup: Of every ConnectError; the others are connected.
+        """
+        gate = asyncio.Semaphore(max_parallel or MAX_DIALS)
+
+        async def connect(connection: AsyncConnection) -> None:
+            async with gate:
+                await connection.connect()
+
+        await self._all(connect(one) for one in self if not one.is_closed)
+
+    async def close(self) -> None:
+        """Close all connections, side by side. Twice is fine."""
+        await self._all(one.close() for one in self)
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def __iter__(self) -> Iterator[AsyncConnection]:
+        return iter(list(self._connections.values()))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._connections
+
+    def __getitem__(self, name: str) -> AsyncConnection:
+        try:
+            return self._connections[name]
+        except KeyError:
+            names = ", ".join(self._connections) or "it is empty"
+            raise KeyError(f"the pool has no {name!r} ({names})") from None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {', '.join(self._connections) or 'empty'}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _all(self, awaitables: Any) -> None:
+        results = await asyncio.gather(*awaitables, return_exceptions=True)
+        errors = [one for one in results if isinstance(one, BaseException)]
+        if errors:
+            raise BaseExceptionGroup(f"{len(errors)} connections failed", errors)

@@ -1,0 +1,167 @@
+"""The background thread that runs the event loop of the blocking face."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from mlepool.errors import PortalError
+
+__all__ = ["Portal"]
+
+T = TypeVar("T")
+
+STOP_LIMIT = 2.0  # seconds for the loop's last tasks when the interpreter ends
+
+
+class Portal:
+    """Runs coroutines for threads that block on them.
+
+    The thread is started by the first call. It is a daemon, and it is stopped before
+    the interpreter tears itself down; calls after that, from a forked child, or from
+    the loop's own thread are refused with a clear error instead of hanging.
+    """
+
+    def __init__(self) -> None:
+        self._start_lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+        self._has_ended = False
+
+    def call(
+        self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None
+    ) -> T:
+        """Run a coroutine in the loop and wait for its result.
+
+        Args:
+            coroutine: What to run.
+            timeout: Seconds to wait; then it is cancelled.
+
+        Raises:
+            TimeoutError: If it takes longer.
+            KeyboardInterrupt: On Ctrl-C; the coroutine is cancelled.
+            PortalError: If the loop can't take calls here or any more.
+        """
+        try:
+            loop = self._running_loop()
+        except PortalError:
+            coroutine.close()
+            raise
+        call = _Call(coroutine)
+        loop.call_soon_threadsafe(call.start)
+        try:
+            if not call.wait(timeout):
+                raise TimeoutError(f"not done within {timeout:g} s")
+        except BaseException:
+            self._cancel(loop, call)
+            raise
+        return call.result()  # type: ignore[no-any-return]
+
+    def do(self, function: Callable[[], T]) -> T:
+        """Call a function in the loop's thread and wait for what it returns."""
+
+        async def run() -> T:
+            return function()
+
+        return self.call(run())
+
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function in the loop's thread soon; nothing once it has ended."""
+        loop = self._loop
+        if loop is not None and self._is_alive():
+            loop.call_soon_threadsafe(function, *args)
+
+    def stop(self) -> None:
+        """End the thread; links are dropped, jobs go on. Twice is fine."""
+        self._has_ended = True
+        thread, loop = self._thread, self._loop
+        if loop is not None and thread is not None and self._is_alive():
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(STOP_LIMIT)
+
+    def _is_alive(self) -> bool:
+        thread = self._thread
+        return thread is not None and thread.is_alive() and self._pid == os.getpid()
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._has_ended:
+            raise PortalError("the interpreter is ending: mlepool takes no calls now")
+        if self._thread is None:
+            with self._start_lock:
+                if self._thread is None:
+                    self._start()
+        if self._thread is threading.current_thread():
+            raise PortalError(
+                "a blocking call from mlepool's own thread would never return; in a "
+                "callback use the Async classes"
+            )
+        if not self._is_alive():
+            raise PortalError(
+                "this connection belongs to the process before fork(); add() a new "
+                "one in the child"
+            )
+        assert self._loop is not None
+        return self._loop
+
+    def _start(self) -> None:
+        started = threading.Event()
+        loop = asyncio.new_event_loop()
+        self._pid = os.getpid()
+        self._loop = loop
+        thread = threading.Thread(
+            target=self._run, args=(loop, started), name="mlepool", daemon=True
+        )
+        thread.start()
+        started.wait()
+        atexit.register(self.stop)
+        self._thread = thread
+
+    def _run(self, loop: asyncio.AbstractEventLoop, started: threading.Event) -> None:
+        asyncio.set_event_loop(loop)
+        loop.call_soon(started.set)
+        try:
+            loop.run_forever()
+        finally:
+            tasks = asyncio.all_tasks(loop)
+            for task in tasks:
+                task.cancel()
+            gathered = asyncio.gather(*tasks, return_exceptions=True)
+            loop.run_until_complete(asyncio.wait([gathered], timeout=1.0))
+            loop.close()
+
+    def _cancel(self, loop: asyncio.AbstractEventLoop, call: _Call) -> None:
+        if self._is_alive():
+            loop.call_soon_threadsafe(call.cancel)
+
+
+class _Call:
+    """One coroutine on its way through the loop.
+
+    A lock that is let go by the loop: half the price of a concurrent Future.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self._coroutine = coroutine
+        self._task: asyncio.Task[Any] | None = None
+        self._done = threading.Lock()
+        self._done.acquire()
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._coroutine)
+        self._task.add_done_callback(lambda _: self._done.release())
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def wait(self, timeout: float | None) -> bool:
+        return self._done.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+
+    def result(self) -> Any:
+        assert self._task is not None
+        return self._task.result()

@@ -1,0 +1,716 @@
+"""ClientPool, Connection, Listener: the blocking face. Calls through one loop.
+
+No logic of its own, but one thing: job output crosses the border between the loop's
+thread and the caller's in batches, through janus queues, never a line at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import janus
+
+from mlepool.client.commands import BoundCommand
+from mlepool.client.connection import AsyncConnection, new_job_id, print_message
+from mlepool.client.listener import AsyncListener, Status
+from mlepool.client.output import EvictedError
+from mlepool.client.pool import AsyncClientPool, make_target
+from mlepool.client.portal import Portal
+from mlepool.client.tables import Table
+from mlepool.config import DEFAULT_PORT
+from mlepool.errors import ListenerTimeoutError
+from mlepool.wire.values import StopReport
+
+__all__ = ["ClientPool", "Connection", "Listener", "add", "pool"]
+
+logger = logging.getLogger("mlepool.client")
+
+BATCHES_AHEAD = 8  # batches on their way to a blocking reader; each came in one frame
+
+
+class _Pump:
+    """Moves one reader's batches from the loop to the reader's thread."""
+
+    def __init__(
+        self, portal: Portal, batches: Callable[[], AsyncIterator[list[Any]]]
+    ) -> None:
+        self._portal = portal
+        self._batches = batches
+        self._queue: janus.Queue[Any] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def take(self, timeout: float | None) -> list[Any] | None:
+        """Wait for a batch; None at the end.
+
+        Raises:
+            queue.Empty: If none came within the timeout.
+        """
+        if self._queue is None:
+            self._portal.do(self._begin)
+        assert self._queue is not None
+        item = self._queue.sync_q.get(timeout=timeout)
+        if isinstance(item, BaseException):
+            raise item
+        return item  # type: ignore[no-any-return]
+
+    def stop(self) -> None:
+        """Move no more; twice is fine."""
+        self._portal.post(self._end)
+
+    def _begin(self) -> None:
+        self._queue = janus.Queue(maxsize=BATCHES_AHEAD)
+        self._task = asyncio.get_running_loop().create_task(self._run(self._queue))
+
+    async def _run(self, target: janus.Queue[Any]) -> None:
+        try:
+            async for batch in self._batches():
+                await target.async_q.put(batch)
+        except Exception as exc:
+            # The top of a task: whatever it was, the reader is told.
+            await target.async_q.put(exc)
+        await target.async_q.put(None)
+
+    def _end(self) -> None:
+        if self._task is not None and self._queue is not None:
+            self._task.cancel()
+            self._queue.close()
+
+
+class Listener:
+    """The handle of one command: its messages as they come, and its outcome.
+
+    As :class:`~mlepool.AsyncListener`, but its methods block. Usable from any thread.
+
+    The first Ctrl-C while something here waits leaves the job running, says its id,
+    and disowns it: ``attach(id)`` finds it again, ``stop(id)`` ends it.
+    """
+
+    def __init__(self, listener: AsyncListener, portal: Portal) -> None:
+        self._async = listener
+        self._portal = portal
+        self._pump: _Pump | None = _Pump(portal, listener.batches)
+        self._waiting: list[Any] = []
+        self._done = listener.done
+        self._max_interval = listener.max_interval
+        listener.max_interval = None  # silence is measured where it is waited for
+
+    id = property(lambda self: self._async.id, doc="The job's id.")
+    host = property(lambda self: self._async.host, doc="The connection's name.")
+    command = property(lambda self: self._async.command, doc="What runs, as text.")
+    timeout = property(lambda self: self._async.timeout, doc="Seconds for the whole.")
+    raise_error = property(
+        lambda self: self._async.raise_error, doc="True to raise what failed."
+    )
+    ok = property(lambda self: self._async.ok, doc="True if it has ended well.")
+    reason = property(lambda self: self._async.reason, doc="Who or what ended it.")
+    duration = property(lambda self: self._async.duration, doc="Seconds, so far.")
+    progress = property(
+        lambda self: self._async.progress, doc="The latest state of a rewritten line."
+    )
+
+    @property
+    def status(self) -> Status:
+        """What the command is at, as far as its messages were received."""
+        return self._async.status
+
+    @property
+    def done(self) -> bool:
+        """True once the command has ended and its last message was handed out."""
+        return self._done
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit status, negative for a signal; None before the end or without."""
+        return self._async.exit_code
+
+    @property
+    def signal(self) -> int | None:
+        """The number of the signal that ended it, or None."""
+        return self._async.signal
+
+    @property
+    def value(self) -> Any:
+        """What the command returned; None before the end."""
+        return self._async.value
+
+    @property
+    def error(self) -> Exception | None:
+        """What failed, as an exception; None if nothing did (yet)."""
+        return self._own(self._async.error)
+
+    @property
+    def max_interval(self) -> float | None:
+        """Longest silence between two messages, seconds; may be set at any time."""
+        return self._max_interval
+
+    @max_interval.setter
+    def max_interval(self, seconds: float | None) -> None:
+        if seconds is not None and not seconds >= 0:
+            raise ValueError(f"max_interval must be a number of seconds, not {seconds}")
+        self._max_interval = seconds
+
+    @property
+    def stdout(self) -> Any:
+        """All that has come on stdout, as text; bytes for ``encoding=None``."""
+        return self._text("stdout")
+
+    @property
+    def stderr(self) -> Any:
+        """All that has come on stderr; as :attr:`stdout`."""
+        return self._text("stderr")
+
+    @property
+    def output(self) -> Any:
+        """All that has come on both, in the order it was read; as :attr:`stdout`."""
+        return self._text(None)
+
+    def __len__(self) -> int:
+        return self._portal.do(lambda: len(self._async))
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self._portal.do(lambda: self._async[index])
+        except EvictedError:
+            return list(self)[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._batches(self._async.batches):
+            yield from batch
+        self._done = True
+
+    def __repr__(self) -> str:
+        return repr(self._async).replace("<AsyncListener", "<Listener", 1)
+
+    def next(self) -> Any:
+        """Wait for the next message; None at the end, and ever after.
+
+        Raises:
+            ListenerTimeoutError: After ``max_interval`` of silence; go on as you like.
+            CommandTimeoutError: At the command's deadline, once.
+            CommandError, RemoteError: What failed, once, if ``raise_error``.
+            ConnectionLostError: If the link was lost.
+        """
+        if not self._waiting:
+            batch = None if self._pump is None else self._take(self._pump)
+            if batch is None:
+                self._pump, self._done = None, True
+                return None
+            self._waiting = batch[::-1]
+        return self._waiting.pop()
+
+    def records(self) -> Iterator[tuple[float, str, bytes]]:
+        """Give output as it was read from the process: time, stream, bytes.
+
+        Yields:
+            Seconds since the epoch, ``"stdout"`` or ``"stderr"``, and the bytes.
+        """
+        for batch in self._batches(self._async.record_batches):
+            yield from batch
+        self._done = True
+
+    def wait(self, timeout: float | None = None) -> Self:
+        """Wait for the end, whether messages are read or not.
+
+        Args:
+            timeout: Seconds to wait; the job goes on after them.
+
+        Raises:
+            TimeoutError: If it has not ended by then.
+            CommandTimeoutError, CommandError, RemoteError, ConnectionLostError: As
+                :meth:`next`.
+        """
+        with self._on_interrupt():
+            self._call(self._async.wait(), timeout)
+        self._done = True
+        return self
+
+    def expect(
+        self, pattern: str | re.Pattern[str], timeout: float | None = None
+    ) -> re.Match[str]:
+        """Read messages, at the place of :meth:`next`, until one matches.
+
+        Args:
+            pattern: A regular expression, searched for in each message.
+            timeout: Seconds between two messages; ``max_interval`` by default.
+
+        Raises:
+            ListenerTimeoutError: After so long a silence.
+            EOFError: If the command ends before.
+        """
+        interval, self._max_interval = self._max_interval, timeout or self._max_interval
+        try:
+            for message in iter(self.next, None):
+                found = re.search(pattern, message)
+                if found:
+                    return found
+        finally:
+            self._max_interval = interval
+        raise EOFError(f"{self.command!r} ended before {pattern!r} was seen")
+
+    def read(self, stream: str | None = None) -> Any:
+        """Wait for the end and give all output, also what has left memory.
+
+        Args:
+            stream: ``"stdout"``, ``"stderr"``, or None for both in their order.
+        """
+        with self._on_interrupt():
+            return self._call(self._async.read(stream))
+
+    def clear_messages(self) -> None:
+        """Let go of all messages that have come; ``next()`` goes on with new ones."""
+        if self._pump is not None:
+            self._pump.stop()
+        self._waiting = []
+        self._portal.do(self._async.clear_messages)
+        self._pump = _Pump(self._portal, lambda: self._async.batches(new=True))
+
+    def stop(self, signal: str = "SIGINT", grace: float = 10.0) -> StopReport:
+        """Stop the job: its whole tree of processes, with proof.
+
+        Args:
+            signal: The first signal; SIGTERM and SIGKILL follow.
+            grace: Seconds between two of them.
+        """
+        return self._call(self._async.stop(signal, grace=grace))
+
+    def send_input(self, data: str | bytes, timeout: float | None = None) -> None:
+        """Write to the process's stdin; returns when its pipe has taken it.
+
+        The command must have been started with ``stdin=True`` or ``input=``.
+
+        Raises:
+            BrokenPipeError: If its stdin is closed.
+        """
+        self._call(self._async.send_input(data), timeout)
+
+    def close_input(self) -> None:
+        """Close the process's stdin; twice is fine."""
+        self._call(self._async.close_input())
+
+    def close(self) -> None:
+        """Stop listening; the job goes on. Twice is fine."""
+        if self._pump is not None:
+            self._pump.stop()
+        self._portal.post(self._async.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _batches(
+        self, source: Callable[[], AsyncIterator[list[Any]]]
+    ) -> Iterator[list[Any]]:
+        pump = _Pump(self._portal, source)
+        try:
+            while (batch := self._take(pump)) is not None:
+                yield batch
+        finally:
+            pump.stop()
+
+    def _take(self, pump: _Pump) -> list[Any] | None:
+        with self._on_interrupt():
+            try:
+                return pump.take(self._max_interval)
+            except queue.Empty:
+                assert self._max_interval is not None
+                raise ListenerTimeoutError(
+                    self.host,
+                    self.command,
+                    seconds=self._max_interval,
+                    job_id=self.id,
+                ) from None
+            except Exception as exc:
+                raise self._own(exc) from None
+
+    def _text(self, stream: str | None) -> Any:
+        names = {"stdout": "stdout", "stderr": "stderr", None: "output"}
+        try:
+            return self._portal.do(lambda: getattr(self._async, names[stream]))
+        except EvictedError:
+            return self.read(stream)
+
+    def _call(self, coroutine: Any, timeout: float | None = None) -> Any:
+        try:
+            return self._portal.call(coroutine, timeout)
+        except Exception as exc:
+            raise self._own(exc) from None
+
+    def _own(self, error: Any) -> Any:
+        """Have an error carry this Listener, not the one it wraps."""
+        if getattr(error, "listener", None) is self._async:
+            error.listener = self
+        return error
+
+    @contextmanager
+    def _on_interrupt(self) -> Iterator[None]:
+        with _leaving_alone(self._async.release, self.id, self.host):
+            yield
+
+
+class Connection:
+    """A connection to one worker; as :class:`~mlepool.AsyncConnection`, but blocking.
+
+    Usable from any thread, also inside a running event loop (Jupyter).
+    """
+
+    def __init__(self, connection: AsyncConnection, portal: Portal) -> None:
+        self._async = connection
+        self._portal = portal
+
+    @property
+    def name(self) -> str:
+        """How the pool calls it."""
+        return self._async.name
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Free-form labels."""
+        return self._async.labels
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the worker tells of itself, and how this connection stands."""
+        return self._async.state
+
+    @property
+    def is_connected(self) -> bool:
+        """True while there is a link to the worker."""
+        return self._async.is_connected
+
+    @property
+    def is_closed(self) -> bool:
+        """True once closed for good."""
+        return self._async.is_closed
+
+    @property
+    def commands(self) -> Table:
+        """The worker's commands: name, signature and summary."""
+        return self._async.commands
+
+    def server_methods(self) -> list[str]:
+        """Give the names of the worker's commands; empty before the first connect."""
+        return self._async.server_methods()
+
+    def connect(self, timeout: float | None = None) -> None:
+        """Connect to the worker and bind its commands; nothing if it is connected.
+
+        Args:
+            timeout: Seconds; by default an attempt may take 30.
+
+        Raises:
+            ConnectError: If it can't be reached in time, or one of these:
+            AuthenticationError: If the worker refuses us.
+            UntrustedWorkerError: If it is not the trusted worker.
+            VersionError: If there is no common protocol version.
+        """
+        self._portal.call(self._async.connect_within(timeout))
+
+    def disconnect(self) -> None:
+        """Leave the worker; jobs go on. :meth:`connect` comes back. Twice is fine."""
+        self._portal.call(self._async.disconnect())
+
+    def close(self) -> None:
+        """Stop the jobs that this connection owns and leave for good. Twice is fine."""
+        self._portal.call(self._async.close())
+
+    def heartbeat(self, timeout: float | None = None) -> bool:
+        """Ask the worker for a sign of life.
+
+        Args:
+            timeout: Seconds to wait for it.
+
+        Returns:
+            False if there is no link to it, or no answer in time.
+        """
+        try:
+            return self._portal.call(self._async.heartbeat(), timeout)
+        except TimeoutError:
+            return False
+
+    def attach(self, job_id: str, **keywords: Any) -> Listener:
+        """Read a job from the beginning of its output, then follow it.
+
+        Any job of the worker, whoever started it. It is not owned by this connection.
+
+        Args:
+            job_id: The job.
+            keywords: ``encoding``, ``errors``, ``max_interval``, ``raise_error``.
+
+        Raises:
+            LookupError: If there is no such job.
+        """
+        listener = self._portal.call(self._async.attach(job_id, **keywords))
+        return Listener(listener, self._portal)
+
+    def on(self, event: str, callback: Callable[..., object]) -> None:
+        """Have a function called on an event, in mlepool's own thread.
+
+        Args:
+            event: ``"connected"``, ``"disconnected"``, ``"lost"``, or a worker's own.
+            callback: Called with this connection, and with the event's data for a
+                worker's own event. It must not block, nor call this face.
+        """
+        self._async.on(event, lambda _, *data: callback(self, *data))
+
+    def __enter__(self) -> Self:
+        self._portal.call(self._async.__aenter__())
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __getattr__(self, name: str) -> Callable[..., Listener]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        command = self._async.find(name)
+
+        def call(*args: Any, **keywords: Any) -> Listener:
+            return self._call(command, args, keywords)
+
+        return self._async.bind(command, call)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.server_methods()})
+
+    def __repr__(self) -> str:
+        return repr(self._async).replace("<AsyncConnection", "<Connection", 1)
+
+    def _call(
+        self, command: BoundCommand, args: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Listener:
+        job_id = new_job_id()
+        if keywords.get("echo_response") is True and keywords.get("complete", True):
+            return self._echo(command, args, keywords)
+        with _leaving_alone(self._async.release, job_id, self.name):
+            try:
+                call = self._async.call(command, args, keywords, job_id=job_id)
+                return Listener(self._portal.call(call), self._portal)
+            except Exception as exc:
+                if isinstance(getattr(exc, "listener", None), AsyncListener):
+                    exc.listener = Listener(exc.listener, self._portal)  # type: ignore[attr-defined]
+                raise exc from None
+
+    def _echo(
+        self, command: BoundCommand, args: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Listener:
+        """Print in the caller's thread: that is where a notebook's cell listens."""
+        quiet = {**keywords, "echo_response": False, "complete": False}
+        listener = self._call(command, args, quiet)
+        for message in listener:
+            print_message(message)
+        return listener.wait()
+
+    if TYPE_CHECKING:
+        # The built-in commands, for editors and type checkers; bound at connect.
+
+        def run(
+            self,
+            command: str | list[str] | list[bytes] | list[str | bytes],
+            *,
+            cwd: str | os.PathLike[str] | None = None,
+            env: dict[str, str] | None = None,
+            stdin: bool = False,
+            complete: bool = True,
+            timeout: float | None = None,
+            echo_response: bool = False,
+            max_interval: float | None = None,
+            raise_error: bool = False,
+            on_timeout: str = "stop",
+            encoding: str | None = "utf-8",
+            errors: str = "replace",
+            detach: bool = False,
+            input: str | bytes | None = None,
+            memory: int = ...,
+        ) -> Listener:
+            """Run a command on the worker's host."""
+
+        def stop(
+            self,
+            job_id: str,
+            *,
+            signal: str = "SIGINT",
+            grace: float = 10.0,
+            **keywords: Any,
+        ) -> Listener:
+            """Stop a job."""
+
+        def jobs(self, **keywords: Any) -> Listener:
+            """List jobs."""
+
+        def get_time(self, **keywords: Any) -> Listener:
+            """Give the host's time."""
+
+
+class ClientPool:
+    """Connections to any number of workers, by name, in the order they were added.
+
+    As :class:`~mlepool.AsyncClientPool`, but blocking. ``with`` closes all at its end.
+    """
+
+    def __init__(self) -> None:
+        self._portal = _current_portal()
+        self._async = AsyncClientPool()
+        self._connections: dict[str, Connection] = {}
+
+    def add(
+        self,
+        host: str,
+        port: int = DEFAULT_PORT,
+        *,
+        name: str | None = None,
+        token: str | None = None,
+        labels: dict[str, str] | None = None,
+        enter_connect: bool = True,
+        enter_connect_timeout: float | None = None,
+        raise_error: bool = False,
+        proxy: str | None = None,
+    ) -> Connection:
+        """Add a connection; it is not opened yet: ``with`` does that.
+
+        Args:
+            host: A name, an address, ``host:port``, a ``ws://`` or ``wss://`` URL, a
+                join URL, or ``unix:`` for the local socket (of a state folder, if one
+                follows).
+            port: The TCP port, where ``host`` names none.
+            name: What to call it; ``host``, or ``host:port`` for an unusual port.
+            token: The worker's token; by default the one that is known for its key.
+            labels: Free-form labels.
+            enter_connect: Have ``with`` connect.
+            enter_connect_timeout: Seconds that ``with`` may take to connect.
+            raise_error: Default of the keyword for all calls of this connection.
+            proxy: URL of an HTTP or SOCKS proxy; the system's by default.
+
+        Raises:
+            ValueError: If the pool has an open connection of that name, or ``host``
+                is not usable.
+        """
+        target = make_target(host, port, token)
+        connection = AsyncConnection(
+            target,
+            name=name,
+            labels=labels,
+            enter_connect=enter_connect,
+            enter_connect_timeout=enter_connect_timeout,
+            raise_error=raise_error,
+            proxy=proxy,
+        )
+        self._async.enter(connection)
+        blocking = Connection(connection, self._portal)
+        self._connections[connection.name] = blocking
+        return blocking
+
+    def remove(self, name: str) -> None:
+        """Close a connection and take it out.
+
+        Raises:
+            KeyError: If there is none of that name.
+        """
+        self._portal.call(self._async.remove(name))
+        self._connections.pop(name, None)
+
+    def connect(
+        self, *, max_parallel: int | None = None, timeout: float | None = None
+    ) -> None:
+        """Connect all that are not connected, side by side.
+
+        Args:
+            max_parallel: How many at once; 100 by default.
+            timeout: Seconds for all.
+
+        Raises:
+            ExceptionGroup: Of every ConnectError; the others are connected.
+        """
+        self._portal.call(self._async.connect(max_parallel=max_parallel), timeout)
+
+    def close(self) -> None:
+        """Close all connections, side by side. Twice is fine."""
+        self._portal.call(self._async.close())
+
+    def __len__(self) -> int:
+        return len(self._async)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter([self._connections[one.name] for one in self._async])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._async
+
+    def __getitem__(self, name: str) -> Connection:
+        return self._connections[self._async[name].name]
+
+    def __repr__(self) -> str:
+        return repr(self._async).replace("<AsyncClientPool", "<ClientPool", 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def _leaving_alone(
+    release: Callable[[str], None], job_id: str, host: str
+) -> Iterator[None]:
+    """On Ctrl-C disown the job, so that nothing on the way out stops it, and say so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        release(job_id)
+        logger.warning(
+            "job %s goes on on %s: attach(%r) follows it, stop(%r) ends it",
+            job_id,
+            host,
+            job_id,
+            job_id,
+        )
+        raise
+
+
+_portal = Portal()
+
+
+def _current_portal() -> Portal:
+    return _portal
+
+
+def _start_anew() -> None:
+    """In a forked child: the parent's loop is not there, so take a new one."""
+    global _portal
+    _portal = Portal()
+    pool.__init__()  # type: ignore[misc]
+
+
+pool = ClientPool()
+add = pool.add
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)

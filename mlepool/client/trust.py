@@ -1,0 +1,231 @@
+"""Which workers are known, by their key: join URLs, tokens, where they are kept."""
+
+from __future__ import annotations
+
+import base64
+import re
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from mlepool.config import (
+    DEFAULT_PORT,
+    SOCKET_FILE,
+    account_dir,
+    default_state_dir,
+    write_private,
+)
+from mlepool.errors import ConfigError
+
+__all__ = ["KnownWorker", "LocalWorker", "Target", "TrustStore", "local_workers"]
+
+STORE_FILE = "known_workers.json"
+WORKERS_FOLDER = "workers"
+TOKEN_FILE = "token"
+KEY_BYTES = 32  # SHA-256
+
+
+class Target(NamedTuple):
+    """Where a worker is to be found, and what is known of it beforehand.
+
+    Attributes:
+        host: A name or address; for a unix socket its path.
+        port: 0 for a unix socket.
+        scheme: ``"wss"``, ``"ws"`` or ``"unix"``.
+        key: The fingerprint that the worker must show; empty for any trusted one.
+        token: The token; empty to look it up by the key that the worker shows.
+    """
+
+    host: str
+    port: int
+    scheme: str = "wss"
+    key: str = ""
+    token: str = ""
+
+    @property
+    def name(self) -> str:
+        """The connection's name: without the port where that is the usual one."""
+        if self.scheme == "unix":
+            return "local" if not self.host else f"unix:{self.host}"
+        return self.host if self.port == DEFAULT_PORT else f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The WebSocket URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str, port: int = DEFAULT_PORT) -> Target:
+        """Read a host, ``host:port``, ``ws://``, ``wss://``, join or ``unix:`` URL.
+
+        Raises:
+            ConfigError: If it is none of these; a token in it is not repeated.
+        """
+        if text.startswith("unix:"):
+            return cls(text.removeprefix("unix:"), 0, "unix")
+        scheme, separator, rest = text.partition("://")
+        if not separator:
+            return _parse_address(text, port, scheme="wss")
+        if scheme in ("ws", "wss"):
+            return _parse_address(rest.rstrip("/"), port, scheme=scheme)
+        if scheme == "mle":
+            return _parse_join_url(rest)
+        raise ConfigError(
+            f"cannot connect to a {scheme}:// address: use a host, ws://, wss://, "
+            "unix: or the join URL (mle://) that the worker printed"
+        )
+
+
+class KnownWorker(msgspec.Struct, frozen=True):
+    """A worker that was trusted: its token, and where it was."""
+
+    token: str
+    host: str = ""
+    port: int = DEFAULT_PORT
+
+
+class LocalWorker(NamedTuple):
+    """A worker of this account on this machine."""
+
+    key: str
+    state_dir: Path
+    port: int
+
+    def token(self) -> str:
+        """Read its token; empty if that can't be read."""
+        try:
+            return (self.state_dir / TOKEN_FILE).read_text().strip()
+        except OSError:
+            return ""
+
+
+class TrustStore:
+    """The workers that this account trusts, by key fingerprint.
+
+    Args:
+        folder: The account's folder.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._path = (folder or account_dir()) / STORE_FILE
+
+    def load(self) -> dict[str, KnownWorker]:
+        """Read all.
+
+        Raises:
+            ConfigError: If the file is damaged.
+        """
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        except OSError as exc:
+            raise ConfigError(f"cannot read {self._path}: {exc.strerror}") from exc
+        try:
+            return msgspec.json.decode(data, type=dict[str, KnownWorker])
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            raise ConfigError(f"{self._path} is damaged: {exc}") from exc
+
+    def add(self, target: Target) -> None:
+        """Trust the worker of a join URL.
+
+        Raises:
+            ConfigError: If it has no key and token.
+        """
+        if not target.key or not target.token:
+            raise ConfigError(
+                "only a join URL (mle://...) can be trusted: it has the worker's key"
+            )
+        known = self.load()
+        known[target.key] = KnownWorker(target.token, target.host, target.port)
+        write_private(self._path, msgspec.json.format(msgspec.json.encode(known)))
+
+    def token_for(self, key: str) -> str:
+        """Give the token that belongs to a key: trusted, or this account's own."""
+        known = self.load().get(key)
+        if known is not None:
+            return known.token
+        for worker in local_workers():
+            if worker.key == key:
+                return worker.token()
+        return ""
+
+    def key_at(self, target: Target) -> str:
+        """Give the key that was trusted at an address; empty if none was."""
+        for key, known in self.load().items():
+            if (known.host, known.port) == (target.host, target.port):
+                return key
+        return ""
+
+
+def local_workers() -> Iterator[LocalWorker]:
+    """Give the workers that this account has on this machine."""
+    try:
+        entries = sorted((account_dir() / WORKERS_FOLDER).iterdir())
+    except OSError:
+        return
+    for entry in entries:
+        try:
+            folder, port = entry.read_text().split("\n")[:2]
+            yield LocalWorker(entry.name, Path(folder), int(port))
+        except (OSError, ValueError):
+            continue  # being written or removed just now
+
+
+def local_socket(place: str) -> Path:
+    """Find a worker's local socket.
+
+    Args:
+        place: A state folder or a socket; empty for this account's worker.
+
+    Raises:
+        ConfigError: If it is empty and there is not exactly one to choose from.
+    """
+    if place:
+        path = Path(place).expanduser()
+        return path / SOCKET_FILE if path.is_dir() else path
+    default = default_state_dir() / SOCKET_FILE
+    if default.exists():
+        return default
+    found = list(local_workers())
+    if len(found) == 1:
+        return found[0].state_dir / SOCKET_FILE
+    folders = ", ".join(f"unix:{one.state_dir}" for one in found) or "none runs"
+    raise ConfigError(f"name the worker's state folder as unix:DIR ({folders})")
+
+
+def _parse_address(text: str, port: int, *, scheme: str) -> Target:
+    match = re.fullmatch(
+        r"(?:\[(?P<v6>[0-9A-Fa-f:.%]+)\]|(?P<host>[^\s:/?#\[\]@]+))(?::(?P<port>\d+))?",
+        text,
+    )
+    bare_v6 = re.fullmatch(r"[0-9A-Fa-f]*:[0-9A-Fa-f:.]+:[0-9A-Fa-f.]*", text)
+    if bare_v6:
+        return Target(text, port, scheme)
+    number = int(match["port"]) if match and match["port"] else port
+    if not match or not 0 < number < 65536:
+        raise ConfigError(f"{text!r} is not a host or host:port")
+    return Target(match["host"] or match["v6"], number, scheme)
+
+
+def _parse_join_url(rest: str) -> Target:
+    place, _, query = rest.partition("?")
+    fields = urllib.parse.parse_qs(query)
+    key, token = (fields.get(name, [""])[0] for name in ("key", "token"))
+    try:
+        whole = len(base64.urlsafe_b64decode(key + "=")) == KEY_BYTES
+    except ValueError:
+        whole = False
+    if not whole or not token:
+        raise ConfigError(
+            "the join URL is not whole: it must have key= and token=; copy it again"
+        )
+    address = _parse_address(place.rstrip("/"), DEFAULT_PORT, scheme="wss")
+    scheme = fields.get("scheme", ["wss"])[0]
+    if scheme not in ("ws", "wss"):
+        raise ConfigError(f"the join URL has an unknown scheme {scheme!r}")
+    return address._replace(key=key, token=token, scheme=scheme)

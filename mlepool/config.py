@@ -1,0 +1,108 @@
+"""Where things are kept, and a worker's settings: one frozen struct.
+
+Environment:
+    MLEPOOL_STATE_DIR: A worker's state folder, in place of the platform's.
+    MLEPOOL_HOME: The account's folder, in place of the platform's: known workers,
+        and where this account's own workers keep their state.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import platformdirs
+
+from mlepool.errors import ConfigError
+
+__all__ = [
+    "DEFAULT_PORT",
+    "SOCKET_FILE",
+    "ListenAddress",
+    "WorkerConfig",
+    "account_dir",
+    "default_state_dir",
+    "parse_listen",
+    "write_private",
+]
+
+DEFAULT_PORT = 9922
+SOCKET_FILE = "worker.sock"  # a worker's local socket, in its state folder
+APP = "mlepool"
+
+
+class ListenAddress(NamedTuple):
+    """Where to listen: ``host`` empty means every interface."""
+
+    host: str
+    port: int
+    tls: bool = True
+
+
+class WorkerConfig(msgspec.Struct, frozen=True):
+    """A worker's settings.
+
+    Attributes:
+        state_dir: Key, token, journal and sockets.
+        listen: Where to listen for clients.
+        name: What the worker calls itself; the host's name by default.
+        root: The folder that a job's relative ``cwd`` starts from.
+    """
+
+    state_dir: Path
+    listen: ListenAddress
+    name: str
+    root: Path
+
+
+def account_dir() -> Path:
+    """Give the account's own folder: known workers and local workers' places."""
+    home = os.environ.get("MLEPOOL_HOME")
+    return Path(home) if home else platformdirs.user_state_path(APP)
+
+
+def default_state_dir() -> Path:
+    """Give the state folder of this account's default worker."""
+    folder = os.environ.get("MLEPOOL_STATE_DIR")
+    return Path(folder) if folder else platformdirs.user_state_path(APP) / "worker"
+
+
+def parse_listen(text: str) -> ListenAddress:
+    """Read ``HOST:PORT``, ``:PORT``, ``HOST``, ``PORT``, or one with ``ws://`` before.
+
+    ``ws://`` listens without TLS, for use behind a tunnel; clients still have to prove
+    that they know the token.
+
+    Raises:
+        ConfigError: If it is none of these.
+    """
+    match = re.fullmatch(
+        r"(?P<scheme>wss?://)?"
+        r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]*?)?"
+        r"(?::?(?P<port>\d+))?",
+        text,
+    )
+    port = int(match["port"]) if match and match["port"] else DEFAULT_PORT
+    if not match or not text or port > 65535:
+        raise ConfigError(
+            f"cannot listen on {text!r}: give HOST:PORT, e.g. 127.0.0.1:{DEFAULT_PORT}"
+        )
+    host = (match["host"] or "").strip("[]")
+    return ListenAddress(host, port, tls=match["scheme"] != "ws://")
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only this account can read, in one step.
+
+    The file is made with mode 0600 beside its target and renamed: at no time is it
+    readable by others or half written.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(fd, "wb") as file:
+        file.write(data)
+    beside.replace(path)

@@ -1,0 +1,305 @@
+"""Every exception that mlepool raises, in one tree.
+
+::
+
+    MlepoolError
+    ├── ClientError
+    │   ├── ConnectError                (ConnectionError)  no connection was made
+    │   │   ├── ConnectTimeoutError     (TimeoutError)     not within the asked time
+    │   │   ├── AuthenticationError     (PermissionError)  the worker refused us
+    │   │   ├── UntrustedWorkerError    (PermissionError)  we refused the worker
+    │   │   └── VersionError                               no common protocol version
+    │   ├── ConnectionLostError         (ConnectionError)  the link broke
+    │   ├── ConnectionClosedError                          closed by us, or not opened
+    │   ├── ListenerTimeoutError        (TimeoutError)     silence over max_interval
+    │   └── PortalError                 (RuntimeError)     the blocking face can't serve
+    ├── CommandError                    (CalledProcessError)  a run failed
+    ├── CommandTimeoutError             (TimeoutError)     a command's deadline passed
+    ├── JobLostError                                       the outcome is unknown
+    ├── RemoteError                     an exception raised on the worker
+    ├── ProtocolError
+    │   ├── LocalProtocolError                             we would break the protocol
+    │   └── RemoteProtocolError                            the other side broke it
+    ├── LinkError                       (ConnectionError)  a link could not be opened
+    ├── WorkerError                     (RuntimeError)     a worker can't start or go on
+    └── ConfigError                     (ValueError)       a setting is not usable
+
+Facts are attributes; the sentence is made in ``__str__``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+__all__ = [
+    "AuthenticationError",
+    "ClientError",
+    "CommandError",
+    "CommandTimeoutError",
+    "ConfigError",
+    "ConnectError",
+    "ConnectTimeoutError",
+    "ConnectionClosedError",
+    "ConnectionLostError",
+    "JobLostError",
+    "LinkError",
+    "ListenerTimeoutError",
+    "LocalProtocolError",
+    "MlepoolError",
+    "PortalError",
+    "ProtocolError",
+    "RemoteError",
+    "RemoteProtocolError",
+    "UntrustedWorkerError",
+    "VersionError",
+    "WorkerError",
+]
+
+TAIL_LINES = 20  # lines of output that an error repeats: what fits on a screen
+
+
+class MlepoolError(Exception):
+    """Root of all errors of mlepool."""
+
+
+class ClientError(MlepoolError):
+    """Something failed on the client's side of a connection."""
+
+
+class ConnectError(ClientError, ConnectionError):
+    """No connection to a worker could be made.
+
+    Attributes:
+        host: The host, or the path of the unix socket.
+        port: The TCP port; 0 for a unix socket.
+        cause: What went wrong, in words.
+    """
+
+    def __init__(self, host: str, port: int, cause: str) -> None:
+        super().__init__(host, port, cause)
+        self.host = host
+        self.port = port
+        self.cause = cause
+
+    def __str__(self) -> str:
+        place = f"{self.host}:{self.port}" if self.port else self.host
+        return f"cannot connect to {place}: {self.cause}"
+
+
+class ConnectTimeoutError(ConnectError, TimeoutError):
+    """The worker was not reached within the asked time."""
+
+
+class AuthenticationError(ConnectError, PermissionError):
+    """The worker refused this client: no token, or a wrong one."""
+
+
+class UntrustedWorkerError(ConnectError, PermissionError):
+    """The worker showed a key that is not the trusted one; nothing was sent."""
+
+
+class VersionError(ConnectError):
+    """The two sides share no protocol version; the text names both ranges."""
+
+
+class ConnectionLostError(ClientError, ConnectionError):
+    """The link to a worker broke; jobs there go on.
+
+    Attributes:
+        name: The connection's name.
+        cause: What went wrong, in words.
+    """
+
+    def __init__(self, name: str, cause: str) -> None:
+        super().__init__(name, cause)
+        self.name = name
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"lost the connection to {self.name}: {self.cause}"
+
+
+class ConnectionClosedError(ClientError):
+    """The connection is not open: never connected, disconnected or closed."""
+
+    def __init__(self, name: str, state: str) -> None:
+        super().__init__(name, state)
+        self.name = name
+        self.state = state
+
+    def __str__(self) -> str:
+        hint = {
+            "new": "call connect() first, or use it in a 'with' block",
+            "disconnected": "call connect() again",
+        }.get(self.state, "make a new one with add()")
+        return f"the connection to {self.name} is {self.state}; {hint}"
+
+
+class ListenerTimeoutError(ClientError, TimeoutError):
+    """No message came within ``max_interval``; the job goes on.
+
+    Attributes:
+        host: Name of the connection.
+        command: What runs there.
+        seconds: How long it was silent.
+        job_id: The job's id, for ``attach``.
+    """
+
+    def __init__(
+        self, host: str, command: str, *, seconds: float, job_id: str = ""
+    ) -> None:
+        super().__init__(host, command)
+        self.host = host
+        self.command = command
+        self.seconds = seconds
+        self.job_id = job_id
+
+    def __str__(self) -> str:
+        return (
+            f"no message from {self.command!r} on {self.host} for "
+            f"{self.seconds:g} s; the job {self.job_id} goes on"
+        )
+
+
+class PortalError(ClientError, RuntimeError):
+    """The background loop of the blocking face can't take this call."""
+
+
+class CommandError(MlepoolError, subprocess.CalledProcessError):
+    """A run ended with a non-zero exit status or by a signal.
+
+    Attributes:
+        listener: The finished Listener, with the whole outcome.
+        returncode: The exit status; negative for a signal (as in subprocess).
+        host: Name of the connection.
+    """
+
+    def __init__(
+        self, listener: Any, *, host: str, command: Any, returncode: int, **texts: str
+    ) -> None:
+        subprocess.CalledProcessError.__init__(
+            self,
+            returncode,
+            command,
+            output=texts.get("stdout"),
+            stderr=texts.get("stderr"),
+        )
+        self.listener = listener
+        self.host = host
+
+    def __str__(self) -> str:
+        end = f"exit status {self.returncode}"
+        if self.returncode < 0:
+            end = f"signal {-self.returncode}"
+        text = f"{self.cmd!r} on {self.host} ended with {end}"
+        tail = (self.stderr or self.output or "").splitlines()[-TAIL_LINES:]
+        return "\n  ".join([text, *tail])
+
+
+class CommandTimeoutError(MlepoolError, TimeoutError):
+    """A command's ``timeout`` passed.
+
+    Attributes:
+        listener: The Listener, with the output so far.
+        seconds: The timeout that was asked for.
+        output: The text that had arrived, stdout and stderr in order.
+        stopped: True if the worker has stopped the job, False if the job was left
+            (``on_timeout="detach"``), None if the worker has not answered.
+    """
+
+    def __init__(
+        self, listener: Any, seconds: float, *, output: str, stopped: bool | None
+    ) -> None:
+        super().__init__(seconds)
+        self.listener = listener
+        self.seconds = seconds
+        self.output = output
+        self.stopped = stopped
+
+    def __str__(self) -> str:
+        fate = {
+            True: "it was stopped",
+            False: f"it goes on as job {self.listener.id}",
+            None: "the worker does not answer; whether it was stopped is unknown",
+        }[self.stopped]
+        return (
+            f"{self.listener.command!r} on {self.listener.host} did not end within "
+            f"{self.seconds:g} s; {fate}"
+        )
+
+
+class JobLostError(MlepoolError):
+    """A job's outcome is unknown: neither success nor failure can be claimed."""
+
+    def __init__(self, job_id: str, host: str, *, cause: str) -> None:
+        super().__init__(job_id, host, cause)
+        self.job_id = job_id
+        self.host = host
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return (
+            f"the outcome of job {self.job_id} on {self.host} is unknown: {self.cause}"
+        )
+
+
+class RemoteError(MlepoolError):
+    """An exception raised on the worker.
+
+    Where the remote exception is a safe built-in type, what is raised is also of
+    that type (``except FileNotFoundError`` works, ``errno`` and ``filename`` set).
+
+    Attributes:
+        host: Name of the connection.
+        type_name: Name of the remote exception's type.
+        message: Its text.
+        traceback: The remote traceback as text; may be empty.
+    """
+
+    host: str = ""
+    type_name: str = "Exception"
+    message: str = ""
+    traceback: str = ""
+
+    def __str__(self) -> str:
+        where = f" (on {self.host})" if self.host else ""
+        return f"{self.message or self.type_name}{where}"
+
+
+class ProtocolError(MlepoolError):
+    """A rule of the protocol was broken."""
+
+
+class LocalProtocolError(ProtocolError):
+    """Our own side was asked to send what the protocol forbids."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The other side sent what the protocol forbids."""
+
+
+class LinkError(MlepoolError, ConnectionError):
+    """A link could not be opened or listened on.
+
+    Attributes:
+        kind: ``"unknown host"``, ``"refused"``, ``"unreachable"``, ``"timeout"``,
+            ``"tls"``, ``"http"``, ``"untrusted"`` or ``"other"``.
+        cause: What went wrong, in words.
+    """
+
+    def __init__(self, kind: str, cause: str) -> None:
+        super().__init__(kind, cause)
+        self.kind = kind
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return self.cause
+
+
+class WorkerError(MlepoolError, RuntimeError):
+    """A worker or its supervisor cannot start or go on."""
+
+
+class ConfigError(MlepoolError, ValueError):
+    """A setting is not usable; the text says which, where, and what would be."""

@@ -1,0 +1,1 @@
+"""Owns the processes and does nothing else: small, starts fast, imports little."""

@@ -1,0 +1,1 @@
+"""Moves whole binary frames; knows no message."""

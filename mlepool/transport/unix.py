@@ -1,0 +1,239 @@
+"""Links over a unix socket: clients on the same machine, and worker to supervisor.
+
+A frame is its length in 4 bytes, big-endian, and its bytes. Who may connect is said
+by the socket's file permissions and checked by the kernel's peer credentials.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlepool.errors import LinkError
+from mlepool.transport.base import Accept, Receiver
+
+__all__ = ["UnixAcceptor", "dial_unix", "listen_unix"]
+
+MAX_FRAME = 1024 * 1024  # bytes; a longer announced length is a broken peer
+FIRST_BUFFER = 4 * 1024  # bytes; an idle link costs no more
+FULL_BUFFER = 256 * 1024  # bytes; two data frames, so that a busy link reads both
+WRITE_HIGH = 256 * 1024  # bytes that may wait before bulk has to: control is behind it
+CLOSE_LIMIT = 5.0  # seconds that what was sent may take to leave after close()
+MAX_SOCKET_PATH = 100  # bytes; sun_path holds 104 (macOS) to 108 (Linux)
+
+_LENGTH = struct.Struct(">I")
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
+
+
+@dataclass(frozen=True)
+class _Info:
+    address: str
+    channel: bytes
+    is_local: bool
+
+
+class UnixLink(asyncio.BufferedProtocol):
+    """A link, and the asyncio protocol that feeds it."""
+
+    def __init__(self, accept: Accept | None = None) -> None:
+        self._accept = accept
+        self._receiver: Receiver | None = None
+        self._early: list[bytes] = []
+        self._buffer = bytearray(FIRST_BUFFER)
+        self._filled = 0
+        self._full = False
+        self._lost: str | None = None
+        self._transport: asyncio.Transport
+        self.info = _Info("", b"", is_local=False)
+
+    @property
+    def is_full(self) -> bool:
+        """True while bulk should wait."""
+        return self._full
+
+    def attach(self, receiver: Receiver) -> None:
+        """Name the receiver."""
+        self._receiver = receiver
+        early, self._early = self._early, []
+        for frame in early:
+            receiver.frame_received(frame)
+        if self._lost is not None:
+            receiver.link_lost(self._lost)
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame."""
+        if self._lost is None:
+            self._transport.write(_LENGTH.pack(len(frame)) + frame)
+
+    def send_data(self, head: bytes, body: bytes) -> None:
+        """Send a frame made of two parts."""
+        if self._lost is None:
+            length = _LENGTH.pack(len(head) + len(body))
+            self._transport.writelines([length, head, body])
+
+    def close(self) -> None:
+        """Close after what was sent is on its way."""
+        if self._lost is None and not self._transport.is_closing():
+            loop = asyncio.get_running_loop()
+            self._transport.close()
+            loop.call_later(CLOSE_LIMIT, self._transport.abort)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin (asyncio)."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_HIGH)
+        self.info = _peer_info(transport.get_extra_info("socket"))
+        if self._accept is not None:
+            self._accept(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End (asyncio)."""
+        self._lost = str(exc) if exc else "the other side closed the link"
+        if self._receiver is not None:
+            self._receiver.link_lost(self._lost)
+
+    def pause_writing(self) -> None:
+        """Note that the buffer is full (asyncio)."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """Note that the buffer is low again (asyncio)."""
+        self._full = False
+        if self._receiver is not None:
+            self._receiver.writable()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Say where the next bytes go (asyncio)."""
+        return memoryview(self._buffer)[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take frames out of the buffer (asyncio)."""
+        if self._receiver is not None:
+            self._receiver.bytes_received()
+        self._filled += nbytes
+        was_full = self._filled == len(self._buffer)
+        at, needed = self._deliver()
+        self._buffer[: self._filled - at] = self._buffer[at : self._filled]
+        self._filled -= at
+        if was_full and needed <= MAX_FRAME:
+            grown = max(needed + _LENGTH.size, min(len(self._buffer) * 8, FULL_BUFFER))
+            self._buffer.extend(bytes(max(0, grown - len(self._buffer))))
+
+    def _deliver(self) -> tuple[int, int]:
+        at, needed = 0, 0
+        while self._filled - at >= _LENGTH.size:
+            (needed,) = _LENGTH.unpack_from(self._buffer, at)
+            if needed > MAX_FRAME:
+                self._fail(f"a frame of {needed} bytes was announced")
+                return self._filled, needed
+            after = at + _LENGTH.size + needed
+            if after > self._filled:
+                break
+            self._hand_out(bytes(memoryview(self._buffer)[at + _LENGTH.size : after]))
+            at = after
+        return at, needed
+
+    def _hand_out(self, frame: bytes) -> None:
+        if self._receiver is None:
+            self._early.append(frame)
+        else:
+            self._receiver.frame_received(frame)
+
+    def _fail(self, cause: str) -> None:
+        self._transport.abort()
+        if self._receiver is not None and self._lost is None:
+            self._lost = cause
+            self._receiver.link_lost(cause)
+
+
+class UnixAcceptor:
+    """Listens on a unix socket."""
+
+    def __init__(self, server: asyncio.Server, path: Path) -> None:
+        self._server = server
+        self._path = path
+        self.address = f"unix:{path}"
+
+    async def close(self) -> None:
+        """Stop listening and remove the socket's file."""
+        self._server.close()
+        self._path.unlink(missing_ok=True)
+
+
+async def listen_unix(path: Path, accept: Accept) -> UnixAcceptor:
+    """Listen on a socket at a path that only this account can open.
+
+    An old socket file is replaced: the caller holds the lock on the folder.
+
+    Raises:
+        LinkError: If that is not possible.
+    """
+    loop = asyncio.get_running_loop()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _bind(sock, path)
+        server = await loop.create_unix_server(lambda: UnixLink(accept), sock=sock)
+    except OSError as exc:
+        sock.close()
+        raise LinkError("other", f"cannot listen on {path}: {exc}") from exc
+    return UnixAcceptor(server, path)
+
+
+async def dial_unix(path: Path) -> UnixLink:
+    """Connect to a socket.
+
+    Raises:
+        LinkError: If nobody listens there, or it may not be opened.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        with reachable(path) as name:
+            _, link = await loop.create_unix_connection(UnixLink, name)
+    except (FileNotFoundError, ConnectionRefusedError) as exc:
+        raise LinkError("refused", f"no worker listens on {path}") from exc
+    except OSError as exc:
+        raise LinkError("other", exc.strerror or str(exc)) from exc
+    return link
+
+
+@contextlib.contextmanager
+def reachable(path: Path) -> Iterator[str]:
+    """Give a name for a socket's path that is short enough for the kernel.
+
+    Raises:
+        OSError: If the path is too long and the platform offers no way round.
+    """
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        yield str(path)
+        return
+    if not os.path.isdir("/proc/self/fd"):
+        raise OSError(f"the socket path {path} is over {MAX_SOCKET_PATH} bytes long")
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def _bind(sock: socket.socket, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    with reachable(path) as name:
+        sock.bind(name)
+    path.chmod(0o600)
+
+
+def _peer_info(sock: socket.socket) -> _Info:
+    if not hasattr(socket, "SO_PEERCRED"):
+        # Elsewhere the socket's file permissions alone say who got in.
+        return _Info("a process on this machine", b"", is_local=True)
+    size = _CREDENTIALS.size
+    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    pid, uid, _ = _CREDENTIALS.unpack(data)
+    return _Info(f"pid {pid} of uid {uid}", b"", is_local=uid in (0, os.geteuid()))

@@ -1,0 +1,91 @@
+"""Frames to messages and back; any bad bytes become RemoteProtocolError.
+
+A frame is one of two things, told apart by its first byte:
+
+* a data frame, first byte 0x01: header (kind, call, journal position) and then raw
+  journal bytes, up to :data:`MAX_DATA` of them;
+* a message: a MessagePack array, whose first byte is 0x90 to 0x9f or 0xdc, 0xdd.
+"""
+
+import struct
+from typing import NamedTuple
+
+import msgspec
+
+from mlepool.errors import LocalProtocolError, RemoteProtocolError
+from mlepool.wire.messages import Message
+
+__all__ = ["MAX_DATA", "MAX_FRAME", "Data", "decode", "encode", "encode_data"]
+
+MAX_FRAME = 1024 * 1024  # bytes; bounds what one peer can make the other hold
+MAX_DATA = 112 * 1024  # bytes; below glibc's 128 KiB mmap threshold, header included
+
+DATA_KIND = 0x01
+_HEADER = struct.Struct(">BIQ")  # kind, call, position
+HEADER_SIZE = _HEADER.size
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+class Data(NamedTuple):
+    """A piece of a job's journal.
+
+    Attributes:
+        call: The call that it answers.
+        position: Journal position of its first byte.
+        frame: The whole frame; the payload starts at ``HEADER_SIZE``.
+    """
+
+    call: int
+    position: int
+    frame: bytes
+
+    @property
+    def payload(self) -> memoryview:
+        """The journal bytes, not copied."""
+        return memoryview(self.frame)[HEADER_SIZE:]
+
+
+def encode(message: Message) -> bytes:
+    """Make a frame of a message.
+
+    Raises:
+        LocalProtocolError: If it holds what can't be encoded, or is too large.
+    """
+    try:
+        frame = _encoder.encode(message)
+    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise LocalProtocolError(f"cannot send this: {exc}") from exc
+    if len(frame) > MAX_FRAME:
+        raise LocalProtocolError(
+            f"a message of {len(frame)} bytes is over the limit of {MAX_FRAME}; "
+            "send large data as files or input"
+        )
+    return frame
+
+
+def encode_data(call: int, position: int, payload: bytes) -> bytes:
+    """Make a data frame of journal bytes."""
+    return _HEADER.pack(DATA_KIND, call, position) + payload
+
+
+def decode(frame: bytes) -> Message | Data:
+    """Read one frame.
+
+    Raises:
+        RemoteProtocolError: For anything that is not a valid frame.
+    """
+    if len(frame) > MAX_FRAME:
+        raise RemoteProtocolError(
+            f"a frame of {len(frame)} bytes is over the limit of {MAX_FRAME}"
+        )
+    if frame[:1] == b"\x01":
+        if len(frame) < HEADER_SIZE:
+            raise RemoteProtocolError(f"a data frame of {len(frame)} bytes is cut")
+        _, call, position = _HEADER.unpack_from(frame)
+        return Data(call, position, frame)
+    try:
+        return _decoder.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise RemoteProtocolError(f"not a message: {exc}") from exc

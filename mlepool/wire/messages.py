@@ -1,0 +1,240 @@
+"""The messages of the protocol, one frozen struct each.
+
+On the wire a message is a MessagePack array whose first item is its tag. Fields are
+only ever appended, with a default: an older peer ignores what a newer one appended,
+and a missing trailing field takes its default. Job output does not travel as a
+message but as a data frame (see :mod:`mlepool.wire.codec`).
+"""
+
+from typing import Any
+
+import msgspec
+
+__all__ = [
+    "Accepted",
+    "Attach",
+    "Bye",
+    "CommandSpec",
+    "Credit",
+    "Ended",
+    "Event",
+    "Failure",
+    "Hello",
+    "Leave",
+    "Message",
+    "Outcome",
+    "Parameter",
+    "Ping",
+    "Pong",
+    "Proof",
+    "Request",
+    "Welcome",
+]
+
+
+class Parameter(msgspec.Struct, frozen=True, array_like=True):
+    """One parameter of a worker's command.
+
+    Attributes:
+        kind: The name of an ``inspect.Parameter`` kind.
+        annotation: The annotation as source text; empty for none.
+        default: The default as source text for display; None if required.
+    """
+
+    name: str
+    kind: str
+    annotation: str = ""
+    default: str | None = None
+
+
+class CommandSpec(msgspec.Struct, frozen=True, array_like=True):
+    """One command of the worker's catalogue: name, docstring and signature.
+
+    Attributes:
+        spawns: True if the command starts a process, whose output are its messages.
+    """
+
+    name: str
+    doc: str = ""
+    parameters: tuple[Parameter, ...] = ()
+    returns: str = ""
+    spawns: bool = False
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True):
+    """An exception, as data: never code, never pickled."""
+
+    type_name: str
+    message: str = ""
+    traceback: str = ""
+    errno: int | None = None
+    filename: str | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True, array_like=True):
+    """How a command ended.
+
+    Attributes:
+        status: SUCCEEDED, FAILED, STOPPED, TIMED_OUT or LOST.
+        exit_code: A process's exit status, negative for a signal.
+        end: Journal position after the last byte of output.
+        stdout: Bytes written to stdout in all; ``stderr`` likewise.
+        digest: Digests of stdout and stderr, as ``"xxh3-128:<hex>,<hex>"``.
+        started: When it began, seconds since the epoch; ``ended`` likewise.
+        reason: Who or what ended it, where that was not itself.
+    """
+
+    status: str
+    exit_code: int | None = None
+    end: int = 0
+    stdout: int = 0
+    stderr: int = 0
+    digest: str = ""
+    value: Any = None
+    failure: Failure | None = None
+    started: float = 0.0
+    ended: float = 0.0
+    reason: str = ""
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """The first message of each side: which versions it speaks, and a nonce.
+
+    Attributes:
+        oldest: Oldest protocol version spoken; ``newest`` the newest.
+        software: Name and version of the program, for the other side's errors.
+        key: The worker's key fingerprint; empty from a client.
+        nonce: 32 random bytes that the other side's proof must cover.
+    """
+
+    oldest: int
+    newest: int
+    software: str = ""
+    key: str = ""
+    nonce: bytes = b""
+    capabilities: tuple[str, ...] = ()
+
+
+class Proof(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """The client knows a token: an HMAC under it, never the token itself."""
+
+    token_id: str = ""
+    mac: bytes = b""
+
+
+class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """The worker accepts the client, proves its own knowledge, and offers itself."""
+
+    mac: bytes
+    worker: str = ""
+    commands: tuple[CommandSpec, ...] = ()
+    state: dict[str, Any] = {}
+
+
+class Bye(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """The last message of a side that closes in order, with the reason.
+
+    Attributes:
+        code: ``"closed"``, ``"version"``, ``"refused"``, ``"protocol"``,
+            ``"busy"`` or ``"ending"``.
+    """
+
+    code: str
+    reason: str = ""
+
+
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """Asks for a :class:`Pong` with the same number."""
+
+    number: int = 0
+
+
+class Pong(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Answers a :class:`Ping`."""
+
+    number: int = 0
+
+
+class Request(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Calls a command.
+
+    Attributes:
+        call: Number of this call on this link; answers and output carry it.
+        id: The command's id, made by the client. Sent again, it means the same job.
+        window: Bytes of output that may come before more credit is given.
+        timeout: Seconds until the worker stops the job; None for no limit.
+    """
+
+    call: int
+    id: str
+    command: str
+    arguments: dict[str, Any] = {}
+    window: int = 0
+    timeout: float | None = None
+
+
+class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """The worker has started what a Request or Attach asked for.
+
+    Attributes:
+        position: Journal position from which output will come.
+        started: When the job began, seconds since the epoch.
+    """
+
+    call: int
+    position: int = 0
+    started: float = 0.0
+    command: str = ""
+
+
+class Ended(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """The end of a command. Comes after its last byte of output."""
+
+    call: int
+    outcome: Outcome
+
+
+class Credit(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """Output up to this journal position may be sent. Absolute, so repeatable."""
+
+    call: int
+    position: int
+
+
+class Attach(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """Reads a job's output from a journal position, then follows it to its end."""
+
+    call: int
+    id: str
+    position: int = 0
+    window: int = 0
+
+
+class Leave(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """The client reads this call's output no more; the job goes on."""
+
+    call: int
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """Something changed on the worker, e.g. ``state-change``."""
+
+    name: str
+    data: Any = None
+
+
+Message = (
+    Hello
+    | Proof
+    | Welcome
+    | Bye
+    | Ping
+    | Pong
+    | Request
+    | Accepted
+    | Ended
+    | Credit
+    | Attach
+    | Leave
+    | Event
+)

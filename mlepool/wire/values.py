@@ -1,0 +1,114 @@
+"""What commands return, as typed values: data on the wire, attributes in Python."""
+
+import time
+from typing import Any
+
+import msgspec
+
+from mlepool.wire.messages import Outcome
+
+__all__ = [
+    "VALUE_TYPES",
+    "InputAck",
+    "JobInfo",
+    "Signalled",
+    "StopReport",
+    "Survivor",
+]
+
+
+class JobInfo(msgspec.Struct, frozen=True, array_like=True):
+    """A job on a worker.
+
+    Attributes:
+        id: The job's id, for ``attach`` and ``stop``.
+        command: The command, for people.
+        pid: Its first process; 0 if none could be started.
+        started: Seconds since the epoch.
+        position: Journal bytes written so far.
+        outcome: How it ended; None while it runs.
+        cwd: Its working directory.
+    """
+
+    id: str
+    command: str
+    pid: int
+    started: float
+    position: int = 0
+    outcome: Outcome | None = None
+    cwd: str = ""
+
+    @property
+    def status(self) -> str:
+        """RUNNING, or the final status."""
+        return self.outcome.status if self.outcome is not None else "RUNNING"
+
+    @property
+    def duration(self) -> float:
+        """Seconds from its start to its end, or to now."""
+        end = self.outcome.ended if self.outcome is not None else time.time()
+        return max(0.0, end - self.started)
+
+
+class Survivor(msgspec.Struct, frozen=True, array_like=True):
+    """A process that a stop did not end, and why."""
+
+    pid: int
+    command: str
+    cause: str = ""
+
+
+class Signalled(msgspec.Struct, frozen=True, array_like=True):
+    """One signal that was sent to one process.
+
+    Attributes:
+        after: Seconds since the stop began.
+    """
+
+    signal: str
+    pid: int
+    command: str
+    after: float = 0.0
+
+
+class StopReport(msgspec.Struct, frozen=True, array_like=True):
+    """The proof that a job was stopped, or what was not.
+
+    Attributes:
+        job_id: The job.
+        status: The job's status after the stop.
+        signalled: Every signal sent, in order; empty if it had ended already.
+        survivors: Processes still alive at the end; empty means all are dead.
+        seconds: How long it took until the last process was gone.
+    """
+
+    job_id: str
+    status: str
+    signalled: tuple[Signalled, ...] = ()
+    survivors: tuple[Survivor, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """True if no process of the job is left."""
+        return not self.survivors
+
+
+class InputAck(msgspec.Struct, frozen=True, array_like=True):
+    """How far a process has taken its stdin.
+
+    Attributes:
+        offset: Bytes taken in all.
+        closed: True if its stdin is closed.
+    """
+
+    offset: int
+    closed: bool = False
+
+
+# Names in a command's return annotation that a client turns back into these types.
+VALUE_TYPES: dict[str, Any] = {
+    "StopReport": StopReport,
+    "InputAck": InputAck,
+    "list[JobInfo]": list[JobInfo],
+}

@@ -1,0 +1,59 @@
+"""Looking after jobs."""
+
+from __future__ import annotations
+
+from mlepool.wire.values import InputAck, JobInfo, StopReport
+from mlepool.worker.registry import Context, command
+
+__all__ = ["jobs", "send_input", "stop"]
+
+
+@command
+async def stop(
+    ctx: Context, job_id: str, signal: str = "SIGINT", grace: float = 10.0
+) -> StopReport:
+    """Stop a job: its whole tree of processes, with proof.
+
+    The signal is sent first, SIGTERM after ``grace`` seconds, SIGKILL after as many
+    again; a stage that everybody left ignores is skipped. A second stop while one is
+    under way goes to the next stage at once.
+
+    Args:
+        job_id: The job.
+        signal: The first signal, e.g. ``"SIGINT"``, ``"SIGTERM"``, ``"SIGKILL"``.
+        grace: Seconds between two stages.
+
+    Returns:
+        What was signalled, and what survived. A job that had ended already is not
+        touched; the report then has its status and no signals.
+
+    Raises:
+        LookupError: If there is no such job.
+        ValueError: If there is no such signal, or grace is negative.
+    """
+    return await ctx.stop(job_id, signal=signal, grace=grace, reason="stopped")
+
+
+@command
+def jobs(ctx: Context) -> list[JobInfo]:
+    """List the jobs that run on this worker, and the latest that have ended."""
+    return ctx.job_list()
+
+
+@command
+async def send_input(
+    ctx: Context, job_id: str, data: bytes = b"", offset: int = 0, end: bool = False
+) -> InputAck:
+    """Write to a job's stdin; returns when the process's pipe has taken it.
+
+    Args:
+        job_id: A job that was started with ``stdin=True``.
+        data: The bytes.
+        offset: Position of ``data`` in all input; bytes sent before are passed over.
+        end: True to close stdin after ``data``.
+
+    Raises:
+        LookupError: If there is no such job.
+        BrokenPipeError: If its stdin is closed.
+    """
+    return await ctx.feed(job_id, data, offset=offset, end=end)

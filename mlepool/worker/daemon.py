@@ -1,0 +1,189 @@
+"""Puts the parts of a worker together: start, serve, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import platform
+import secrets
+from collections.abc import Awaitable, Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mlepool.config import SOCKET_FILE, WorkerConfig, account_dir, write_private
+from mlepool.errors import WorkerError
+from mlepool.transport.base import Link
+from mlepool.transport.unix import UnixAcceptor, listen_unix
+from mlepool.transport.websocket import WebSocketAcceptor, listen_websocket
+from mlepool.version import __version__
+from mlepool.wire.messages import Hello
+from mlepool.wire.session import NEWEST_VERSION, NONCE_SIZE, OLDEST_VERSION
+from mlepool.wire.values import InputAck, JobInfo, StopReport
+from mlepool.worker.access import AccessControl, Identity
+from mlepool.worker.commands import builtin_commands
+from mlepool.worker.jobs import JobTable
+from mlepool.worker.registry import Registry
+from mlepool.worker.service import Service
+
+__all__ = ["LOCK_FILE", "WORKERS_FOLDER", "Worker"]
+
+LOCK_FILE = "worker.lock"
+WORKERS_FOLDER = "workers"  # in the account's folder: where its workers' state is
+
+
+class Worker:
+    """A worker: listens, and serves clients until it is closed.
+
+    Use it with ``async with``. Its jobs go on after it is closed.
+
+    Args:
+        config: Its settings.
+
+    Attributes:
+        identity: Key, certificate and token.
+        address: Where it listens, for people; set once it listens.
+        port: The TCP port that it listens on.
+    """
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self.config = config
+        self.name = config.name
+        self.registry = Registry(builtin_commands())
+        self.context = self
+        self.address = ""
+        self.port = 0
+        self._services: set[Service] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._acceptors: list[UnixAcceptor | WebSocketAcceptor] = []
+        self._lock = -1
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Say goodbye to clients and leave; jobs go on. Twice is fine."""
+        for acceptor in self._acceptors:
+            await acceptor.close()
+        self._acceptors.clear()
+        for service in list(self._services):
+            service.peer.close("ending", "the worker ends; its jobs go on")
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._lock >= 0:
+            if hasattr(self, "jobs"):
+                self.jobs.close()
+                self._registration.unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = -1
+
+    def hello(self) -> Hello:
+        """Make this worker's first message."""
+        return Hello(
+            OLDEST_VERSION,
+            NEWEST_VERSION,
+            f"mlepool {__version__}",
+            self.identity.fingerprint,
+            secrets.token_bytes(NONCE_SIZE),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Give what clients may know of this worker. Never a secret."""
+        return {
+            "id": self.identity.fingerprint[:12],
+            "name": self.name,
+            "version": __version__,
+            "python": platform.python_version(),
+            "os": platform.system().lower(),
+            "arch": platform.machine(),
+            "pid": os.getpid(),
+        }
+
+    def keep(self, awaitable: Awaitable[None]) -> None:
+        """Run something to its end, whoever is connected."""
+        assert isinstance(awaitable, Coroutine)
+        task = asyncio.get_running_loop().create_task(awaitable)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def left(self, service: Service) -> None:
+        """Note that a client is gone."""
+        self._services.discard(service)
+
+    def job_list(self) -> list[JobInfo]:
+        """List jobs (context of commands)."""
+        return self.jobs.listing()
+
+    async def stop(
+        self, job_id: str, *, signal: str, grace: float, reason: str
+    ) -> StopReport:
+        """Stop a job (context of commands)."""
+        return await self.jobs.stop(job_id, signal=signal, grace=grace, reason=reason)
+
+    async def feed(
+        self, job_id: str, data: bytes, *, offset: int, end: bool
+    ) -> InputAck:
+        """Write to a job's stdin (context of commands)."""
+        return await self.jobs.feed(job_id, data, offset=offset, end=end)
+
+    async def _open(self) -> None:
+        folder = self.config.state_dir
+        self._take_lock(folder)
+        self.identity = Identity(folder)
+        loop = asyncio.get_running_loop()
+        self.access = AccessControl(self.identity, clock=loop.time)
+        self._registration = account_dir() / WORKERS_FOLDER / self.identity.fingerprint
+        self.jobs = JobTable(folder, root=self.config.root)
+        await self.jobs.open()
+        listen = self.config.listen
+        tcp = await listen_websocket(
+            listen.host,
+            listen.port,
+            self._serve,
+            tls=self.identity.tls() if listen.tls else None,
+            channel=self.identity.channel if listen.tls else b"",
+        )
+        self._acceptors.append(tcp)
+        self.address, self.port = tcp.address, tcp.port
+        self._acceptors.append(await listen_unix(folder / SOCKET_FILE, self._serve))
+        write_private(self._registration, f"{folder}\n{self.port}\n".encode())
+
+    def _serve(self, link: Link) -> None:
+        service = Service(self, link)
+        self._services.add(service)
+        service.peer.start()
+
+    def _take_lock(self, folder: Path) -> None:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            path = folder / LOCK_FILE
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise WorkerError(
+                f"the state folder {folder} is not usable: {exc}"
+            ) from exc
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise WorkerError(
+                f"another worker runs with the state folder {folder}; "
+                "give this one another with --state-dir"
+            ) from None
+        self._lock = lock

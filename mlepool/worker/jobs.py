@@ -1,0 +1,442 @@
+"""What is running and what has been: jobs, their states, and who reads them."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mlepool.errors import WorkerError
+from mlepool.peer import Peer
+from mlepool.supervisor.journal import Journal
+from mlepool.supervisor.messages import Feed, Greeting, JobEnded, Spawn, Spawned, Stop
+from mlepool.wire.codec import MAX_DATA
+from mlepool.wire.messages import Accepted, Ended, Failure, Outcome
+from mlepool.wire.values import InputAck, JobInfo, StopReport
+from mlepool.wire.window import SendWindow
+from mlepool.worker.registry import Process
+from mlepool.worker.supervision import Supervision
+
+__all__ = ["Job", "JobTable", "Reader", "Status"]
+
+logger = logging.getLogger("mlepool.worker")
+
+MAX_RECENT = 256  # ended jobs kept in memory for listings; the rest is on disk
+FRAMES_AT_ONCE = 8  # data frames to one reader before others get their turn
+JOB_ID_CHARACTERS = frozenset(
+    "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-"
+)
+MAX_JOB_ID = 64  # characters; it becomes a file's name
+
+
+class Status(enum.Enum):
+    """What a job is at."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+    TIMED_OUT = "TIMED_OUT"
+    LOST = "LOST"
+
+
+_FINAL = (
+    Status.SUCCEEDED,
+    Status.FAILED,
+    Status.STOPPED,
+    Status.TIMED_OUT,
+    Status.LOST,
+)
+# What a job may become. What is not here is an error.
+TRANSITIONS: dict[tuple[Status, Status], None] = {
+    (Status.PENDING, Status.RUNNING): None,
+    **{(Status.PENDING, final): None for final in _FINAL},
+    **{(Status.RUNNING, final): None for final in _FINAL},
+}
+
+
+class Job:
+    """One job, as the worker knows it.
+
+    Attributes:
+        position: Journal bytes that may be read.
+        outcome: How it ended; None before.
+        readers: Who reads its output now.
+    """
+
+    def __init__(self, job_id: str, command: str, *, folder: Path) -> None:
+        self.id = job_id
+        self.command = command
+        self.status = Status.PENDING
+        self.pid = 0
+        self.started = time.time()
+        self.cwd = ""
+        self.position = 0
+        self.outcome: Outcome | None = None
+        self.readers: list[Reader] = []
+        self._folder = folder
+        self._journal: Journal | None = None
+
+    def info(self) -> JobInfo:
+        """Describe the job to a client."""
+        return JobInfo(
+            self.id,
+            self.command,
+            self.pid,
+            self.started,
+            self.position,
+            self.outcome,
+            self.cwd,
+        )
+
+    def become(self, status: Status) -> None:
+        """Change the status."""
+        TRANSITIONS[self.status, status]
+        self.status = status
+
+    def read(self, position: int, size: int) -> bytes:
+        """Read output bytes that are known to be there."""
+        if self._journal is None:
+            self._journal = Journal(self._folder, self.id)
+        return self._journal.read(position, size)
+
+    def close(self) -> None:
+        """Close the journal's file; a later read opens it again."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+
+class Reader:
+    """One call's way through a job's output, under its own credit.
+
+    Args:
+        job: The job.
+        call: The number of the call on its link.
+        peer: Where the output goes.
+        window: Where to begin, and how much may be sent.
+        finished: Called once the end was sent.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        call: int,
+        peer: Peer,
+        *,
+        window: SendWindow,
+        finished: Callable[[Reader], None],
+    ) -> None:
+        self.job = job
+        self.call = call
+        self._peer = peer
+        self._window = window
+        self._finished = finished
+        self._accepted = False
+        self._scheduled = False
+
+    def accept(self) -> None:
+        """Tell the client that the job has begun; once."""
+        if not self._accepted:
+            self._accepted = True
+            position = self._window.position
+            job = self.job
+            self._peer.send(Accepted(self.call, position, job.started, job.command))
+
+    def grant(self, position: int) -> None:
+        """Take credit."""
+        self._window.grant(position)
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what there is, what credit allows and what the link takes."""
+        for _ in range(FRAMES_AT_ONCE):
+            if self._peer.is_full or self._peer.is_gone:
+                return
+            there = self.job.position - self._window.position
+            size = min(MAX_DATA, self._window.allowed, there)
+            if size <= 0:
+                break
+            self._send(size)
+        else:
+            self._pump_later()
+            return
+        outcome = self.job.outcome
+        if outcome is not None and self._window.position >= outcome.end:
+            self._peer.send(Ended(self.call, outcome))
+            self._finished(self)
+
+    def _send(self, size: int) -> None:
+        position = self._window.position
+        data = self.job.read(position, size)
+        self._peer.send_data(self.call, position, data)
+        self._window.sent(len(data))
+
+    def _pump_later(self) -> None:
+        """Go on after others had their turn."""
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._pump_again)
+
+    def _pump_again(self) -> None:
+        self._scheduled = False
+        if self in self.job.readers:
+            self.pump()
+
+
+class JobTable:
+    """All jobs of a worker; the supervisor's observer.
+
+    Args:
+        state_dir: The worker's state folder.
+        root: Where a relative working directory begins.
+    """
+
+    def __init__(self, state_dir: Path, *, root: Path) -> None:
+        self._folder = state_dir / "jobs"
+        self._root = root
+        self._jobs: dict[str, Job] = {}
+        self._recent: dict[str, Job] = {}
+        self._supervision = Supervision(state_dir, self)
+        self._environment = _base_environment()
+        self._reopening: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Find the supervisor, or start it."""
+        await self._supervision.open()
+
+    def close(self) -> None:
+        """Leave the jobs to the supervisor."""
+        if self._reopening is not None:
+            self._reopening.cancel()
+        self._supervision.close()
+        for job in (*self._jobs.values(), *self._recent.values()):
+            job.close()
+
+    def listing(self) -> list[JobInfo]:
+        """Describe the jobs that run and the latest that have ended."""
+        return [job.info() for job in (*self._recent.values(), *self._jobs.values())]
+
+    def find(self, job_id: str) -> Job:
+        """Find a job in memory or on disk.
+
+        Raises:
+            LookupError: If there is none.
+        """
+        job = self._jobs.get(job_id) or self._recent.get(job_id)
+        return job if job is not None else self._load(job_id)
+
+    def knows(self, job_id: str) -> bool:
+        """Tell if there is such a job in memory."""
+        return job_id in self._jobs or job_id in self._recent
+
+    def start(self, job_id: str, process: Process, *, timeout: float | None) -> Job:
+        """Have a job's process started.
+
+        Raises:
+            WorkerError: If there is no supervisor just now.
+        """
+        job = Job(job_id, process.display, folder=self._folder)
+        job.cwd = str(self._root / Path(process.cwd or "").expanduser())
+        order = Spawn(
+            job_id,
+            process.argv,
+            process.display,
+            job.cwd,
+            {**self._environment, **process.env},
+            stdin=process.stdin,
+            timeout=timeout,
+        )
+        self._supervision.spawn(order)
+        self._jobs[job_id] = job
+        return job
+
+    def add_reader(self, reader: Reader) -> None:
+        """Begin to read a job."""
+        job = reader.job
+        job.readers.append(reader)
+        if job.status is not Status.PENDING:
+            reader.accept()
+            reader.pump()
+
+    def remove_reader(self, reader: Reader) -> None:
+        """Read no more; twice is fine."""
+        job = reader.job
+        if reader in job.readers:
+            job.readers.remove(reader)
+        self._retire_if_idle(job)
+
+    async def stop(
+        self, job_id: str, *, signal: str, grace: float, reason: str
+    ) -> StopReport:
+        """Stop a job.
+
+        Raises:
+            LookupError: If there is no such job.
+        """
+        job = self.find(job_id)
+        if job.outcome is not None:
+            return StopReport(job_id, job.outcome.status)
+        return await self._supervision.stop(Stop(job_id, signal, grace, reason))
+
+    async def feed(
+        self, job_id: str, data: bytes, *, offset: int, end: bool
+    ) -> InputAck:
+        """Write to a job's stdin.
+
+        Raises:
+            LookupError: If there is no such job.
+            BrokenPipeError: If stdin is closed before all was taken.
+        """
+        job = self.find(job_id)
+        target = offset + len(data)
+        if job.outcome is None:
+            fed = await self._supervision.feed(Feed(job_id, offset, data, end))
+            if fed.offset >= target:
+                return InputAck(fed.offset, fed.closed)
+        raise BrokenPipeError(32, f"the stdin of job {job_id} is closed")
+
+    # -- what the supervisor says
+
+    def greeted(self, greeting: Greeting) -> None:
+        """Take over the jobs that the supervisor holds."""
+        for info in greeting.jobs:
+            job = Job(info.id, info.command, folder=self._folder)
+            job.pid, job.started, job.cwd = info.pid, info.started, info.cwd
+            job.position = info.position
+            job.become(Status.RUNNING)
+            self._jobs[job.id] = job
+            if info.outcome is not None:
+                self._end(job, info.outcome)
+
+    def spawned(self, spawned: Spawned) -> None:
+        """Note that a job has begun, or could not be."""
+        job = self._jobs.get(spawned.id)
+        if job is None:
+            return
+        if spawned.failure is None:
+            job.become(Status.RUNNING)
+            job.pid, job.started = spawned.pid, spawned.started
+            for reader in job.readers:
+                reader.accept()
+            return
+        if spawned.failure.type_name == "FileExistsError":
+            self._rejoin(job)
+            return
+        now = time.time()
+        failure = spawned.failure
+        self._end(job, Outcome("FAILED", failure=failure, started=now, ended=now))
+
+    def grown(self, job_id: str, position: int) -> None:
+        """Note that there is more output."""
+        job = self._jobs.get(job_id)
+        if job is not None:
+            job.position = position
+            for reader in tuple(job.readers):
+                reader.pump()
+
+    def ended(self, ended: JobEnded) -> None:
+        """Note that a job has ended."""
+        job = self._jobs.get(ended.id)
+        if job is not None:
+            self._end(job, ended.outcome)
+
+    def supervisor_lost(self) -> None:
+        """Say of each job that ran that its outcome is unknown; start anew."""
+        for job in list(self._jobs.values()):
+            if job.outcome is None:
+                self._end(job, self._lost(job, "the supervisor was killed"))
+        self._reopening = asyncio.create_task(self._reopen())
+
+    async def _reopen(self) -> None:
+        try:
+            await self._supervision.open()
+        except (OSError, WorkerError, TimeoutError) as exc:
+            logger.error("cannot start a supervisor: %s", exc)
+
+    def _end(self, job: Job, outcome: Outcome) -> None:
+        job.become(Status(outcome.status))
+        job.position = outcome.end
+        job.outcome = outcome
+        for reader in tuple(job.readers):
+            reader.accept()
+            reader.pump()
+        if outcome.status != "LOST":
+            self._supervision.forget(job.id)
+        self._retire_if_idle(job)
+
+    def _retire_if_idle(self, job: Job) -> None:
+        """Keep only a little of what has ended in memory."""
+        if job.outcome is None or job.readers:
+            return
+        job.close()
+        if self._jobs.pop(job.id, None) is not None:
+            self._recent[job.id] = job
+            if len(self._recent) > MAX_RECENT:
+                del self._recent[next(iter(self._recent))]
+
+    def _rejoin(self, job: Job) -> None:
+        """Join the job that was started under the same id, and is only on disk."""
+        try:
+            known = self._load(job.id)
+            assert known.outcome is not None
+            self._end(job, known.outcome)
+        except (LookupError, WorkerError) as exc:
+            self._end(job, Outcome("LOST", reason=str(exc)))
+
+    def _load(self, job_id: str) -> Job:
+        """Find a job on disk that nobody holds any more."""
+        check_job_id(job_id)
+        journal = Journal(self._folder, job_id)
+        try:
+            head, outcome = journal.head, journal.outcome()
+            started, pid = journal.process.started, journal.process.pid
+            end = journal.measure() if outcome is None else outcome.end
+        finally:
+            journal.close()
+        job = Job(job_id, head.command, folder=self._folder)
+        job.cwd, job.started, job.pid = head.cwd, started, pid
+        job.position = end
+        job.outcome = outcome or self._lost(job, "its supervisor was killed")
+        job.status = Status(job.outcome.status)
+        return job
+
+    def _lost(self, job: Job, reason: str) -> Outcome:
+        return Outcome("LOST", end=job.position, started=job.started, reason=reason)
+
+
+def check_job_id(job_id: str) -> None:
+    """Check an id from outside: it becomes a file's name.
+
+    Raises:
+        LookupError: If it can't be a job's id.
+    """
+    if not 0 < len(job_id) <= MAX_JOB_ID or not JOB_ID_CHARACTERS.issuperset(job_id):
+        raise LookupError(f"{job_id[:80]!r} is not a job id")
+
+
+def failure_of(exc: BaseException, traceback: str) -> Failure:
+    """Make data of an exception."""
+    filename = getattr(exc, "filename", None)
+    return Failure(
+        type(exc).__name__,
+        getattr(exc, "strerror", None) or str(exc),
+        traceback,
+        getattr(exc, "errno", None),
+        os.fsdecode(filename) if isinstance(filename, str | bytes) else None,
+    )
+
+
+def _base_environment() -> dict[str, str]:
+    """Give what jobs inherit: the worker's environment, without our settings."""
+    inherited = {
+        name: value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        for name, value in os.environ.items()
+        if not name.startswith("MLEPOOL_")
+    }
+    return {**inherited, "PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,185 @@
+"""Commands: the decorator, their signatures as data, validation of arguments."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from mlepool.wire.messages import CommandSpec, Parameter
+from mlepool.wire.values import InputAck, JobInfo, StopReport
+
+__all__ = ["Command", "Context", "Process", "Registry", "command"]
+
+Function = Callable[..., Any]
+
+_MARK = "__mlepool_command__"
+
+
+class Process(msgspec.Struct, frozen=True):
+    """What a command returns that wants a process started for its call.
+
+    Attributes:
+        argv: The program and its arguments.
+        display: The command, for people.
+        cwd: Where it runs; relative to the worker's root.
+        env: Variables set on top of the worker's own environment.
+        stdin: True if input will be sent.
+    """
+
+    argv: tuple[bytes, ...]
+    display: str
+    cwd: str | None = None
+    env: dict[str, str] = {}
+    stdin: bool = False
+
+
+class Context(Protocol):
+    """What a command may use of its worker: its first parameter, if called ``ctx``."""
+
+    def job_list(self) -> list[JobInfo]:
+        """List the jobs that run, and the latest that have ended."""
+
+    async def stop(
+        self, job_id: str, *, signal: str, grace: float, reason: str
+    ) -> StopReport:
+        """Stop a job's whole tree of processes."""
+
+    async def feed(
+        self, job_id: str, data: bytes, *, offset: int, end: bool
+    ) -> InputAck:
+        """Write to a job's stdin."""
+
+
+class Command:
+    """One command: a function, and what the world may know of it.
+
+    Args:
+        function: What it does. Its annotations are what arguments are checked against.
+        spec: Its name, docstring and signature as data.
+    """
+
+    def __init__(self, function: Function, spec: CommandSpec) -> None:
+        self.spec = spec
+        self._function = function
+        parameters = inspect.signature(function).parameters
+        self._takes_context = next(iter(parameters), "") == "ctx"
+        hints = typing.get_type_hints(function)
+        self._arguments = _arguments_struct(spec.name, parameters, hints=hints)
+
+    def call(self, context: Context, arguments: Mapping[str, Any]) -> Any:
+        """Check the arguments and call the function.
+
+        Raises:
+            TypeError: If they don't fit its annotations; names the argument.
+        """
+        try:
+            checked = msgspec.convert(dict(arguments), self._arguments)
+        except msgspec.ValidationError as exc:
+            raise TypeError(f"{self.spec.name}(): {_in_words(exc)}") from None
+        values = msgspec.structs.asdict(checked)
+        given = {name: values[name] for name in values if name in arguments}
+        if self._takes_context:
+            return self._function(context, **given)
+        return self._function(**given)
+
+
+class Registry:
+    """The commands that a worker offers."""
+
+    def __init__(self, functions: Mapping[str, Function]) -> None:
+        self._commands = {
+            name: Command(function, describe(name, function))
+            for name, function in functions.items()
+        }
+
+    def find(self, name: str) -> Command:
+        """Find a command.
+
+        Raises:
+            LookupError: If there is none of this name.
+        """
+        try:
+            return self._commands[name]
+        except KeyError:
+            raise LookupError(f"this worker has no command {name!r}") from None
+
+    def catalogue(self) -> tuple[CommandSpec, ...]:
+        """Give every command as data."""
+        return tuple(one.spec for one in self._commands.values())
+
+
+def command(function: Function) -> Function:
+    """Mark a function as a command of the worker.
+
+    Its name, docstring and signature are what clients see; arguments are checked
+    against its annotations before it is called. A first parameter named ``ctx`` is
+    the worker's :class:`Context`. It may be async.
+    """
+    setattr(function, _MARK, True)
+    return function
+
+
+def find_commands(module: Any) -> dict[str, Function]:
+    """Give the functions of a module that are marked as commands, by name."""
+    found = vars(module).items()
+    return {name: one for name, one in found if getattr(one, _MARK, False)}
+
+
+def describe(name: str, function: Function) -> CommandSpec:
+    """Make a command's signature and documentation into data."""
+    signature = inspect.signature(function)
+    parameters = tuple(
+        Parameter(one.name, one.kind.name, _source(one.annotation), _default(one))
+        for one in signature.parameters.values()
+        if one.name != "ctx"
+    )
+    return CommandSpec(
+        name,
+        inspect.getdoc(function) or "",
+        parameters,
+        _source(signature.return_annotation),
+        spawns=typing.get_type_hints(function).get("return") is Process,
+    )
+
+
+def _source(annotation: Any) -> str:
+    if annotation is inspect.Parameter.empty:
+        return ""
+    return (
+        annotation
+        if isinstance(annotation, str)
+        else inspect.formatannotation(annotation)
+    )
+
+
+def _default(parameter: inspect.Parameter) -> str | None:
+    if parameter.default is inspect.Parameter.empty:
+        return None
+    return repr(parameter.default)
+
+
+def _arguments_struct(
+    name: str, parameters: Mapping[str, inspect.Parameter], *, hints: dict[str, Any]
+) -> type[msgspec.Struct]:
+    fields: list[Any] = []
+    for one in parameters.values():
+        if one.name == "ctx":
+            continue
+        kind = hints.get(one.name, Any)
+        if one.default is inspect.Parameter.empty:
+            fields.append((one.name, kind))
+        else:
+            fields.append((one.name, kind | msgspec.UnsetType, msgspec.UNSET))
+    return msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
+
+
+def _in_words(exc: msgspec.ValidationError) -> str:
+    """Turn "Expected `str`, got `int` - at `$.env[...]`" round."""
+    text, _, place = str(exc).partition(" - at ")
+    where = place.strip("`").removeprefix("$.").removeprefix("$")
+    text = text[:1].lower() + text[1:].replace("`", "")
+    return f"{where}: {text}" if where else text

@@ -1,0 +1,210 @@
+"""One client's link: lets it in, calls commands for it, sends it output."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+import traceback
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+from mlepool.errors import LocalProtocolError, WorkerError
+from mlepool.peer import Peer
+from mlepool.transport.base import Link
+from mlepool.wire.calls import CallTable
+from mlepool.wire.codec import Data
+from mlepool.wire.messages import (
+    Attach,
+    Credit,
+    Ended,
+    Failure,
+    Hello,
+    Leave,
+    Message,
+    Outcome,
+    Proof,
+    Request,
+    Welcome,
+)
+from mlepool.wire.session import Role, Session
+from mlepool.wire.window import SendWindow
+from mlepool.worker.access import AccessControl
+from mlepool.worker.jobs import Job, JobTable, Reader, check_job_id, failure_of
+from mlepool.worker.registry import Context, Process, Registry
+
+__all__ = ["House", "Service"]
+
+logger = logging.getLogger("mlepool.worker")
+
+MAX_CALLS = 10_000  # open calls of one client: bounds what it can make us hold
+
+
+class House(Protocol):
+    """What all links of a worker share."""
+
+    name: str
+    access: AccessControl
+    registry: Registry
+    jobs: JobTable
+    context: Context
+
+    def hello(self) -> Hello:
+        """Make this worker's first message, with a fresh nonce."""
+
+    def state(self) -> dict[str, Any]:
+        """Give what clients may know of this worker."""
+
+    def keep(self, awaitable: Awaitable[None]) -> None:
+        """Run something to its end, whoever is connected."""
+
+    def left(self, service: Service) -> None:
+        """Note that a client is gone."""
+
+
+class Service:
+    """Serves one link. What it starts goes on when the link is lost."""
+
+    def __init__(self, house: House, link: Link) -> None:
+        now = asyncio.get_running_loop().time()
+        self._house = house
+        self._link = link
+        self._calls: CallTable[Reader | None] = CallTable()
+        session = Session(Role.WORKER, house.hello(), now=now)
+        self.peer = Peer(link, session, handler=self)
+        self._acts = {
+            Proof: self._judge,
+            Request: self._request,
+            Attach: self._attach,
+            Credit: self._credit,
+            Leave: self._leave,
+        }
+
+    def message_received(self, message: Message | Data) -> None:
+        """Act on a message (peer)."""
+        act: Any = self._acts.get(type(message))
+        if act is not None:
+            act(message)
+
+    def writable(self) -> None:
+        """Send bulk again (peer)."""
+        for reader in self._calls:
+            if reader is not None:
+                reader.pump()
+
+    def peer_gone(self, cause: str, code: str) -> None:
+        """Forget the link; jobs go on (peer)."""
+        for reader in self._calls:
+            if reader is not None:
+                self._house.jobs.remove_reader(reader)
+        self._house.left(self)
+        if code in ("protocol", "version"):
+            logger.warning("closed the link to %s: %s", self._link.info.address, cause)
+
+    # -- what clients ask for
+
+    def _judge(self, proof: Proof) -> None:
+        session, info = self.peer.session, self._link.info
+        access = self._house.access
+        reason, mac = None, b""
+        if not info.is_local:
+            reason = access.judge(
+                session, proof, channel=info.channel, address=info.address
+            )
+            mac = access.prove(session, channel=info.channel) if reason is None else b""
+        if reason is not None:
+            logger.warning("refused %s: %s", info.address, reason)
+            self.peer.close("refused", reason)
+            return
+        logger.info("%s has connected", info.address)
+        house = self._house
+        session.welcome(
+            Welcome(mac, house.name, house.registry.catalogue(), house.state())
+        )
+
+    def _request(self, request: Request) -> None:
+        self._calls.open(request.call, None)
+        if len(self._calls) > MAX_CALLS:
+            self._fail(request.call, WorkerError(f"over {MAX_CALLS} calls are open"))
+            return
+        try:
+            check_job_id(request.id)
+            command = self._house.registry.find(request.command)
+            if command.spec.spawns and self._house.jobs.knows(request.id):
+                job = self._house.jobs.find(request.id)
+                self._read(job, request.call, SendWindow(0, request.window))
+                return
+            result = command.call(self._house.context, request.arguments)
+            self._answer(request, result)
+        except Exception as exc:
+            # The top of a client's call: whatever it was, the client is told.
+            self._fail(request.call, exc)
+
+    def _answer(self, request: Request, result: Any) -> None:
+        if isinstance(result, Process):
+            job = self._house.jobs.start(request.id, result, timeout=request.timeout)
+            self._read(job, request.call, SendWindow(0, request.window))
+        elif inspect.isawaitable(result):
+            self._house.keep(self._finish(request, result))
+        else:
+            self._end(request.call, Outcome("SUCCEEDED", value=result))
+
+    def _attach(self, attach: Attach) -> None:
+        self._calls.open(attach.call, None)
+        try:
+            job = self._house.jobs.find(attach.id)
+            window = SendWindow(min(attach.position, job.position), attach.window)
+            self._read(job, attach.call, window)
+        except (LookupError, WorkerError, OSError) as exc:
+            self._fail(attach.call, exc)
+
+    def _credit(self, credit: Credit) -> None:
+        reader = self._calls.get(credit.call)
+        if reader is not None:
+            reader.grant(credit.position)
+
+    def _leave(self, leave: Leave) -> None:
+        self._calls.get(leave.call)
+        reader = self._calls.close(leave.call)
+        if reader is not None:
+            self._house.jobs.remove_reader(reader)
+
+    # -- answers
+
+    def _read(self, job: Job, call: int, window: SendWindow) -> None:
+        reader = Reader(job, call, self.peer, window=window, finished=self._read_all)
+        self._calls.replace(call, reader)
+        self._house.jobs.add_reader(reader)
+
+    def _read_all(self, reader: Reader) -> None:
+        self._calls.close(reader.call)
+        self._house.jobs.remove_reader(reader)
+
+    async def _finish(self, request: Request, result: Awaitable[Any]) -> None:
+        """Wait for an async command, and answer."""
+        try:
+            async with asyncio.timeout(request.timeout):
+                value = await result
+        except TimeoutError:
+            self._end(request.call, Outcome("TIMED_OUT", reason="timeout"))
+        except Exception as exc:
+            # The top of a task: whatever it was, the client is told.
+            self._fail(request.call, exc)
+        else:
+            self._end(request.call, Outcome("SUCCEEDED", value=value))
+
+    def _fail(self, call: int, exc: Exception) -> None:
+        text = "".join(traceback.format_exception(exc))
+        now = time.time()
+        failure = failure_of(exc, text)
+        self._end(call, Outcome("FAILED", failure=failure, started=now, ended=now))
+
+    def _end(self, call: int, outcome: Outcome) -> None:
+        if self._calls.is_open(call):
+            self._calls.close(call)
+            try:
+                self.peer.send(Ended(call, outcome))
+            except LocalProtocolError as exc:
+                failure = Failure("TypeError", f"the command's value: {exc}")
+                self.peer.send(Ended(call, Outcome("FAILED", failure=failure)))

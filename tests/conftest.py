@@ -1,0 +1,125 @@
+"""Real workers for tests: processes of their own, in folders of their own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mlepool
+
+START_LIMIT = 30.0
+
+
+class RunningWorker:
+    """A real worker process.
+
+    Attributes:
+        port: Where it listens, on 127.0.0.1.
+        join_url: What it printed at its first start.
+        state_dir: Its state folder.
+    """
+
+    def __init__(self, folder: Path, *, listen: str = "127.0.0.1:0", **env: str):
+        self.state_dir = folder / "state"
+        self.log_path = folder / "worker.log"
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "mlepool", "worker", "--listen", listen]
+        command += ["--state-dir", str(self.state_dir)]
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=folder,
+                env={**os.environ, **env},
+            )
+        assert self.process.stdout is not None
+        first = self.process.stdout.readline()
+        found = re.search(r"listening on (\S+):(\d+)", first)
+        assert found, f"{first}{self.log_path.read_text()}"
+        self.port = int(found.group(2))
+        self.join_url = ""
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def token(self) -> str:
+        return (self.state_dir / "token").read_text().strip()
+
+    def read_join_url(self) -> str:
+        assert self.process.stdout is not None
+        self.process.stdout.readline()
+        return self.process.stdout.readline().strip()
+
+    def supervisor_pid(self) -> int:
+        for pid in processes():
+            text = command_line(pid)
+            if "mlepool.supervisor" in text and str(self.state_dir) in text:
+                return pid
+        raise LookupError("no supervisor")
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.process.wait(20)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def wait_until(condition, limit: float = 10.0) -> None:
+    """Wait for a fact; fail if it does not come true."""
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def account(tmp_path_factory) -> Iterator[Path]:
+    """An account folder of the tests' own: nothing of the user's is touched."""
+    folder = tmp_path_factory.mktemp("account")
+    os.environ["MLEPOOL_HOME"] = str(folder)
+    yield folder
+    del os.environ["MLEPOOL_HOME"]
+
+
+@pytest.fixture(scope="session")
+def worker(tmp_path_factory) -> Iterator[RunningWorker]:
+    """One worker for all tests that do not harm it."""
+    running = RunningWorker(tmp_path_factory.mktemp("worker"))
+    yield running
+    running.end()
+
+
+@pytest.fixture
+def own_worker(tmp_path) -> Iterator[RunningWorker]:
+    """A worker for one test that may do with it what it likes."""
+    running = RunningWorker(tmp_path / "own")
+    yield running
+    running.end()
+
+
+@pytest.fixture
+def conn(worker) -> Iterator[mlepool.Connection]:
+    """A connection to the shared worker."""
+    with mlepool.ClientPool() as pool, pool.add("localhost", worker.port) as conn:
+        yield conn
