@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -116,6 +116,21 @@ def own_worker(tmp_path) -> Iterator[RunningWorker]:
     running = RunningWorker(tmp_path / "own")
     yield running
     running.end()
+
+
+@pytest.fixture
+def start_worker(tmp_path) -> Iterator[Callable[..., RunningWorker]]:
+    """Start workers by name, each with a folder of its own; all end with the test."""
+    running: list[RunningWorker] = []
+
+    def start(name: str, **options: str) -> RunningWorker:
+        one = RunningWorker(tmp_path / name, **options)
+        running.append(one)
+        return one
+
+    yield start
+    for one in running:
+        one.end()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ __all__ = ["demo"]
 SCRIPT = Path(__file__).with_name("ngram.py")
 START_LIMIT = 30.0  # seconds for a worker to listen
 END_LIMIT = 10.0  # seconds for a worker and its supervisor to end
+SIGNAL_BASE = 128  # 128 + n for a signal n, as shells do
 
 
 class Training(NamedTuple):
@@ -47,12 +49,15 @@ TRAININGS = (
 
 
 def demo() -> None:
-    """Train three language models on three workers of this machine, live.
+    """Train language models on three local workers, live.
 
-    Real worker processes, each with its own state folder; a character n-gram model of
-    Python's own sources on each; one of them is stopped half-way. Nothing is left.
+    Three real worker processes, each with its own state folder; a character n-gram
+    model of Python's own sources on each; one of them is stopped half-way. It takes
+    about ten seconds, needs no network, and leaves nothing behind.
     """
     began = time.monotonic()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end_in_order)
     with _workers([one.host for one in TRAININGS]) as ports:
         table = asyncio.run(_train_all(ports))
     print(
@@ -115,16 +120,18 @@ def _workers(names: list[str]) -> Iterator[dict[str, int]]:
     """Run workers in a folder of their own; give their ports."""
     folder = Path(tempfile.mkdtemp(prefix="mlepool-demo-"))
     os.environ["MLEPOOL_HOME"] = str(folder / "account")
-    processes = {name: _start_worker(name, folder) for name in names}
+    processes: dict[str, subprocess.Popen[str]] = {}
     try:
-        yield {name: _port(process) for name, process in processes.items()}
+        for name in names:
+            processes[name] = _start_worker(name, folder)
+        yield {
+            name: _port(name, process, folder) for name, process in processes.items()
+        }
     finally:
         for process in processes.values():
             process.send_signal(signal.SIGTERM)
         for name, process in processes.items():
-            process.wait(END_LIMIT)
-            assert process.stdout is not None
-            process.stdout.close()
+            _wait_for_end(process)
             _wait_for_supervisor(folder / name)
         shutil.rmtree(folder)
         del os.environ["MLEPOOL_HOME"]
@@ -135,21 +142,44 @@ def _start_worker(name: str, folder: Path) -> subprocess.Popen[str]:
     command += ["--name", name, "--state-dir", str(folder / name)]
     with open(folder / f"{name}.log", "w") as log:
         return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder
+            command,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=folder,
+            process_group=0,  # Ctrl-C is for the demo: it stops jobs, then workers
         )
 
 
-def _port(process: subprocess.Popen[str]) -> int:
+def _port(name: str, process: subprocess.Popen[str], folder: Path) -> int:
     """Read where a worker listens from its first line."""
     assert process.stdout is not None
-    line = process.stdout.readline()
+    ready, _, _ = select.select([process.stdout], [], [], START_LIMIT)
+    line = process.stdout.readline() if ready else ""
     found = re.search(r"listening on \S+:(\d+)", line)
     if found is None:
-        raise WorkerError("a worker of the demo did not start")
+        log = (folder / f"{name}.log").read_text().strip().splitlines()
+        cause = log[-1] if log else f"not a word from it in {START_LIMIT:g} s"
+        raise WorkerError(f"the demo's worker {name} did not start: {cause}")
     return int(found.group(1))
+
+
+def _wait_for_end(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    process.stdout.close()
+    try:
+        process.wait(END_LIMIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _wait_for_supervisor(state_dir: Path) -> None:
     deadline = time.monotonic() + END_LIMIT
     while (state_dir / "supervisor.sock").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def _end_in_order(number: int, _: object) -> None:
+    """End as on Ctrl-C, so that workers and files go too."""
+    sys.exit(SIGNAL_BASE + number)

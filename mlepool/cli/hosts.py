@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -25,23 +26,42 @@ def hosts(
         bool, typer.Option(help="Connect to each and say if it answers.")
     ] = True,
 ) -> None:
-    """Show the workers that are trusted, and those of this account on this machine."""
-    known = [
-        (Target(one.host, one.port, key=key, token=one.token), "trusted")
-        for key, one in TrustStore().load().items()
-    ]
-    keys = {target.key for target, _ in known}
-    known += [
-        (Target("localhost", one.port, key=one.key, token=one.token()), "local")
-        for one in local_workers()
-        if one.key not in keys
-    ]
-    states = asyncio.run(_states([target for target, _ in known], check=check))
+    """Show the workers that this account knows.
+
+    Those that it trusts, and its own on this machine, with what each answers.
+    """
+    known = list(_known())
+    states = asyncio.run(_states([one.dialled for one in known], check=check))
     rows = [
-        (target.name, f"{target.host}:{target.port}", target.key[:12], how, state)
-        for (target, how), state in zip(known, states, strict=True)
+        (one.host, one.address, one.key[:12], one.how, state)
+        for one, state in zip(known, states, strict=True)
     ]
     print(Table(HEADERS, rows) if rows else "no worker is known; see 'mlepool trust'")
+
+
+class _Known(NamedTuple):
+    """A row, and how its worker is reached."""
+
+    host: str
+    address: str
+    key: str
+    how: str
+    dialled: Target
+
+
+def _known() -> Iterator[_Known]:
+    trusted = TrustStore().load()
+    for key, one in trusted.items():
+        target = Target(one.host, one.port, key=key, token=one.token)
+        address = f"{one.host}:{one.port}"
+        yield _Known(target.name, address, key, "trusted", target)
+    for worker in local_workers():
+        if worker.key not in trusted:
+            # Its socket is there whatever address and scheme it listens on.
+            socket = Target(str(worker.state_dir), 0, "unix")
+            address = f"localhost:{worker.port}"
+            name = Target("localhost", worker.port).name
+            yield _Known(name, address, worker.key, "local", socket)
 
 
 async def _states(targets: list[Target], *, check: bool) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from typing import Annotated
 
 import typer
 
 from mlepool.cli import demo, hosts, run, trust, worker
 from mlepool.errors import MlepoolError
+from mlepool.version import __version__
 
 __all__ = ["app", "main"]
 
@@ -15,12 +18,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Run commands on many machines: live, exactly once, secure.",
+    rich_markup_mode=None,  # plain text: an error is a line in a log, not a box
 )
 app.command("worker")(worker.serve)
 app.command("trust")(trust.trust)
 app.command("hosts")(hosts.hosts)
-app.command("run")(run.run)
+# Options end at the first word of the command, as with ssh: the rest is the command's.
+app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.command("demo")(demo.demo)
 
 FAILED = 1  # exit status for what mlepool itself could not do
@@ -28,8 +32,22 @@ FAILED = 1  # exit status for what mlepool itself could not do
 
 def main() -> None:
     """Run the command line; an error of ours is one line, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A host may print what this terminal's encoding does not have.
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except MlepoolError as exc:
+    except (MlepoolError, OSError) as exc:
         print(f"mlepool: {exc}", file=sys.stderr)
         sys.exit(FAILED)
+
+
+@app.callback()
+def _options(
+    *, version: Annotated[bool, typer.Option("--version", help="Show it.")] = False
+) -> None:
+    """Run commands on many machines: live, exactly once, secure."""
+    if version:
+        print(f"mlepool {__version__}")
+        raise typer.Exit

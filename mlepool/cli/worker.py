@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
@@ -25,11 +23,14 @@ from mlepool.worker.daemon import Worker
 
 __all__ = ["serve"]
 
+EVERYWHERE = ("", "0.0.0.0", "::")  # listened on, but no address to give to others
+
 
 def serve(
     listen: Annotated[
         str, typer.Option(help="HOST:PORT to listen on; without HOST, everywhere.")
     ] = f":{DEFAULT_PORT}",
+    *,
     state_dir: Annotated[
         Path | None,
         typer.Option(help="Key, token, journal and sockets.", show_default=False),
@@ -37,6 +38,10 @@ def serve(
     name: Annotated[
         str, typer.Option(help="What this worker calls itself.", show_default=False)
     ] = "",
+    join_url: Annotated[
+        bool,
+        typer.Option("--join-url", help="Print the join URL at a later start, too."),
+    ] = False,
 ) -> None:
     """Serve this machine: run what trusted clients ask for.
 
@@ -54,28 +59,28 @@ def serve(
             name=name or socket.gethostname(),
             root=Path.cwd(),
         )
-        asyncio.run(_serve(config))
+        asyncio.run(_serve(config, join_url=join_url))
     except (ConfigError, LinkError, WorkerError) as exc:
         typer.echo(f"mlepool worker: {exc}", err=True)
         raise typer.Exit(1) from None
 
 
-async def _serve(config: WorkerConfig) -> None:
+async def _serve(config: WorkerConfig, *, join_url: bool) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     async with Worker(config) as worker:
-        _announce(worker)
+        _announce(worker, join_url=join_url or worker.identity.is_new)
         await ended.wait()
 
 
-def _announce(worker: Worker) -> None:
+def _announce(worker: Worker, *, join_url: bool) -> None:
     print(f"listening on {worker.address}, state in {worker.config.state_dir}")
-    if worker.identity.is_new:
-        host = worker.config.listen.host or socket.gethostname()
+    if join_url:
+        listen = worker.config.listen
+        host = socket.gethostname() if listen.host in EVERYWHERE else listen.host
         url = worker.identity.join_url(host, worker.port)
-        print(f"join URL (a secret; for 'mlepool trust' elsewhere):\n  {url}")
-    with contextlib.suppress(OSError):
-        os.fsync(sys.stdout.fileno())
+        scheme = "" if listen.tls else "&scheme=ws"
+        print(f"join URL (a secret; for 'mlepool trust' elsewhere):\n  {url}{scheme}")
     sys.stdout.flush()

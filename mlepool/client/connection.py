@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import shlex
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -144,7 +145,7 @@ class AsyncConnection:
         """Leave the worker; jobs go on. :meth:`connect` comes back. Twice is fine."""
         if self._peer is not None:
             self._state = "disconnected"
-            self._peer.close()
+            self._peer.close("closed", "this side has disconnected")
 
     async def close(self) -> None:
         """Stop the jobs that this connection owns and leave for good. Twice is fine."""
@@ -271,8 +272,9 @@ class AsyncConnection:
         """
         listener = self.start(command, args, keywords, job_id=job_id)
         if listener.options.input is not None:
-            await listener.send_input(listener.options.input)
-            await listener.close_input()
+            with contextlib.suppress(BrokenPipeError):  # as subprocess.run() does
+                await listener.send_input(listener.options.input)
+                await listener.close_input()
         if not listener.options.complete:
             await listener.accepted()
             return listener
@@ -308,7 +310,8 @@ class AsyncConnection:
         number = self._calls.next_number()
         limit = options.timeout if options.on_timeout == "stop" else None
         window = listener.intake.window
-        request = Request(number, job_id, name, arguments, window, limit)
+        awaited = not options.complete
+        request = Request(number, job_id, name, arguments, window, limit, awaited)
         try:
             peer.send(request)
         except BaseException:
@@ -341,6 +344,10 @@ class AsyncConnection:
         if not listener.intake.is_accepted and listener.error is not None:
             raise listener.error
         return listener
+
+    def owned(self) -> list[str]:
+        """Give the ids of the jobs that :meth:`close` would stop."""
+        return list(self._owned)
 
     def release(self, job_id: str) -> None:
         """Own a job no more: ``close()`` leaves it running."""
@@ -405,16 +412,15 @@ class AsyncConnection:
     def peer_gone(self, cause: str, code: str) -> None:
         """Tell everybody who waits that the link is gone; jobs go on."""
         self._peer = None
-        error = ConnectionLostError(self.name, cause)
         for listener in self._calls:
-            listener.intake.fail(error)
+            listener.intake.fail(ConnectionLostError(self.name, cause))
             listener.ended()
         self._calls = CallTable()
         self._numbers.clear()
-        self._settle_pongs(error)
+        self._settle_pongs(ConnectionLostError(self.name, cause))
         if self._state == "connected":
             self._state = "lost"
-            logger.warning("%s", error)
+            logger.warning("lost the connection to %s: %s", self.name, cause)
         self._emit(self._state)
 
     # -- within
@@ -517,7 +523,7 @@ class AsyncConnection:
         # The built-in commands, for editors and type checkers; bound at connect.
 
         async def run(
-            self, command: str | list[str | bytes], **keywords: Any
+            self, command: str | Sequence[str | bytes], **keywords: Any
         ) -> AsyncListener:
             """Run a command on the worker's host."""
 

@@ -45,11 +45,11 @@ def remote_error(failure: Failure, host: str) -> RemoteError:
         safe; with ``errno`` and ``filename`` for an OSError.
     """
     kind = _combined(failure.type_name)
-    if issubclass(kind, OSError) and failure.errno is not None:
-        error = kind(failure.errno, failure.message)
+    number = failure.errno
+    by_number = issubclass(kind, OSError) and number is not None
+    error = kind(number, failure.message) if by_number else kind(failure.message)
+    if isinstance(error, OSError):
         error.filename = failure.filename
-    else:
-        error = kind(failure.message)
     error.host = host
     error.type_name = failure.type_name
     error.message = _sentence(failure)

@@ -147,8 +147,7 @@ class Entrance:
         if target.key and target.key != key:
             raise self._untrusted(key, target.key)
         token = target.token or TrustStore().token_for(key)
-        expected = TrustStore().key_at(target)
-        if not token and expected:
+        if not token and (expected := TrustStore().key_at(target)):
             raise self._untrusted(key, expected)
         return token
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
-from mlepool.client.lines import LineDecoder
 from mlepool.client.options import CallOptions
 from mlepool.client.output import Output
 from mlepool.errors import MlepoolError, RemoteProtocolError
 from mlepool.wire.codec import Data
 from mlepool.wire.messages import Outcome
-from mlepool.wire.records import Record, RecordParser
+from mlepool.wire.records import RecordParser
 from mlepool.wire.window import ReceiveWindow
 
-__all__ = ["Cursor", "Intake"]
+__all__ = ["Intake"]
 
 WINDOW = 4 * 1024 * 1024  # bytes that may come before the reader has taken any
+MIN_MEMORY = 256 * 1024  # bytes; credit comes back by whole records, of 64 KiB
 
 
 class Intake:
@@ -35,15 +34,16 @@ class Intake:
     """
 
     def __init__(self, options: CallOptions, credit: Callable[[int], None]) -> None:
-        decoder = LineDecoder(options.encoding, options.errors)
-        self.output = Output(decoder, limit=options.memory)
+        # What no reader has taken yet is within the window, so it is always held.
+        memory = max(MIN_MEMORY, options.memory)
+        self.output = Output(limit=memory)
         self.outcome: Outcome | None = None
         self.problem: MlepoolError | None = None
         self.is_accepted = False
         self._credit = credit
         self._parser = RecordParser()
         self._position = 0
-        self._window = ReceiveWindow(0, min(WINDOW, options.memory))
+        self._window = ReceiveWindow(0, min(WINDOW, memory))
         self._taken = 0
         self._drains = 0
         self._ends: list[int] = []
@@ -103,7 +103,6 @@ class Intake:
         whole = outcome.digest and not self.output.dropped
         if whole and outcome.digest != self.output.digest():
             raise RemoteProtocolError("the output's digest is not the worker's")
-        self.output.finish()
         self.outcome = outcome
         self._wake()
 
@@ -111,7 +110,6 @@ class Intake:
         """Note that nothing more will come."""
         if not self.is_over:
             self.problem = problem
-            self.output.finish()
             self._wake()
 
     def interrupt(self) -> None:
@@ -152,54 +150,3 @@ class Intake:
         for future in self._waiters:
             if not future.done():
                 future.set_result(None)
-
-
-class Cursor:
-    """A reader's place in what arrives, counted in batches.
-
-    Args:
-        intake: What it reads.
-
-    Attributes:
-        place: Number of the next batch.
-    """
-
-    def __init__(self, intake: Intake) -> None:
-        self.place = 0
-        self._intake = intake
-
-    @property
-    def is_at_end(self) -> bool:
-        """True if all that came has been taken and no more will come."""
-        return self._intake.is_over and self.place >= self._intake.output.end
-
-    def take_messages(self) -> list[Any] | None:
-        """Take the next batch of messages; None if there is none now.
-
-        Raises:
-            EvictedError: If it has left memory.
-        """
-        output = self._intake.output
-        while self.place < output.end:
-            messages = output.batch(self.place).messages
-            self._step()
-            if messages:
-                return messages
-        return None
-
-    def take_records(self) -> list[Record] | None:
-        """Take the next batch of records; None if there is none now.
-
-        Raises:
-            EvictedError: If it has left memory.
-        """
-        output = self._intake.output
-        if self.place >= output.end:
-            return None
-        records = output.raw_batch(self.place).records
-        self._step()
-        return records
-
-    def _step(self) -> None:
-        self.place += 1
-        self._intake.take(self.place)

@@ -9,7 +9,9 @@ A line knows what ended it: ``print(line, end=line.end)`` gives the output again
 """
 
 import codecs
-from typing import ClassVar, Literal
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Literal
 
 from mlepool.wire.records import STDERR, STDOUT, STREAM_NAMES, Record
 
@@ -19,6 +21,7 @@ MAX_PART = 64 * 1024  # characters; a longer line is delivered in parts
 REWRITE_INTERVAL = 0.1  # seconds between two states of a line that is rewritten
 
 StreamName = Literal["stdout", "stderr"]
+Text = Any  # str or bytes, one of them throughout a decoder
 
 
 class Line(str):
@@ -67,15 +70,15 @@ class _Stream:
         self.whole, self.rewritten, self.part = (
             kinds[number, end] for end in ("\n", "\r", "")
         )
-        self.newline = b"\n" if encoding is None else "\n"
-        self.carriage = b"\r" if encoding is None else "\r"
-        self.pending = self.newline[:0]
+        self.newline: Text = b"\n" if encoding is None else "\n"
+        self.carriage: Text = b"\r" if encoding is None else "\r"
+        self.pending: Text = self.newline[:0]
         self.last_state = 0.0
         self._decoder = (
             None if encoding is None else codecs.getincrementaldecoder(encoding)(errors)
         )
 
-    def decode(self, data: bytes, *, final: bool = False) -> str | bytes:
+    def decode(self, data: bytes, *, final: bool = False) -> Text:
         return data if self._decoder is None else self._decoder.decode(data, final)
 
 
@@ -86,33 +89,39 @@ class LineDecoder:
         encoding: A Python codec; None gives bytes throughout.
         errors: What to do with bytes that are not text: as in :meth:`bytes.decode`.
 
-    Attributes:
-        progress: The latest state of a line that is rewritten.
+    Raises:
+        LookupError: If there is no such codec.
     """
 
     def __init__(self, encoding: str | None = "utf-8", errors: str = "replace") -> None:
-        self.progress: Line | BytesLine | None = None
         self._streams = {
             number: _Stream(number, encoding, errors) for number in (STDOUT, STDERR)
         }
 
-    def feed(self, record: Record) -> list[Line | BytesLine]:
+    def decode(self, records: list[Record]) -> Iterator[Line | BytesLine]:
+        """Give the lines that records complete; use them up before the next call.
+
+        A line is made when it is taken: made all at once they would leave the
+        processor's caches before anybody looks at them.
+        """
+        if len(records) == 1:
+            return iter(self.feed(records[0]))
+        return itertools.chain.from_iterable(map(self.feed, records))
+
+    def feed(self, record: Record) -> Iterable[Line | BytesLine]:
         """Give the lines that a record completes."""
         stream = self._streams[record.stream]
-        lines: list[Line | BytesLine] = []
         if record.dropped:
-            lines += self._gap(stream, record.dropped)
+            return self._feed_with_gap(stream, record)
         text = stream.decode(record.data)
         if stream.pending:
-            text = stream.pending + text  # type: ignore[operator]
-        parts = text.split(stream.newline)  # type: ignore[arg-type]
+            text = stream.pending + text
+        parts = text.split(stream.newline)
         stream.pending = parts.pop()
-        if stream.carriage in text:  # type: ignore[operator]
-            parts = [_last_state(part, stream.carriage) for part in parts]
-            lines += map(stream.whole, parts)
-            lines += self._states(stream, record.time)
-        else:
-            lines += map(stream.whole, parts)
+        if stream.carriage not in text and len(stream.pending) < MAX_PART:
+            return map(stream.whole, parts)
+        lines = [stream.whole(_last_state(one, stream.carriage)) for one in parts]
+        lines += self._states(stream, record.time)
         if len(stream.pending) >= MAX_PART:
             lines += self._parts(stream)
         return lines
@@ -121,7 +130,7 @@ class LineDecoder:
         """Give what is left at the end of output."""
         lines = []
         for stream in self._streams.values():
-            text = stream.pending + stream.decode(b"", final=True)  # type: ignore[operator]
+            text = stream.pending + stream.decode(b"", final=True)
             stream.pending = stream.newline[:0]
             if text:
                 lines.append(stream.part(_last_state(text, stream.carriage)))
@@ -129,36 +138,36 @@ class LineDecoder:
 
     def _states(self, stream: _Stream, time: float) -> list[Line | BytesLine]:
         """Give the present state of a line that is being rewritten, if it is time."""
-        states = [one for one in stream.pending.split(stream.carriage) if one]  # type: ignore[arg-type]
-        if not states or stream.carriage not in stream.pending:  # type: ignore[operator]
+        states = [one for one in stream.pending.split(stream.carriage) if one]
+        if not states or stream.carriage not in stream.pending:
             return []
-        ended = stream.pending.endswith(stream.carriage)  # type: ignore[arg-type]
+        ended = stream.pending.endswith(stream.carriage)
         stream.pending = states[-1] + (
             stream.carriage if ended else stream.carriage[:0]
         )
         if time - stream.last_state < REWRITE_INTERVAL:
             return []
         stream.last_state = time
-        self.progress = stream.rewritten(states[-1])
-        return [self.progress]
+        return [stream.rewritten(states[-1])]
 
     def _parts(self, stream: _Stream) -> list[Line | BytesLine]:
         text, stream.pending = stream.pending, stream.newline[:0]
         cuts = range(0, len(text), MAX_PART)
         return [stream.part(text[at : at + MAX_PART]) for at in cuts]
 
-    def _gap(self, stream: _Stream, dropped: int) -> list[Line | BytesLine]:
-        """Say in the stream that output is missing."""
-        text = f"[mlepool: {dropped} bytes of output were not kept]"
-        said = text.encode() if isinstance(stream.pending, bytes) else text
-        lines = [stream.part(stream.pending)] if stream.pending else []
+    def _feed_with_gap(self, stream: _Stream, record: Record) -> list[Line | BytesLine]:
+        """Say in the stream that output is missing, then go on."""
+        text: Text = f"[mlepool: {record.dropped} bytes of output were not kept]"
+        said = text if isinstance(stream.newline, str) else text.encode()
+        rest = stream.pending + stream.decode(b"", final=True)
         stream.pending = stream.newline[:0]
-        return [*lines, stream.whole(said)]
+        lines = [stream.part(rest)] if rest else []
+        return [*lines, stream.whole(said), *self.feed(record._replace(dropped=0))]
 
 
-def _last_state(text: str | bytes, carriage: str | bytes) -> str | bytes:
+def _last_state(text: Text, carriage: Text) -> Text:
     """Give what a terminal would show of a line: what came after the last return."""
-    if carriage not in text:  # type: ignore[operator]
+    if carriage not in text:
         return text
-    states = [one for one in text.split(carriage) if one]  # type: ignore[arg-type]
+    states = [one for one in text.split(carriage) if one]
     return states[-1] if states else text[:0]

@@ -6,16 +6,18 @@ import asyncio
 import enum
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import msgspec
 
 from mlepool.client.failures import remote_error
-from mlepool.client.intake import Cursor, Intake
+from mlepool.client.intake import Intake
+from mlepool.client.lines import LineDecoder
 from mlepool.client.options import CallOptions
 from mlepool.client.output import EvictedError
+from mlepool.client.reader import Reader
 from mlepool.errors import (
     CommandError,
     CommandTimeoutError,
@@ -109,8 +111,10 @@ class AsyncListener:
         self.intake = Intake(options, lambda limit: owner.give_credit(self, limit))
         self._owner = owner
         self._began = time.time()
-        self._cursor = Cursor(self.intake)
-        self._waiting: list[Any] = []
+        self._reader = Reader(self)
+        self._decoder: LineDecoder | None = self.new_decoder()
+        self._waiting: Iterator[Any] = iter(())
+        self._index = _Index(self)
         self._seen_end = False
         self._expired = False
         self._fed = 0
@@ -188,7 +192,8 @@ class AsyncListener:
     @property
     def progress(self) -> Any:
         """The latest state of a line that the program rewrites; None for none."""
-        return self.intake.output.progress
+        state = self.intake.output.last_state()
+        return self._text(state) if state else None
 
     @property
     def stdout(self) -> Any:
@@ -210,10 +215,10 @@ class AsyncListener:
         return self._held_text(None)
 
     def __len__(self) -> int:
-        return self.intake.output.count()
+        return len(self._index.messages())
 
     def __getitem__(self, index: int) -> Any:
-        return self.intake.output.message(index)
+        return self._index.messages()[index]
 
     def __bool__(self) -> bool:
         return True  # a handle, not a container: an empty one is still there
@@ -238,47 +243,28 @@ class AsyncListener:
             CommandError, RemoteError: What failed, once, if ``raise_error``.
             ConnectionLostError: If the link was lost.
         """
-        while not self._waiting:
-            batch = await self.next_batch(self._cursor)
-            if batch is None:
-                return None
-            self._waiting = batch[::-1]
-        return self._waiting.pop()
-
-    async def next_batch(self, cursor: Cursor) -> list[Any] | None:
-        """Wait for messages at a reader's own place; as :meth:`next`, but many."""
         while True:
-            messages = cursor.take_messages()
-            if messages is not None:
-                return list(messages)
-            if cursor.is_at_end:
-                self._end_reached()
+            for message in self._waiting:
+                return message
+            if self._decoder is None:
                 return None
-            await self._change()
+            records = await self._reader.next()
+            if records is not None:
+                self._waiting = self._decoder.decode(records)
+            else:
+                self._waiting = iter(self._decoder.finish())
+                self._decoder = None
 
-    async def batches(self, *, new: bool = False) -> AsyncIterator[list[Any]]:
-        """Give messages from the first on, as many at a time as came together.
-
-        What has left memory is read again from the worker.
-
-        Args:
-            new: True to leave out those that have come already.
-        """
-        output = self.intake.output
-        cursor = Cursor(self.intake)
-        given = output.count() if new else 0
-        cursor.place = output.end if new else 0
-        while True:
-            try:
-                batch = await self.next_batch(cursor)
-            except EvictedError:
-                async for batch in self._again(given):
-                    yield batch
-                return
-            if batch is None:
-                return
-            given += len(batch)
-            yield batch
+    async def batches(self) -> AsyncIterator[list[Any]]:
+        """Give messages from the first on, as many at a time as came together."""
+        reader, decoder = Reader(self), self.new_decoder()
+        while (records := await reader.next()) is not None:
+            messages = list(decoder.decode(records))
+            if messages:
+                yield messages
+        rest = decoder.finish()
+        if rest:
+            yield rest
 
     async def records(self) -> AsyncIterator[tuple[float, str, bytes]]:
         """Give output as it was read from the process: time, stream, bytes.
@@ -286,27 +272,10 @@ class AsyncListener:
         Yields:
             Seconds since the epoch, ``"stdout"`` or ``"stderr"``, and the bytes.
         """
-        async for batch in self.record_batches():
-            for record in batch:
-                yield record
-
-    async def record_batches(self) -> AsyncIterator[list[tuple[float, str, bytes]]]:
-        """Give records, as many at a time as came together."""
-        cursor = Cursor(self.intake)
-        given = 0
-        while not cursor.is_at_end:
-            try:
-                records = cursor.take_records()
-            except EvictedError:
-                async for batch in self._records_again(given):
-                    yield batch
-                return
-            if records is None:
-                await self._change()
-                continue
-            given += len(records)
-            yield [(one.time, STREAM_NAMES[one.stream], one.data) for one in records]
-        self._end_reached()
+        reader = Reader(self)
+        while (records := await reader.next()) is not None:
+            for record in records:
+                yield record.time, STREAM_NAMES[record.stream], record.data
 
     async def read(self, stream: str | None = None) -> Any:
         """Wait for the end and give all output, also what has left memory.
@@ -333,10 +302,10 @@ class AsyncListener:
         self.intake.begin_drain()
         try:
             while not self.intake.is_over:
-                await self._change(silence=False)
+                await self.change(silence=False)
         finally:
             self.intake.end_drain()
-        self._end_reached()
+        self.end_reached()
         return self
 
     async def expect(self, pattern: str | re.Pattern[str]) -> re.Match[str]:
@@ -355,10 +324,9 @@ class AsyncListener:
 
     def clear_messages(self) -> None:
         """Let go of all messages that have come; ``next()`` goes on with new ones."""
-        self._waiting = []
+        self._waiting = iter(())
+        self._reader, self._decoder = Reader(self, new=True), self.new_decoder()
         self.intake.output.clear()
-        self._cursor.place = self.intake.output.end
-        self.intake.take(self._cursor.place)
 
     # -- the job
 
@@ -406,6 +374,10 @@ class AsyncListener:
 
     # -- within
 
+    def again(self) -> AsyncListener:
+        """Read the same job again from its beginning."""
+        return self._owner.reread(self)
+
     def release(self, job_id: str) -> None:
         """Have the connection own the job no more."""
         self._owner.release(job_id)
@@ -413,48 +385,39 @@ class AsyncListener:
     async def accepted(self) -> None:
         """Wait until the worker has started the command, or refused to."""
         while not self.intake.is_accepted and not self.intake.is_over:
-            await self._change(silence=False)
+            await self.change(silence=False)
 
     def ended(self) -> None:
         """Note that the outcome has come."""
         self._cancel_timer()
+
+    def new_decoder(self) -> LineDecoder:
+        """Make what turns this command's records into messages."""
+        return LineDecoder(self.options.encoding, self.options.errors)
 
     async def _iterate(self) -> AsyncIterator[Any]:
         async for batch in self.batches():
             for message in batch:
                 yield message
 
-    async def _again(self, given: int) -> AsyncIterator[list[Any]]:
-        """Go on after ``given`` messages, from the worker's journal."""
-        async for batch in self._owner.reread(self).batches():
-            if given < len(batch):
-                yield batch[given:]
-            given = max(0, given - len(batch))
-
-    async def _records_again(
-        self, given: int
-    ) -> AsyncIterator[list[tuple[float, str, bytes]]]:
-        async for batch in self._owner.reread(self).record_batches():
-            if given < len(batch):
-                yield batch[given:]
-            given = max(0, given - len(batch))
-
-    async def _change(self, *, silence: bool = True) -> None:
+    async def change(self, *, silence: bool = True) -> None:
         """Wait until something has come, but not longer than ``max_interval``."""
         limit = self.max_interval if silence else None
-        try:
-            async with asyncio.timeout(limit):
-                await self.intake.changed()
-        except TimeoutError:
-            assert limit is not None
-            raise ListenerTimeoutError(
-                self.host, self.command, seconds=limit, job_id=self.id
-            ) from None
+        if limit is None:
+            await self.intake.changed()
+        else:
+            try:
+                async with asyncio.timeout(limit):
+                    await self.intake.changed()
+            except TimeoutError:
+                raise ListenerTimeoutError(
+                    self.host, self.command, seconds=limit, job_id=self.id
+                ) from None
         if self._expired:
             self._expired = False
             raise self._timeout_error(stopped=False)
 
-    def _end_reached(self) -> None:
+    def end_reached(self) -> None:
         """Note that a reader has come to the end; raise what is to be raised, once."""
         first, self._seen_end = not self._seen_end, True
         problem = self.intake.problem
@@ -518,3 +481,29 @@ class AsyncListener:
             stdout=self._tail("stdout"),
             stderr=self._tail("stderr"),
         )
+
+
+class _Index:
+    """The messages that have come, by number; made when somebody asks for one."""
+
+    def __init__(self, listener: AsyncListener) -> None:
+        self._listener = listener
+        self._decoder = listener.new_decoder()
+        self._place = 0
+        self._messages: list[Any] = []
+        self._ended = False
+
+    def messages(self) -> list[Any]:
+        """Give all.
+
+        Raises:
+            EvictedError: If some have left memory before anybody asked.
+        """
+        intake = self._listener.intake
+        while self._place < intake.output.end:
+            self._messages += self._decoder.decode(intake.output.batch(self._place))
+            self._place += 1
+        if intake.is_over and not self._ended:
+            self._messages += self._decoder.finish()
+            self._ended = True
+        return self._messages

@@ -27,7 +27,7 @@ class CallOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         errors: What to do with bytes that are not text.
         detach: The job does not end with its connection's ``close()``.
         input: What the process reads on stdin.
-        memory: Bytes of output to hold.
+        memory: Bytes of output to hold, 256 KiB at least.
     """
 
     complete: bool = True

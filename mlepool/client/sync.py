@@ -11,7 +11,7 @@ import logging
 import os
 import queue
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -24,37 +24,40 @@ from mlepool.client.listener import AsyncListener, Status
 from mlepool.client.output import EvictedError
 from mlepool.client.pool import AsyncClientPool, make_target
 from mlepool.client.portal import Portal
+from mlepool.client.reader import Reader
 from mlepool.client.tables import Table
 from mlepool.config import DEFAULT_PORT
 from mlepool.errors import ListenerTimeoutError
+from mlepool.wire.records import STREAM_NAMES, Record
 from mlepool.wire.values import StopReport
 
 __all__ = ["ClientPool", "Connection", "Listener", "add", "pool"]
 
 logger = logging.getLogger("mlepool.client")
 
-BATCHES_AHEAD = 8  # batches on their way to a blocking reader; each came in one frame
+BATCHES_AHEAD = 4  # batches on their way to a blocking reader, of 1 MiB at most
 
 
 class _Pump:
-    """Moves one reader's batches from the loop to the reader's thread."""
+    """Moves one reader's records from the loop to the reader's thread, in batches."""
 
     def __init__(
-        self, portal: Portal, batches: Callable[[], AsyncIterator[list[Any]]]
+        self, listener: AsyncListener, portal: Portal, *, new: bool = False
     ) -> None:
+        self._listener = listener
         self._portal = portal
-        self._batches = batches
+        self._new = new
         self._queue: janus.Queue[Any] | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def take(self, timeout: float | None) -> list[Any] | None:
+    def take(self, timeout: float | None) -> list[Record] | None:
         """Wait for a batch; None at the end.
 
         Raises:
             queue.Empty: If none came within the timeout.
         """
         if self._queue is None:
-            self._portal.do(self._begin)
+            self._portal.do(self.begin)
         assert self._queue is not None
         item = self._queue.sync_q.get(timeout=timeout)
         if isinstance(item, BaseException):
@@ -65,18 +68,26 @@ class _Pump:
         """Move no more; twice is fine."""
         self._portal.post(self._end)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Begin to move; called in the loop's thread."""
         self._queue = janus.Queue(maxsize=BATCHES_AHEAD)
-        self._task = asyncio.get_running_loop().create_task(self._run(self._queue))
+        reader = Reader(self._listener, new=self._new)
+        run = self._run(reader, self._queue)
+        self._task = asyncio.get_running_loop().create_task(run)
 
-    async def _run(self, target: janus.Queue[Any]) -> None:
-        try:
-            async for batch in self._batches():
-                await target.async_q.put(batch)
-        except Exception as exc:
-            # The top of a task: whatever it was, the reader is told.
-            await target.async_q.put(exc)
-        await target.async_q.put(None)
+    async def _run(self, reader: Reader, target: janus.Queue[Any]) -> None:
+        is_over = False
+        while not is_over:
+            try:
+                item: Any = await reader.next()
+                is_over = item is None
+            except Exception as exc:
+                # The top of a task: whatever it was, the reader is told.
+                item = exc
+                is_over = self._listener.done
+            await target.async_q.put(item)
+        if item is not None:
+            await target.async_q.put(None)
 
     def _end(self) -> None:
         if self._task is not None and self._queue is not None:
@@ -96,8 +107,9 @@ class Listener:
     def __init__(self, listener: AsyncListener, portal: Portal) -> None:
         self._async = listener
         self._portal = portal
-        self._pump: _Pump | None = _Pump(portal, listener.batches)
-        self._waiting: list[Any] = []
+        self._pump: _Pump | None = _Pump(listener, portal)
+        self._decoder = listener.new_decoder()
+        self._waiting: Iterator[Any] = iter(())
         self._done = listener.done
         self._max_interval = listener.max_interval
         listener.max_interval = None  # silence is measured where it is waited for
@@ -144,7 +156,9 @@ class Listener:
     @property
     def error(self) -> Exception | None:
         """What failed, as an exception; None if nothing did (yet)."""
-        return self._own(self._async.error)
+        error = self._async.error
+        self._own(error)
+        return error
 
     @property
     def max_interval(self) -> float | None:
@@ -173,7 +187,10 @@ class Listener:
         return self._text(None)
 
     def __len__(self) -> int:
-        return self._portal.do(lambda: len(self._async))
+        try:
+            return self._portal.do(lambda: len(self._async))
+        except EvictedError:
+            return sum(1 for _ in self)
 
     def __bool__(self) -> bool:
         return True
@@ -185,9 +202,11 @@ class Listener:
             return list(self)[index]
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in self._batches(self._async.batches):
-            yield from batch
+        decoder = self._async.new_decoder()
+        for records in self._batches():
+            yield from decoder.decode(records)
         self._done = True
+        yield from decoder.finish()
 
     def __repr__(self) -> str:
         return repr(self._async).replace("<AsyncListener", "<Listener", 1)
@@ -201,13 +220,17 @@ class Listener:
             CommandError, RemoteError: What failed, once, if ``raise_error``.
             ConnectionLostError: If the link was lost.
         """
-        if not self._waiting:
-            batch = None if self._pump is None else self._take(self._pump)
-            if batch is None:
-                self._pump, self._done = None, True
+        while True:
+            for message in self._waiting:
+                return message
+            if self._pump is None:
                 return None
-            self._waiting = batch[::-1]
-        return self._waiting.pop()
+            records = self._take(self._pump)
+            if records is not None:
+                self._waiting = self._decoder.decode(records)
+            else:
+                self._waiting = iter(self._decoder.finish())
+                self._pump, self._done = None, True
 
     def records(self) -> Iterator[tuple[float, str, bytes]]:
         """Give output as it was read from the process: time, stream, bytes.
@@ -215,8 +238,9 @@ class Listener:
         Yields:
             Seconds since the epoch, ``"stdout"`` or ``"stderr"``, and the bytes.
         """
-        for batch in self._batches(self._async.record_batches):
-            yield from batch
+        for records in self._batches():
+            for record in records:
+                yield record.time, STREAM_NAMES[record.stream], record.data
         self._done = True
 
     def wait(self, timeout: float | None = None) -> Self:
@@ -271,9 +295,10 @@ class Listener:
         """Let go of all messages that have come; ``next()`` goes on with new ones."""
         if self._pump is not None:
             self._pump.stop()
-        self._waiting = []
-        self._portal.do(self._async.clear_messages)
-        self._pump = _Pump(self._portal, lambda: self._async.batches(new=True))
+        self._waiting = iter(())
+        self._pump = _Pump(self._async, self._portal, new=True)
+        self._decoder = self._async.new_decoder()
+        self._portal.do(self._clear)
 
     def stop(self, signal: str = "SIGINT", grace: float = 10.0) -> StopReport:
         """Stop the job: its whole tree of processes, with proof.
@@ -282,7 +307,9 @@ class Listener:
             signal: The first signal; SIGTERM and SIGKILL follow.
             grace: Seconds between two of them.
         """
-        return self._call(self._async.stop(signal, grace=grace))
+        report = self._call(self._async.stop(signal, grace=grace))
+        assert isinstance(report, StopReport)
+        return report
 
     def send_input(self, data: str | bytes, timeout: float | None = None) -> None:
         """Write to the process's stdin; returns when its pipe has taken it.
@@ -315,17 +342,20 @@ class Listener:
     ) -> None:
         self.close()
 
-    def _batches(
-        self, source: Callable[[], AsyncIterator[list[Any]]]
-    ) -> Iterator[list[Any]]:
-        pump = _Pump(self._portal, source)
+    def _clear(self) -> None:
+        self._async.clear_messages()
+        if self._pump is not None:
+            self._pump.begin()  # now: what comes from here on is new
+
+    def _batches(self) -> Iterator[list[Record]]:
+        pump = _Pump(self._async, self._portal)
         try:
-            while (batch := self._take(pump)) is not None:
-                yield batch
+            while (records := self._take(pump)) is not None:
+                yield records
         finally:
             pump.stop()
 
-    def _take(self, pump: _Pump) -> list[Any] | None:
+    def _take(self, pump: _Pump) -> list[Record] | None:
         with self._on_interrupt():
             try:
                 return pump.take(self._max_interval)
@@ -480,6 +510,8 @@ class Connection:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if exc_type is KeyboardInterrupt:
+            self._leave_all()
         self.close()
 
     def __getattr__(self, name: str) -> Callable[..., Listener]:
@@ -497,6 +529,11 @@ class Connection:
 
     def __repr__(self) -> str:
         return repr(self._async).replace("<AsyncConnection", "<Connection", 1)
+
+    def _leave_all(self) -> None:
+        """On Ctrl-C leave every job running, and say so."""
+        for job_id in self._async.owned():
+            _leave_alone(self._async.release, job_id, self.name)
 
     def _call(
         self, command: BoundCommand, args: tuple[Any, ...], keywords: dict[str, Any]
@@ -673,6 +710,9 @@ class ClientPool:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if exc_type is KeyboardInterrupt:
+            for connection in self:
+                connection._leave_all()
         self.close()
 
 
@@ -684,18 +724,18 @@ def _leaving_alone(
     try:
         yield
     except KeyboardInterrupt:
-        release(job_id)
-        logger.warning(
-            "job %s goes on on %s: attach(%r) follows it, stop(%r) ends it",
-            job_id,
-            host,
-            job_id,
-            job_id,
-        )
+        _leave_alone(release, job_id, host)
         raise
 
 
+def _leave_alone(release: Callable[[str], None], job_id: str, host: str) -> None:
+    release(job_id)
+    text = "job %s goes on on %s: attach(%r) follows it, stop(%r) ends it"
+    logger.warning(text, job_id, host, job_id, job_id)
+
+
 _portal = Portal()
+_inherited: list[Any] = []
 
 
 def _current_portal() -> Portal:
@@ -703,8 +743,13 @@ def _current_portal() -> Portal:
 
 
 def _start_anew() -> None:
-    """In a forked child: the parent's loop is not there, so take a new one."""
+    """In a forked child: the parent's loop is not there, so take a new one.
+
+    The parent's connections are kept, unused: letting go of them here would close
+    sockets under the parent's own loop objects, with a warning for each.
+    """
     global _portal
+    _inherited.append((_portal, pool._async, pool._connections))
     _portal = Portal()
     pool.__init__()  # type: ignore[misc]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import urllib.parse
 from collections.abc import Iterator
@@ -22,10 +21,10 @@ from mlepool.errors import ConfigError
 
 __all__ = ["KnownWorker", "LocalWorker", "Target", "TrustStore", "local_workers"]
 
-STORE_FILE = "known_workers.json"
+KNOWN_FOLDER = "known"  # a file for each: two that are trusted at once don't collide
 WORKERS_FOLDER = "workers"
 TOKEN_FILE = "token"
-KEY_BYTES = 32  # SHA-256
+KEY = re.compile(r"[0-9A-Za-z_-]{43}")  # SHA-256 in URL-safe base64, without "="
 
 
 class Target(NamedTuple):
@@ -86,6 +85,7 @@ class KnownWorker(msgspec.Struct, frozen=True):
     token: str
     host: str = ""
     port: int = DEFAULT_PORT
+    scheme: str = "wss"
 
 
 class LocalWorker(NamedTuple):
@@ -111,42 +111,62 @@ class TrustStore:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._path = (folder or account_dir()) / STORE_FILE
+        self._folder = (folder or account_dir()) / KNOWN_FOLDER
 
     def load(self) -> dict[str, KnownWorker]:
         """Read all.
 
         Raises:
-            ConfigError: If the file is damaged.
+            ConfigError: If a file is damaged or may not be read.
         """
         try:
-            data = self._path.read_bytes()
+            names = sorted(path.name for path in self._folder.iterdir())
         except FileNotFoundError:
             return {}
         except OSError as exc:
-            raise ConfigError(f"cannot read {self._path}: {exc.strerror}") from exc
+            raise ConfigError(f"cannot read {self._folder}: {exc.strerror}") from exc
+        found = {name: self.find(name) for name in names if KEY.fullmatch(name)}
+        return {name: known for name, known in found.items() if known is not None}
+
+    def find(self, key: str) -> KnownWorker | None:
+        """Read what is known of a worker; None if it is not trusted.
+
+        Raises:
+            ConfigError: If its file is damaged or may not be read.
+        """
+        if not KEY.fullmatch(key):
+            return None
+        path = self._folder / key
         try:
-            return msgspec.json.decode(data, type=dict[str, KnownWorker])
+            return msgspec.json.decode(path.read_bytes(), type=KnownWorker)
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            raise ConfigError(f"{self._path} is damaged: {exc}") from exc
+            raise ConfigError(f"{path} is damaged: {exc}; trust it again") from exc
 
     def add(self, target: Target) -> None:
         """Trust the worker of a join URL.
 
         Raises:
-            ConfigError: If it has no key and token.
+            ConfigError: If it has no key and token, or they can't be kept.
         """
         if not target.key or not target.token:
             raise ConfigError(
                 "only a join URL (mle://...) can be trusted: it has the worker's key"
             )
-        known = self.load()
-        known[target.key] = KnownWorker(target.token, target.host, target.port)
-        write_private(self._path, msgspec.json.format(msgspec.json.encode(known)))
+        known = KnownWorker(target.token, target.host, target.port, target.scheme)
+        data = msgspec.json.format(msgspec.json.encode(known))
+        try:
+            write_private(self._folder / target.key, data)
+        except OSError as exc:
+            cause = f"cannot write to {self._folder}: {exc.strerror}"
+            raise ConfigError(cause) from exc
 
     def token_for(self, key: str) -> str:
         """Give the token that belongs to a key: trusted, or this account's own."""
-        known = self.load().get(key)
+        known = self.find(key)
         if known is not None:
             return known.token
         for worker in local_workers():
@@ -200,15 +220,17 @@ def local_socket(place: str) -> Path:
 
 def _parse_address(text: str, port: int, *, scheme: str) -> Target:
     match = re.fullmatch(
-        r"(?:\[(?P<v6>[0-9A-Fa-f:.%]+)\]|(?P<host>[^\s:/?#\[\]@]+))(?::(?P<port>\d+))?",
+        r"(?:\[(?P<v6>[0-9A-Fa-f:.%]+)\]|(?P<host>[^\s:/?#\[\]@]+))"
+        r"(?::(?P<port>[0-9]{1,5}))?",
         text,
     )
-    bare_v6 = re.fullmatch(r"[0-9A-Fa-f]*:[0-9A-Fa-f:.]+:[0-9A-Fa-f.]*", text)
+    bare_v6 = re.fullmatch(r"[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*", text)
     if bare_v6:
         return Target(text, port, scheme)
     number = int(match["port"]) if match and match["port"] else port
     if not match or not 0 < number < 65536:
-        raise ConfigError(f"{text!r} is not a host or host:port")
+        # What may be a token is not repeated: this goes to logs and screens.
+        raise ConfigError(f"{re.split('[?@]', text)[0]!r} is not a host or host:port")
     return Target(match["host"] or match["v6"], number, scheme)
 
 
@@ -216,11 +238,7 @@ def _parse_join_url(rest: str) -> Target:
     place, _, query = rest.partition("?")
     fields = urllib.parse.parse_qs(query)
     key, token = (fields.get(name, [""])[0] for name in ("key", "token"))
-    try:
-        whole = len(base64.urlsafe_b64decode(key + "=")) == KEY_BYTES
-    except ValueError:
-        whole = False
-    if not whole or not token:
+    if not KEY.fullmatch(key) or not token:
         raise ConfigError(
             "the join URL is not whole: it must have key= and token=; copy it again"
         )

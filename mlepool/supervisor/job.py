@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,7 @@ class Job:
     Args:
         order: What to start.
         folder: Where journals are.
+        environment: What its process gets besides what the order sets.
 
     Raises:
         FileExistsError: If there is a job with this id already.
@@ -49,9 +51,12 @@ class Job:
         pipes: Our ends of the pipes still open, with their streams.
         failure: Why no process could be started; None if one was.
         outcome: Set at the end, after it was written to the journal.
+        is_saved: True once the journal has the end.
     """
 
-    def __init__(self, order: Spawn, folder: Path) -> None:
+    def __init__(
+        self, order: Spawn, folder: Path, environment: dict[bytes, bytes]
+    ) -> None:
         self.id = order.id
         self.command = order.display
         self.cwd = order.cwd
@@ -68,10 +73,15 @@ class Job:
         self._input = bytearray()
         self._input_ends = False
         self._fed = 0
+        self.is_saved = False
         self._dropping = False
         head = JobHead(order.id, order.display, order.cwd, self.started, BOOT_ID)
         self._journal = JournalWriter(folder, head)
-        self._start(order)
+        try:
+            self._start(order, environment)
+        except OSError:
+            self._undo()
+            raise
 
     @property
     def position(self) -> int:
@@ -136,19 +146,22 @@ class Job:
     def feed(self, offset: int, data: bytes, *, end: bool) -> None:
         """Take bytes for stdin; those that came before are passed over.
 
+        Nothing is taken once stdin is closed.
+
         Raises:
             ValueError: If bytes before them are missing, or too many wait.
         """
+        if self.stdin < 0:
+            return
         if offset > self._fed:
             raise ValueError(f"stdin is at {self._fed}, not at {offset}")
         new = data[self._fed - offset :]
         if len(self._input) + len(new) > MAX_PENDING_INPUT:
             raise ValueError("the process does not read its stdin")
         self._fed += len(new)
-        if self.stdin >= 0:
-            self._input += new
-            self._input_ends = self._input_ends or end
-            self.write_input()
+        self._input += new
+        self._input_ends = self._input_ends or end
+        self.write_input()
 
     def write_input(self) -> None:
         """Write what stdin takes now; close it at the end or when nobody reads."""
@@ -160,16 +173,16 @@ class Job:
         except OSError as exc:
             if exc.errno != errno.EPIPE:
                 raise
-            self._input.clear()
             self._input_ends = True
         if self._input_ends:
             self.close_input()
 
     def close_input(self) -> None:
-        """Close stdin; twice is fine."""
+        """Close stdin; what waited was not taken. Twice is fine."""
         if self.stdin >= 0:
             os.close(self.stdin)
             self.stdin = -1
+        self._fed -= len(self._input)
         self._input.clear()
 
     def reaped(self, status: int) -> None:
@@ -216,9 +229,9 @@ class Job:
             reason=reason,
         )
 
-    def _start(self, order: Spawn) -> None:
+    def _start(self, order: Spawn, environment: dict[bytes, bytes]) -> None:
         try:
-            started = start(order)
+            started = start(order, environment)
         except (OSError, ValueError, TypeError) as exc:
             self._fail(exc)
             return
@@ -231,6 +244,15 @@ class Job:
         self._journal.begin(
             JobProcess(self.pid, self._leader.start_ticks, self.started)
         )
+
+    def _undo(self) -> None:
+        """End a process that can't be noted: nobody would know of it."""
+        if self.pid:
+            os.killpg(self.pid, signal.SIGKILL)  # not reaped yet: the pid is its own
+        self.close_input()
+        for fd in self.pipes:
+            os.close(fd)
+        self._journal.discard()
 
     def _fail(self, exc: Exception) -> None:
         number = getattr(exc, "errno", None)
@@ -248,6 +270,7 @@ class Job:
         outcome = self._journal.complete(outcome)
         try:
             self._journal.finish(outcome)
+            self.is_saved = True
         except OSError as exc:
             logger.error("job %s: its end can't be written: %s", self.id, exc)
         self.outcome = outcome

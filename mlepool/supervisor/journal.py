@@ -2,7 +2,7 @@
 
 A file is::
 
-    HEAD block   what was asked for, before the process is started
+    HEAD block   what was asked for
     PROC block   which process it became
     records      the output (mlepool.wire.records); position 0 is the first of them
     END1 block   the outcome, written before the end is told to anybody
@@ -10,7 +10,7 @@ A file is::
 
 A block is a tag, a length, a CRC-32 and a MessagePack payload. The file is made with
 O_EXCL before the process is started: the same id can't be started twice, whoever was
-killed in between.
+killed in between (an empty file is a job of which nothing more is known).
 """
 
 import os
@@ -74,15 +74,16 @@ class JournalWriter:
 
     def __init__(self, folder: Path, head: JobHead) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        self._fd = os.open(journal_path(folder, head.id), flags, 0o600)
+        self._path = journal_path(folder, head.id)
+        self._fd = os.open(self._path, flags, 0o600)
         self.position = 0
         self._offsets = {STDOUT: 0, STDERR: 0}
         self._digests = {STDOUT: xxhash.xxh3_128(), STDERR: xxhash.xxh3_128()}
-        self._write([_block(b"HEAD", head)])
+        self._head = head
 
     def begin(self, process: JobProcess) -> None:
         """Note the process; output may follow."""
-        self._write([_block(b"PROC", process)])
+        self._write([_block(b"HEAD", self._head), _block(b"PROC", process)])
 
     def append(self, stream: int, data: bytes, *, time: float) -> None:
         """Add one piece of output.
@@ -123,6 +124,11 @@ class JournalWriter:
             self._write([block, _TRAILER.pack(len(block), _TRAILER_MAGIC)])
         finally:
             os.close(self._fd)
+
+    def discard(self) -> None:
+        """Close the file and remove it: there is no such job."""
+        os.close(self._fd)
+        self._path.unlink(missing_ok=True)
 
     def _write(self, parts: list[bytes]) -> None:
         size = sum(map(len, parts))
@@ -205,7 +211,7 @@ class Journal:
             found, length, crc = _BLOCK.unpack(header)
             if found == tag and length <= MAX_BLOCK:
                 payload = os.pread(self._fd, length, at + _BLOCK.size)
-                if zlib.crc32(payload) == crc:
+                if len(payload) == length and zlib.crc32(payload) == crc:
                     block = msgspec.msgpack.decode(payload, type=kind)
                     return block, at + _BLOCK.size + length
         raise WorkerError(f"a journal has no whole {tag.decode()} block")

@@ -7,6 +7,7 @@ faster. It ends by itself when no worker is connected and no job runs.
 from __future__ import annotations
 
 import fcntl
+import functools
 import logging
 import os
 import selectors
@@ -26,7 +27,6 @@ from mlepool.supervisor.messages import (
     Fed,
     Feed,
     Finish,
-    Forget,
     Greet,
     Greeting,
     Grown,
@@ -51,9 +51,12 @@ SOCKET_FILE = "supervisor.sock"
 LOCK_FILE = "supervisor.lock"
 JOBS_FOLDER = "jobs"
 READY = b"ready\n"  # written to stdout once the socket listens
+LOCK_LIMIT = 2.0  # seconds that a supervisor before us may take to be gone
 LINGER = 5.0  # seconds that an idle supervisor waits for its (first) worker
 TIMEOUT_SIGNAL = "SIGTERM"  # a deadline has passed: there is no time left to ask nicely
 TIMEOUT_GRACE = 2.0  # seconds
+MAX_WAIT = 3600.0  # seconds; epoll takes no more than 24 days
+NEWS_DELAY = 0.02  # seconds before telling of a start that nobody waits for
 CLOSE_PIPES_AFTER = 1.0  # seconds after a stop that a survivor may hold our pipes
 
 
@@ -73,6 +76,8 @@ class Keeper:
         self._by_pid: dict[int, Job] = {}
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._deadlines: dict[str, float] = {}
+        self._news: dict[str, float] = {}
+        self._environment: dict[bytes, bytes] = {}
         self._channel: Channel | None = None
         self._grown: dict[str, Job] = {}
         self._finishing = False
@@ -82,7 +87,6 @@ class Keeper:
             Spawn: self._spawn,
             Feed: self._feed,
             Stop: self._stop,
-            Forget: self._forget,
             Finish: self._finish,
         }
 
@@ -111,9 +115,10 @@ class Keeper:
         return self._finishing or time.monotonic() - self._idle_since >= LINGER
 
     def _next_timeout(self) -> float | None:
-        due = [when for when, _ in self._timers] + list(self._deadlines.values())
-        if due:
-            return max(0.0, min(due) - time.monotonic())
+        if self._timers or self._deadlines or self._news:
+            due = [when for when, _ in self._timers]
+            due += [*self._deadlines.values(), *self._news.values()]
+            return min(max(0.0, min(due) - time.monotonic()), MAX_WAIT)
         return LINGER if self._channel is None and not self._by_pid else None
 
     # -- the worker
@@ -130,9 +135,6 @@ class Keeper:
             self._selector.unregister(self._channel.sock)
             self._channel.close()
             self._channel = None
-        for job in list(self._jobs.values()):
-            if job.outcome is not None:
-                del self._jobs[job.id]  # the journal has it
 
     def _read_worker(self) -> None:
         assert self._channel is not None
@@ -142,7 +144,7 @@ class Keeper:
                 self._handlers[type(message)](message)
         except EOFError:
             self._drop_worker()
-        except (OSError, RemoteProtocolError) as exc:
+        except (OSError, ValueError, RemoteProtocolError) as exc:
             logger.warning("dropped the worker: %s", exc)
             self._drop_worker()
 
@@ -175,6 +177,7 @@ class Keeper:
         if self._channel is not None and not self._channel.has_backlog:
             for job in self._grown.values():
                 if job.outcome is None:
+                    self._tell_news(job.id)
                     self._send(Grown(job.id, job.position))
             self._grown.clear()
         self._flush()
@@ -183,27 +186,32 @@ class Keeper:
 
     def _greet(self, greet: Greet) -> None:
         version = VERSION if greet.oldest <= VERSION <= greet.newest else 0
+        self._environment = greet.environment
         jobs = tuple(job.info() for job in self._jobs.values())
         self._send(Greeting(version, os.getpid(), jobs))
+        for job in [one for one in self._jobs.values() if one.outcome is not None]:
+            del self._jobs[job.id]
 
     def _spawn(self, order: Spawn) -> None:
         try:
-            job = Job(order, self._jobs_folder)
+            job = Job(order, self._jobs_folder, self._environment)
         except OSError as exc:
             failure = Failure(type(exc).__name__, str(exc), "", exc.errno)
             self._send(Spawned(order.id, failure=failure))
             return
         if job.failure is not None:
             assert job.outcome is not None
-            self._send(Spawned(job.id, 0, job.started))
             self._send(JobEnded(job.id, job.outcome))
             return
         self._jobs[job.id] = self._by_pid[job.pid] = job
         for fd in job.pipes:
-            self._watch(fd, lambda fd=fd: self._drain(job, fd))
+            self._watch(fd, functools.partial(self._drain, job, fd))
         if job.timeout is not None:
             self._deadlines[job.id] = time.monotonic() + job.timeout
-        self._send(Spawned(job.id, job.pid, job.started))
+        if order.is_awaited:
+            self._send(Spawned(job.id, job.pid, job.started))
+        else:
+            self._news[job.id] = time.monotonic() + NEWS_DELAY
 
     def _feed(self, feed: Feed) -> None:
         job = self._jobs.get(feed.id)
@@ -215,7 +223,8 @@ class Keeper:
         try:
             job.feed(feed.offset, feed.data, end=feed.end)
         except ValueError as exc:
-            logger.warning("job %s: %s", job.id, exc)
+            self._send(Fed(job.id, job.fed, closed=job.stdin < 0, problem=str(exc)))
+            return
         self._after_feeding(job, stdin, had_watch=had_watch)
 
     def _after_feeding(self, job: Job, stdin: int, *, had_watch: bool) -> None:
@@ -228,8 +237,9 @@ class Keeper:
         self._send(Fed(job.id, job.fed, closed=job.stdin < 0))
 
     def _write_input(self, job: Job, stdin: int) -> None:
-        if job.stdin == stdin:
-            job.write_input()
+        if job.stdin != stdin:
+            return  # closed since select(); the number may be another pipe's by now
+        job.write_input()
         self._after_feeding(job, stdin, had_watch=True)
 
     def _stop(self, stop: Stop) -> None:
@@ -239,11 +249,6 @@ class Keeper:
             self._send(Stopped(stop.id, StopReport(stop.id, status)))
             return
         self._begin_stop(job, stop)
-
-    def _forget(self, forget: Forget) -> None:
-        job = self._jobs.get(forget.id)
-        if job is not None and job.outcome is not None:
-            del self._jobs[job.id]
 
     def _finish(self, _: Finish) -> None:
         self._finishing = True
@@ -278,12 +283,20 @@ class Keeper:
             del self._by_pid[job.pid]
             self._grown.pop(job.id, None)
             self._deadlines.pop(job.id, None)
+            self._news.pop(job.id, None)
             self._send(JobEnded(job.id, job.outcome))
+            if self._channel is not None or job.is_saved:
+                del self._jobs[job.id]
 
     def _time_out(self, job_id: str) -> None:
         del self._deadlines[job_id]
         stop = Stop(job_id, TIMEOUT_SIGNAL, TIMEOUT_GRACE, "timeout")
         self._begin_stop(self._jobs[job_id], stop)
+
+    def _tell_news(self, job_id: str) -> None:
+        if self._news.pop(job_id, None) is not None:
+            job = self._jobs[job_id]
+            self._send(Spawned(job.id, job.pid, job.started))
 
     def _begin_stop(self, job: Job, stop: Stop) -> None:
         if job.stopping is not None and not job.stopping.is_over:
@@ -328,9 +341,11 @@ class Keeper:
         self._timers.append((time.monotonic() + seconds, callback))
 
     def _run_timers(self) -> None:
-        if not self._timers and not self._deadlines:
+        if not self._timers and not self._deadlines and not self._news:
             return
         now = time.monotonic()
+        for job_id in [one for one, when in self._news.items() if when <= now]:
+            self._tell_news(job_id)
         for job_id in [one for one, when in self._deadlines.items() if when <= now]:
             self._time_out(job_id)
         due = [callback for when, callback in self._timers if when <= now]
@@ -343,10 +358,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run a supervisor for a state folder until there is nothing left to do."""
     folder = Path(arguments[0])
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s")
-    lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _take_lock(folder):
         logger.error("another supervisor serves %s", folder)
         return 1
     (folder / JOBS_FOLDER).mkdir(mode=0o700, exist_ok=True)
@@ -365,6 +377,21 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         Path(SOCKET_FILE).unlink(missing_ok=True)
     return 0
+
+
+def _take_lock(folder: Path) -> bool:
+    """Take the folder for ourselves; wait for a supervisor that is just ending."""
+    lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + LOCK_LIMIT
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL)
+        else:
+            return True
 
 
 def _catch_signals() -> socket.socket:

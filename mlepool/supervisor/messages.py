@@ -1,8 +1,11 @@
 """What a worker and its supervisor say to each other over their unix socket.
 
 A worker of another version than the supervisor's must understand it, so the rules are
-those of the wire: arrays with a tag, fields only ever appended, with a default.
+those of the wire: arrays with a tag, fields only ever appended, with a default. What
+a worker may ask for is checked as it is decoded: nothing else gets to the jobs.
 """
+
+from typing import Annotated
 
 import msgspec
 
@@ -14,7 +17,6 @@ __all__ = [
     "Fed",
     "Feed",
     "Finish",
-    "Forget",
     "FromSupervisor",
     "Greet",
     "Greeting",
@@ -31,12 +33,22 @@ __all__ = [
 
 VERSION = 1
 
+JobId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_-]{1,64}\Z")]  # a file's name
+Words = Annotated[tuple[bytes, ...], msgspec.Meta(min_length=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]  # not NaN either
+
 
 class Greet(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """A worker says which versions it speaks."""
+    """A worker says which versions it speaks.
+
+    Attributes:
+        environment: What processes get, besides what each order sets.
+    """
 
     oldest: int = VERSION
     newest: int = VERSION
+    environment: dict[bytes, bytes] = {}
 
 
 class Spawn(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -45,25 +57,28 @@ class Spawn(msgspec.Struct, frozen=True, array_like=True, tag=2):
     Attributes:
         argv: The program and its arguments.
         display: The command, for people.
-        env: The whole environment.
+        env: Variables on top of the worker's environment.
         stdin: True for a pipe, False for nothing.
         timeout: Seconds until it is stopped; None for never.
+        is_awaited: True if somebody waits for the news that it has started; else it
+            comes a little later, and not at all for a command that has ended by then.
     """
 
-    id: str
-    argv: tuple[bytes, ...]
+    id: JobId
+    argv: Words
     display: str
     cwd: str
-    env: dict[str, str]
+    env: dict[bytes, bytes]
     stdin: bool = False
-    timeout: float | None = None
+    timeout: Seconds | None = None
+    is_awaited: bool = True
 
 
 class Feed(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """Bytes for a process's stdin; ``offset`` makes a repeated one harmless."""
 
-    id: str
-    offset: int
+    id: JobId
+    offset: Count
     data: bytes = b""
     end: bool = False
 
@@ -71,24 +86,21 @@ class Feed(msgspec.Struct, frozen=True, array_like=True, tag=3):
 class Stop(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """Stop a job: signal, then SIGTERM, then SIGKILL, ``grace`` seconds apart."""
 
-    id: str
+    id: JobId
     signal: str = "SIGINT"
-    grace: float = 10.0
+    grace: Seconds = 10.0
     reason: str = ""
 
 
-class Forget(msgspec.Struct, frozen=True, array_like=True, tag=5):
-    """The worker has noted the job's end."""
-
-    id: str
-
-
-class Finish(msgspec.Struct, frozen=True, array_like=True, tag=6):
+class Finish(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """The worker leaves for good: end as soon as no job runs."""
 
 
 class Greeting(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """The answer to :class:`Greet`, with all jobs held; version 0 for none common."""
+    """The answer to :class:`Greet`, with all jobs held; version 0 for none common.
+
+    An ended job is among them only if its end could not be written to its journal.
+    """
 
     version: int
     pid: int
@@ -105,11 +117,16 @@ class Spawned(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class Fed(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """Stdin bytes up to this offset are with the process."""
+    """Stdin bytes up to this offset are with the process.
+
+    Attributes:
+        problem: Why the last :class:`Feed` was refused; empty if it was not.
+    """
 
     id: str
     offset: int
     closed: bool = False
+    problem: str = ""
 
 
 class Stopped(msgspec.Struct, frozen=True, array_like=True, tag=4):
@@ -133,7 +150,7 @@ class JobEnded(msgspec.Struct, frozen=True, array_like=True, tag=6):
     outcome: Outcome
 
 
-ToSupervisor = Greet | Spawn | Feed | Stop | Forget | Finish
+ToSupervisor = Greet | Spawn | Feed | Stop | Finish
 FromSupervisor = Greeting | Spawned | Fed | Stopped | Grown | JobEnded
 
 _to: msgspec.msgpack.Decoder[ToSupervisor] = msgspec.msgpack.Decoder(ToSupervisor)

@@ -31,7 +31,7 @@ __all__ = [
     "start",
 ]
 
-JOB_VARIABLE = "MLEPOOL_JOB"  # the stamp in a job's environment that says whose it is
+JOB_VARIABLE = b"MLEPOOL_JOB"  # the stamp in a job's environment that says whose it is
 PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for on Linux
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 PROC = Path("/proc")
@@ -62,8 +62,12 @@ class Started(NamedTuple):
     stderr: int
 
 
-def start(order: Spawn) -> Started:
+def start(order: Spawn, environment: dict[bytes, bytes]) -> Started:
     """Start a process in a session of its own.
+
+    Args:
+        order: What to start.
+        environment: What it gets besides what the order sets.
 
     Raises:
         OSError: As execve(2) and chdir(2) say, with ``filename``.
@@ -77,7 +81,7 @@ def start(order: Spawn) -> Started:
         process = subprocess.Popen(
             order.argv,
             cwd=order.cwd,
-            env={**order.env, JOB_VARIABLE: order.id},
+            env={**environment, **order.env, JOB_VARIABLE: order.id.encode()},
             stdin=stdin[0],
             stdout=stdout[1],
             stderr=stderr[1],
@@ -207,7 +211,7 @@ def _has_stamp(pid: int, job_id: str) -> bool:
         environment = (PROC / str(pid) / "environ").read_bytes()
     except OSError:
         return False
-    stamp = f"{JOB_VARIABLE}={job_id}".encode()
+    stamp = JOB_VARIABLE + b"=" + job_id.encode()
     return stamp in environment.split(b"\0")
 
 

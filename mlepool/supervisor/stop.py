@@ -22,6 +22,9 @@ class Stopping:
         find: Gives the job's living processes.
         now: The time, in seconds.
 
+    Raises:
+        ValueError: If there is no such signal.
+
     Attributes:
         reason: Who or what wanted it.
         is_over: True once nothing more will be done; :meth:`report` is then final.
@@ -40,7 +43,7 @@ class Stopping:
         self.is_over = False
         self._find = find
         self._began = now
-        self._stages = _stages(signal.Signals[signal_name], grace)
+        self._stages = _stages(signal_name, grace)
         self._stage_ends = now
         self._current = signal.Signals.SIGKILL
         self._signalled: list[Signalled] = []
@@ -103,7 +106,10 @@ class Stopping:
                 send_signal(process, signal.SIGCONT)
 
 
-def _stages(first: signal.Signals, grace: float) -> list[tuple[signal.Signals, float]]:
+def _stages(name: str, grace: float) -> list[tuple[signal.Signals, float]]:
+    first = signal.Signals.__members__.get(name)
+    if first is None:
+        raise ValueError(f"there is no signal {name!r}")
     if first is signal.SIGKILL:
         return [(first, KILL_LIMIT)]
     stages = [(first, grace)]

@@ -1,1 +1,1 @@
-"""For tests, yours too: links in memory that stall and break on demand."""
+"""For tests, yours too: links in memory that stall and break, a clock that jumps."""

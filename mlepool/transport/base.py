@@ -7,6 +7,7 @@ for each frame cost more than the frame itself.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 __all__ = ["Acceptor", "Link", "LinkInfo", "Receiver"]
@@ -28,7 +29,8 @@ class Receiver(Protocol):
         """Note that the link is gone; called once, nothing comes after it."""
 
 
-class LinkInfo(Protocol):
+@dataclass(frozen=True)
+class LinkInfo:
     """What is known of the other end of a link.
 
     Attributes:
@@ -37,9 +39,9 @@ class LinkInfo(Protocol):
         is_local: True if the operating system vouches that the peer is ours.
     """
 
-    address: str
-    channel: bytes
-    is_local: bool
+    address: str = ""
+    channel: bytes = b""
+    is_local: bool = False
 
 
 class Link(Protocol):

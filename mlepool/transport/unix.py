@@ -12,11 +12,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlepool.errors import LinkError
-from mlepool.transport.base import Accept, Receiver
+from mlepool.transport.base import Accept, LinkInfo, Receiver
 
 __all__ = ["UnixAcceptor", "dial_unix", "listen_unix"]
 
@@ -24,18 +23,12 @@ MAX_FRAME = 1024 * 1024  # bytes; a longer announced length is a broken peer
 FIRST_BUFFER = 4 * 1024  # bytes; an idle link costs no more
 FULL_BUFFER = 256 * 1024  # bytes; two data frames, so that a busy link reads both
 WRITE_HIGH = 256 * 1024  # bytes that may wait before bulk has to: control is behind it
+SEND_BUFFER = 1024 * 1024  # bytes in the kernel; the system's limit may be lower
 CLOSE_LIMIT = 5.0  # seconds that what was sent may take to leave after close()
 MAX_SOCKET_PATH = 100  # bytes; sun_path holds 104 (macOS) to 108 (Linux)
 
 _LENGTH = struct.Struct(">I")
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
-
-
-@dataclass(frozen=True)
-class _Info:
-    address: str
-    channel: bytes
-    is_local: bool
 
 
 class UnixLink(asyncio.BufferedProtocol):
@@ -50,7 +43,7 @@ class UnixLink(asyncio.BufferedProtocol):
         self._full = False
         self._lost: str | None = None
         self._transport: asyncio.Transport
-        self.info = _Info("", b"", is_local=False)
+        self.info = LinkInfo()
 
     @property
     def is_full(self) -> bool:
@@ -68,18 +61,18 @@ class UnixLink(asyncio.BufferedProtocol):
 
     def send(self, frame: bytes) -> None:
         """Send a frame."""
-        if self._lost is None:
+        if not self._is_over():
             self._transport.write(_LENGTH.pack(len(frame)) + frame)
 
     def send_data(self, head: bytes, body: bytes) -> None:
         """Send a frame made of two parts."""
-        if self._lost is None:
+        if not self._is_over():
             length = _LENGTH.pack(len(head) + len(body))
             self._transport.writelines([length, head, body])
 
     def close(self) -> None:
         """Close after what was sent is on its way."""
-        if self._lost is None and not self._transport.is_closing():
+        if not self._is_over():
             loop = asyncio.get_running_loop()
             self._transport.close()
             loop.call_later(CLOSE_LIMIT, self._transport.abort)
@@ -89,15 +82,19 @@ class UnixLink(asyncio.BufferedProtocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=WRITE_HIGH)
-        self.info = _peer_info(transport.get_extra_info("socket"))
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        self.info = _peer_info(sock)
         if self._accept is not None:
             self._accept(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End (asyncio)."""
-        self._lost = str(exc) if exc else "the other side closed the link"
-        if self._receiver is not None:
-            self._receiver.link_lost(self._lost)
+        self._end(str(exc) if exc else "the other side closed the link")
+
+    def eof_received(self) -> None:
+        """Note that nothing more will come (asyncio)."""
+        self.close()
 
     def pause_writing(self) -> None:
         """Note that the buffer is full (asyncio)."""
@@ -123,8 +120,15 @@ class UnixLink(asyncio.BufferedProtocol):
         self._buffer[: self._filled - at] = self._buffer[at : self._filled]
         self._filled -= at
         if was_full and needed <= MAX_FRAME:
-            grown = max(needed + _LENGTH.size, min(len(self._buffer) * 8, FULL_BUFFER))
-            self._buffer.extend(bytes(max(0, grown - len(self._buffer))))
+            self._grow(needed + _LENGTH.size)
+
+    def _grow(self, needed: int) -> None:
+        """Take a larger buffer; asyncio still holds the old one, so not in place."""
+        size = max(needed, min(len(self._buffer) * 8, FULL_BUFFER))
+        if size > len(self._buffer):
+            grown = bytearray(size)
+            grown[: self._filled] = self._buffer[: self._filled]
+            self._buffer = grown
 
     def _deliver(self) -> tuple[int, int]:
         at, needed = 0, 0
@@ -148,9 +152,16 @@ class UnixLink(asyncio.BufferedProtocol):
 
     def _fail(self, cause: str) -> None:
         self._transport.abort()
-        if self._receiver is not None and self._lost is None:
+        self._end(cause)
+
+    def _end(self, cause: str) -> None:
+        if self._lost is None:
             self._lost = cause
-            self._receiver.link_lost(cause)
+            if self._receiver is not None:
+                self._receiver.link_lost(cause)
+
+    def _is_over(self) -> bool:
+        return self._lost is not None or self._transport.is_closing()
 
 
 class UnixAcceptor:
@@ -229,11 +240,12 @@ def _bind(sock: socket.socket, path: Path) -> None:
     path.chmod(0o600)
 
 
-def _peer_info(sock: socket.socket) -> _Info:
+def _peer_info(sock: socket.socket) -> LinkInfo:
     if not hasattr(socket, "SO_PEERCRED"):
         # Elsewhere the socket's file permissions alone say who got in.
-        return _Info("a process on this machine", b"", is_local=True)
+        return LinkInfo("a process on this machine", is_local=True)
     size = _CREDENTIALS.size
     data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     pid, uid, _ = _CREDENTIALS.unpack(data)
-    return _Info(f"pid {pid} of uid {uid}", b"", is_local=uid in (0, os.geteuid()))
+    ours = uid in (0, os.geteuid())
+    return LinkInfo(f"pid {pid} of uid {uid}", is_local=ours)

@@ -9,59 +9,54 @@ they reach the library's queue.
 from __future__ import annotations
 
 import asyncio
-import errno
+import contextlib
+import functools
 import hashlib
 import http
 import logging
-import re
 import socket
 import ssl
-from dataclasses import dataclass
+import urllib.parse
+import urllib.request
+from typing import Any, Literal
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import ClientProtocol
 from websockets.exceptions import (
-    InvalidHandshake,
+    ConnectionClosed,
     InvalidMessage,
     InvalidProxy,
     InvalidState,
     InvalidStatus,
-    InvalidURI,
     ProxyError,
+    WebSocketException,
 )
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
-from websockets.protocol import Event
+from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
 from mlepool.errors import LinkError
-from mlepool.transport.base import Accept, Receiver
+from mlepool.transport.base import Accept, LinkInfo, Receiver
+from mlepool.transport.causes import cause_of, link_error
 
 __all__ = ["WebSocketAcceptor", "dial_websocket", "listen_websocket"]
 
 logger = logging.getLogger("mlepool.worker")
 library_logger = logging.getLogger("mlepool.websockets")
-library_logger.setLevel(
-    logging.ERROR
-)  # every link's opening and closing is ours to log
+library_logger.setLevel(logging.ERROR)  # opening and closing are ours to log
 
 MAX_FRAME = 1024 * 1024  # bytes; the library closes with code 1009 above it
 WRITE_HIGH = 256 * 1024  # bytes that may wait before bulk has to: control is behind it
 HANDSHAKE_LIMIT = 10.0  # seconds for TLS and HTTP together
 CLOSE_LIMIT = 5.0  # seconds that what was sent may take to leave after close()
 MAX_STRANGERS = 128  # connections in handshake; more wait in the kernel's backlog
+CONTROL = (Opcode.PING, Opcode.PONG, Opcode.CLOSE)
 TLS_HANDSHAKE_BYTE = 0x16  # ContentType handshake, RFC 8446 section 5.1
 
 NOT_A_PAGE = "This is an mlepool worker, not a web page: use mlepool to connect.\n"
 SPEAKS_TLS = "This port speaks TLS only: use wss:// or no scheme at all.\n"
 SPEAKS_PLAIN = "This port does not speak TLS: use ws://.\n"
-
-
-@dataclass(frozen=True)
-class _Info:
-    address: str
-    channel: bytes
-    is_local: bool = False
 
 
 class WebSocketLink:
@@ -75,12 +70,14 @@ class WebSocketLink:
 
     def __init__(self, protocol: ClientProtocol | ServerProtocol) -> None:
         self.protocol = protocol
-        self.info = _Info("", b"")
+        self.info = LinkInfo()
         self._receiver: Receiver | None = None
         self._early: list[bytes] = []
         self._parts: list[bytes] = []
         self._full = False
+        self._fault = ""
         self._lost: str | None = None
+        self._ending: asyncio.TimerHandle | None = None
 
     @property
     def is_full(self) -> bool:
@@ -112,16 +109,10 @@ class WebSocketLink:
 
     def close(self) -> None:
         """Close after what was sent is on its way."""
-        if self._lost is None and not self.transport.is_closing():
-            try:
+        if self._lost is None:
+            with contextlib.suppress(InvalidState):  # the other side was first
                 self.protocol.send_close(1000)
-            except InvalidState:
-                pass  # the other side was first
-            else:
-                self.write()
-            loop = asyncio.get_running_loop()
-            self.transport.close()
-            loop.call_later(CLOSE_LIMIT, self.transport.abort)
+            self.write()
 
     def began(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
@@ -131,22 +122,25 @@ class WebSocketLink:
 
     def take(self, event: Event) -> None:
         """Take one event after the handshake."""
-        if not isinstance(event, Frame) or event.opcode in (
-            Opcode.PING,
-            Opcode.PONG,
-            Opcode.CLOSE,
-        ):
+        if self._fault or not isinstance(event, Frame) or event.opcode in CONTROL:
             return
         if event.opcode is Opcode.TEXT:
-            self.protocol.fail(1003, "text frames are not part of this protocol")
+            self._fault = "text frames are not part of this protocol"
+            self.protocol.fail(1003, self._fault)
             self.write()
-            return
-        data = bytes(event.data)
-        if self._parts or not event.fin:
-            self._parts.append(data)
-            if not event.fin:
-                return
-            data, self._parts = b"".join(self._parts), []
+        elif event.fin and event.opcode is Opcode.BINARY:
+            self._hand_out(bytes(event.data))
+        else:
+            self._join(event)
+
+    def _join(self, part: Frame) -> None:
+        if part.data:  # empty parts cost nothing: the library counts bytes, not parts
+            self._parts.append(bytes(part.data))
+        if part.fin:
+            parts, self._parts = self._parts, []
+            self._hand_out(b"".join(parts))
+
+    def _hand_out(self, data: bytes) -> None:
         if self._receiver is None:
             self._early.append(data)
         else:
@@ -159,8 +153,10 @@ class WebSocketLink:
 
     def ended(self, exc: Exception | None) -> None:
         """Note the transport's end."""
+        if self._ending is not None:
+            self._ending.cancel()
         if self._lost is None:
-            self._lost = str(exc) if exc else "the other side closed the link"
+            self._lost = self._cause(exc)
             if self._receiver is not None:
                 self._receiver.link_lost(self._lost)
 
@@ -171,12 +167,31 @@ class WebSocketLink:
             self._receiver.writable()
 
     def write(self) -> None:
-        """Hand what the protocol wants to send to the transport."""
+        """Hand what the protocol wants to send to the transport; end it if due.
+
+        A client that follows the RFC waits for the server to close TCP: too long if
+        that one is what is broken. Nothing said after a Close counts, so both close.
+        """
         for data in self.protocol.data_to_send():
             if data:
                 self.transport.write(data)
-            elif not self.transport.is_closing():
-                self.transport.close()  # the protocol's word for "done"
+        ended = self.protocol.state in (State.CLOSING, State.CLOSED)
+        if ended or self.protocol.eof_sent:
+            self._end()
+
+    def _end(self) -> None:
+        if self._ending is None:
+            loop = asyncio.get_running_loop()
+            self._ending = loop.call_later(CLOSE_LIMIT, self.transport.abort)
+            self.transport.close()
+
+    def _cause(self, exc: Exception | None) -> str:
+        fault = self._fault or self.protocol.parser_exc
+        if fault and not isinstance(fault, EOFError):
+            return f"the other side broke the WebSocket protocol: {fault}"
+        if exc is not None:
+            return str(exc) or type(exc).__name__
+        return "the other side closed the link"
 
 
 class _ClientEnd(ClientConnection):
@@ -202,6 +217,12 @@ class _ClientEnd(ClientConnection):
         """Take bytes (asyncio)."""
         self.link.heard()
         super().data_received(data)
+        self.link.write()
+
+    def eof_received(self) -> None:
+        """Take the end of the other side's bytes (asyncio)."""
+        super().eof_received()
+        self.link.write()
 
     def pause_writing(self) -> None:
         """Note that the buffer is full (asyncio)."""
@@ -227,15 +248,14 @@ class _ServerEnd(asyncio.Protocol):
         self._link = WebSocketLink(self._protocol)
         self._accept = accept
         self._channel = channel
-        self._timer: asyncio.TimerHandle | None = None
+        loop = asyncio.get_running_loop()
+        self.decided: asyncio.Future[None] = loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin (asyncio)."""
         self._link.began(transport)
         address = _name(transport.get_extra_info("peername"))
-        self._link.info = _Info(address, self._channel)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(HANDSHAKE_LIMIT, self._link.transport.abort)
+        self._link.info = LinkInfo(address, self._channel)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes (asyncio)."""
@@ -259,8 +279,12 @@ class _ServerEnd(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End (asyncio)."""
         self._protocol.receive_eof()
-        self._decided()
+        _settle(self.decided)
         self._link.ended(exc)
+
+    def abort(self) -> None:
+        """Give up: the handshake takes too long."""
+        self._link.transport.abort()
 
     def _react(self) -> None:
         for event in self._protocol.events_received():
@@ -269,13 +293,13 @@ class _ServerEnd(asyncio.Protocol):
             else:
                 self._link.take(event)
         failure = self._protocol.handshake_exc
-        if failure is not None and self._timer is not None:
-            self._decided()
+        if failure is not None and not self.decided.done():
+            _settle(self.decided)
             logger.warning("refused %s: %s", self._link.info.address, failure)
         self._link.write()
 
     def _shake_hands(self, request: Request) -> None:
-        if request.headers.get("Origin") is not None:
+        if "Origin" in request.headers:
             # A page in a browser must not talk to a worker, not even with a token.
             text = "Browsers may not open links to a worker.\n"
             self._reject(http.HTTPStatus.FORBIDDEN, text, cause="a browser's Origin")
@@ -286,18 +310,18 @@ class _ServerEnd(asyncio.Protocol):
             return
         self._protocol.send_response(response)
         self._link.write()
-        self._decided()
+        _settle(self.decided)
         self._accept(self._link)
 
     def _reject(self, status: int, text: str, *, cause: str) -> None:
-        self._decided()
-        self._protocol.send_response(self._protocol.reject(status, text))
+        _settle(self.decided)
+        response = self._protocol.reject(status, text)
+        if self._protocol.eof_sent:
+            # More came with the request, and the library has ended the stream.
+            self._link.transport.write(response.serialize())
+        else:
+            self._protocol.send_response(response)
         logger.warning("refused %s: %s", self._link.info.address, cause)
-
-    def _decided(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
 
 class WebSocketAcceptor:
@@ -347,11 +371,13 @@ class WebSocketAcceptor:
                 continue
             task = asyncio.create_task(self._open(sock, _name(address)))
             self._tasks.add(task)
-            task.add_done_callback(self._done)
+            task.add_done_callback(functools.partial(self._opened, sock))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _opened(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._strangers.release()
+        if task.cancelled():
+            sock.close()  # here, since the task may not even have begun
 
     async def _open(self, sock: socket.socket, address: str) -> None:
         loop = asyncio.get_running_loop()
@@ -362,18 +388,16 @@ class WebSocketAcceptor:
                     await self._turn_away(sock, address)
                     return
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                await loop.connect_accepted_socket(self._factory, sock, ssl=self._tls)
+                _, end = await loop.connect_accepted_socket(
+                    self._factory, sock, ssl=self._tls
+                )
+                await _handshake(end)
         except (OSError, TimeoutError) as exc:
             # Port scanners and broken clients: one line, no traceback.
-            logger.warning("refused %s: %s", address, _ssl_cause(exc))
+            logger.warning("refused %s: %s", address, _cause(exc))
             sock.close()
-        except BaseException:
-            sock.close()
-            raise
 
-    def _speaks(self, first: int | None) -> bool:
-        if first is None:
-            return False
+    def _speaks(self, first: int) -> bool:
         return (first == TLS_HANDSHAKE_BYTE) is (self._tls is not None)
 
     async def _turn_away(self, sock: socket.socket, address: str) -> None:
@@ -448,29 +472,49 @@ async def dial_websocket(
     Raises:
         LinkError: If it can't be reached or does not speak the protocol.
     """
-    secure = url.startswith("wss://")
-    options: dict[str, ssl.SSLContext] = {"ssl": _client_tls()} if secure else {}
     try:
-        end = await connect(
-            url,
-            compression=None,
-            proxy=None if direct else proxy or True,
-            create_connection=_ClientEnd,
-            user_agent_header="mlepool",
-            open_timeout=None,
-            max_size=MAX_FRAME,
-            logger=library_logger,
-            **options,
-        )
-    except (OSError, InvalidHandshake, InvalidURI, InvalidProxy, EOFError) as exc:
-        raise _link_error(exc) from exc
+        end = await _connect(url, None if direct else proxy or True)
+    except InvalidProxy as exc:
+        # Not the whole text, and no cause: the URL may have a password in it.
+        raise LinkError("other", f"the proxy's URL is wrong: {exc.msg}") from None
+    except OSError as exc:
+        error = link_error(exc)
+        if not direct and _goes_through_proxy(url, proxy):
+            cause = error.cause.partition(";")[0]
+            error = LinkError(error.kind, f"{cause} (by way of a proxy)")
+        raise error from exc
+    except ValueError:
+        cause = "the address or the proxy's URL is not usable"
+        raise LinkError("unknown host", cause) from None
+    except (WebSocketException, EOFError) as exc:
+        raise _handshake_error(exc) from exc
+    end.link.info = _info_of(end.link.transport)
+    return end.link
+
+
+async def _connect(url: str, proxy: str | Literal[True] | None) -> _ClientEnd:
+    secure = url.startswith("wss://")
+    options: dict[str, Any] = {"ssl": _client_tls()} if secure else {}
+    end = await connect(
+        url,
+        compression=None,
+        proxy=proxy,
+        create_connection=_ClientEnd,
+        user_agent_header="mlepool",
+        open_timeout=None,
+        max_size=MAX_FRAME,
+        logger=library_logger,
+        **options,
+    )
     assert isinstance(end, _ClientEnd)
-    link = end.link
-    tls = link.transport.get_extra_info("ssl_object")
+    return end
+
+
+def _info_of(transport: asyncio.Transport) -> LinkInfo:
+    tls = transport.get_extra_info("ssl_object")
     certificate = tls.getpeercert(binary_form=True) if tls is not None else b""
     channel = hashlib.sha256(certificate).digest() if certificate else b""
-    link.info = _Info(_name(link.transport.get_extra_info("peername")), channel)
-    return link
+    return LinkInfo(_name(transport.get_extra_info("peername")), channel)
 
 
 def _client_tls() -> ssl.SSLContext:
@@ -481,66 +525,67 @@ def _client_tls() -> ssl.SSLContext:
     return context
 
 
-def _link_error(exc: BaseException) -> LinkError:
-    """Say in our words what the library or the system met."""
-    if isinstance(exc, ssl.SSLError):
-        return LinkError("tls", _ssl_cause(exc))
+def _goes_through_proxy(url: str, proxy: str | None) -> bool:
+    if proxy is not None:
+        return True
+    place = urllib.parse.urlsplit(url).netloc
+    found = {"ws", "wss", "socks", "http", "https"} & set(urllib.request.getproxies())
+    return bool(found) and not urllib.request.proxy_bypass(place)
+
+
+def _handshake_error(exc: Exception) -> LinkError:
+    """Say in our words what the library met."""
     if isinstance(exc, InvalidStatus):
         body = (exc.response.body or b"").decode("utf-8", "replace").strip()
-        text = body.splitlines()[0][:200] if body else ""
+        line = body.splitlines()[0][:200] if body else ""
+        text = "".join(filter(str.isprintable, line))  # it may go to a terminal
         cause = f"HTTP {exc.response.status_code}: {text or 'not an mlepool worker'}"
         return LinkError("http", cause)
-    if isinstance(exc, ProxyError | InvalidProxy):
-        return LinkError("http", f"the proxy failed: {exc}")
-    if isinstance(exc, InvalidMessage | EOFError):
+    if isinstance(exc, ProxyError):
+        # Of a SOCKS proxy, what went wrong is in the cause.
+        return LinkError("http", f"the proxy failed: {exc.__cause__ or exc}")
+    if isinstance(exc, InvalidMessage | ConnectionClosed | EOFError):
         cause = "the other side does not answer as an mlepool worker does"
         return LinkError("http", cause)
-    if isinstance(exc, OSError) and not isinstance(exc, InvalidHandshake):
-        return _system_error(exc)
     return LinkError("http", str(exc))
 
 
-def _system_error(exc: OSError) -> LinkError:
-    if isinstance(exc, socket.gaierror):
-        return LinkError("unknown host", f"unknown host ({exc.strerror})")
-    number = exc.errno
-    if number is None:
-        # Several addresses failed: asyncio joins the texts and drops the numbers.
-        found = re.search(r"\[Errno (\d+)\]", str(exc))
-        number = int(found.group(1)) if found else 0
-    if number == errno.ECONNREFUSED:
-        return LinkError("refused", "connection refused; no worker listens there")
-    if number in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN):
-        return LinkError("unreachable", "the address is unreachable")
-    if number == errno.ETIMEDOUT:
-        return LinkError("timeout", "timed out")
-    if number == errno.ECONNRESET:
-        return LinkError("other", "the other side reset the connection")
-    return LinkError("other", str(exc) or type(exc).__name__)
-
-
-def _ssl_cause(exc: BaseException) -> str:
+def _cause(exc: BaseException) -> str:
     if isinstance(exc, TimeoutError) and not exc.args:
         return f"no handshake within {HANDSHAKE_LIMIT:g} s"
-    if not isinstance(exc, ssl.SSLError):
-        return str(exc) or type(exc).__name__
-    reason = (exc.reason or str(exc)).replace("_", " ").lower()
-    if reason in ("wrong version number", "record layer failure", "http request"):
-        return "the other side does not speak TLS"
-    return f"the TLS handshake failed: {reason}"
+    return cause_of(exc)
 
 
-async def _peek(sock: socket.socket) -> int | None:
-    """Look at the first byte without taking it; None if there is none."""
+async def _handshake(end: _ServerEnd) -> None:
+    try:
+        await end.decided
+    except asyncio.CancelledError:
+        end.abort()
+        raise
+
+
+async def _peek(sock: socket.socket) -> int:
+    """Look at the first byte without taking it.
+
+    Raises:
+        ConnectionError: If there is none.
+    """
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(sock, lambda: ready.done() or ready.set_result(None))
+    loop.add_reader(sock, _settle, ready)
     try:
         await ready
     finally:
         loop.remove_reader(sock)
     first = sock.recv(1, socket.MSG_PEEK)
-    return first[0] if first else None
+    if not first:
+        raise ConnectionError("it left without a word")
+    return first[0]
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _name(address: object) -> str:

@@ -7,6 +7,7 @@ A frame is one of two things, told apart by its first byte:
 * a message: a MessagePack array, whose first byte is 0x90 to 0x9f or 0xdc, 0xdd.
 """
 
+import os
 import struct
 from typing import NamedTuple
 
@@ -24,7 +25,25 @@ DATA_KIND = 0x01
 _HEADER = struct.Struct(">BIQ")  # kind, call, position
 HEADER_SIZE = _HEADER.size
 
-_encoder = msgspec.msgpack.Encoder()
+# ValueError is UnicodeEncodeError too; BufferError: a memoryview with gaps.
+_NOT_ENCODABLE = (
+    TypeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    BufferError,
+    NotImplementedError,
+)
+
+
+def _encode_other(value: object) -> object:
+    """Encode what MessagePack has no type for: paths go as text."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise NotImplementedError(f"a {type(value).__name__} can't be sent")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_other)
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 
@@ -55,7 +74,7 @@ def encode(message: Message) -> bytes:
     """
     try:
         frame = _encoder.encode(message)
-    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+    except _NOT_ENCODABLE as exc:
         raise LocalProtocolError(f"cannot send this: {exc}") from exc
     if len(frame) > MAX_FRAME:
         raise LocalProtocolError(

@@ -6,7 +6,7 @@ and a missing trailing field takes its default. Job output does not travel as a
 message but as a data frame (see :mod:`mlepool.wire.codec`).
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -30,6 +30,14 @@ __all__ = [
     "Request",
     "Welcome",
 ]
+
+MAX_CALL = 2**32 - 1  # a data frame has 4 bytes for it
+
+# What the other side may say is checked as it is decoded: no call or place that is
+# out of range gets any further.
+CallNumber = Annotated[int, msgspec.Meta(ge=1, le=MAX_CALL)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Parameter(msgspec.Struct, frozen=True, array_like=True):
@@ -136,7 +144,7 @@ class Bye(msgspec.Struct, frozen=True, array_like=True, tag=4):
 
     Attributes:
         code: ``"closed"``, ``"version"``, ``"refused"``, ``"protocol"``,
-            ``"busy"`` or ``"ending"``.
+            ``"silent"``, ``"busy"`` or ``"ending"``.
     """
 
     code: str
@@ -163,14 +171,17 @@ class Request(msgspec.Struct, frozen=True, array_like=True, tag=7):
         id: The command's id, made by the client. Sent again, it means the same job.
         window: Bytes of output that may come before more credit is given.
         timeout: Seconds until the worker stops the job; None for no limit.
+        is_awaited: True if the caller waits for Accepted; else it may come late, or
+            not at all before Ended.
     """
 
-    call: int
+    call: CallNumber
     id: str
     command: str
     arguments: dict[str, Any] = {}
-    window: int = 0
-    timeout: float | None = None
+    window: Count = 0
+    timeout: Seconds | None = None
+    is_awaited: bool = True
 
 
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=8):
@@ -181,8 +192,8 @@ class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=8):
         started: When the job began, seconds since the epoch.
     """
 
-    call: int
-    position: int = 0
+    call: CallNumber
+    position: Count = 0
     started: float = 0.0
     command: str = ""
 
@@ -190,30 +201,30 @@ class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=8):
 class Ended(msgspec.Struct, frozen=True, array_like=True, tag=9):
     """The end of a command. Comes after its last byte of output."""
 
-    call: int
+    call: CallNumber
     outcome: Outcome
 
 
 class Credit(msgspec.Struct, frozen=True, array_like=True, tag=10):
     """Output up to this journal position may be sent. Absolute, so repeatable."""
 
-    call: int
-    position: int
+    call: CallNumber
+    position: Count
 
 
 class Attach(msgspec.Struct, frozen=True, array_like=True, tag=11):
     """Reads a job's output from a journal position, then follows it to its end."""
 
-    call: int
+    call: CallNumber
     id: str
-    position: int = 0
-    window: int = 0
+    position: Count = 0
+    window: Count = 0
 
 
 class Leave(msgspec.Struct, frozen=True, array_like=True, tag=12):
     """The client reads this call's output no more; the job goes on."""
 
-    call: int
+    call: CallNumber
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True, tag=13):

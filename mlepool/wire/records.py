@@ -93,21 +93,52 @@ class RecordParser:
 
     def feed(self, piece: bytes | memoryview) -> list[Record]:
         """Give the records that are whole now."""
-        buffer = self._rest + bytes(piece) if self._rest else piece
-        at, end = 0, len(buffer)
-        records = []
-        while end - at >= HEADER_SIZE:
-            magic, stream, _, length, offset, time = _HEADER.unpack_from(buffer, at)
-            dropped = self._check(magic, stream, length=length, offset=offset)
-            after = at + HEADER_SIZE + length
-            if after > end:
-                break
-            data = bytes(buffer[at + HEADER_SIZE : after])
-            self._offsets[stream] = offset + length
-            at = after
-            records.append(Record(time, stream, data, dropped))
-        self._rest = bytes(buffer[at:])
+        view = memoryview(piece)
+        records: list[Record] = []
+        if self._rest:
+            view = self._complete(view, records)
+        at = 0
+        while (record := self._take(view[at:])) is not None:
+            records.append(record)
+            at += HEADER_SIZE + len(record.data)
+        self._rest += view[at:]
         return records
+
+    def _complete(self, view: memoryview, records: list[Record]) -> memoryview:
+        """Fill up the record that was cut, and no more: the bulk is not copied twice.
+
+        Returns:
+            What is left of the piece.
+        """
+        for wanted in (self._missing_header, self._missing_payload):
+            count = wanted()
+            self._rest += view[:count]
+            view = view[count:]
+        record = self._take(memoryview(self._rest))
+        if record is not None:
+            records.append(record)
+            self._rest = b""
+        return view
+
+    def _missing_header(self) -> int:
+        return max(0, HEADER_SIZE - len(self._rest))
+
+    def _missing_payload(self) -> int:
+        if len(self._rest) < HEADER_SIZE:
+            return 0
+        length: int = _HEADER.unpack_from(self._rest)[3]
+        return max(0, HEADER_SIZE + min(length, MAX_PAYLOAD) - len(self._rest))
+
+    def _take(self, view: memoryview) -> Record | None:
+        if len(view) < HEADER_SIZE:
+            return None
+        magic, stream, _, length, offset, time = _HEADER.unpack_from(view)
+        dropped = self._check(magic, stream, length=length, offset=offset)
+        after = HEADER_SIZE + length
+        if len(view) < after:
+            return None
+        self._offsets[stream] = offset + length
+        return Record(time, stream, bytes(view[HEADER_SIZE:after]), dropped)
 
     def _check(self, magic: int, stream: int, *, length: int, offset: int) -> int:
         if magic != MAGIC or stream not in STREAM_NAMES or length > MAX_PAYLOAD:

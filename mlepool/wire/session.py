@@ -48,6 +48,7 @@ HANDSHAKE_LIMIT = 10.0  # seconds; a stranger may hold a link no longer
 PING_AFTER = 20.0  # seconds of silence; 20 s costs 8 % of a core at 10,000 links
 SILENCE_LIMIT = 60.0  # seconds; three pings: a busy host is not taken for dead
 NONCE_SIZE = 32  # bytes
+MAX_NAME = 256  # characters; what names the other side stands in errors and proofs
 
 
 class Role(enum.Enum):
@@ -138,15 +139,11 @@ class Session:
 
         Raises:
             LocalProtocolError: If the session is not open, or the message is not
-                one that the other side may receive.
+                one that the other side may receive; :meth:`close` says Bye.
         """
-        other = Role.WORKER if self.role is Role.CLIENT else Role.CLIENT
-        expected = EXPECTED.get((other, self.state), frozenset())
-        if self.state is State.CLOSED or type(message) not in expected:
-            raise LocalProtocolError(
-                f"cannot send {type(message).__name__} while {self.state.value}"
-            )
-        self._outgoing.append(encode(message))
+        if self.state is not State.OPEN or isinstance(message, Bye):
+            raise self._untimely(message)
+        self._queue(message)
 
     def receive(self, frame: bytes) -> Message | Data | None:
         """Take a frame.
@@ -189,12 +186,20 @@ class Session:
         return b"".join(len(part).to_bytes(2, "big") + part for part in parts)
 
     def prove(self, proof: Proof) -> None:
-        """Queue the client's proof."""
-        self._outgoing.append(encode(proof))
+        """Queue the client's proof.
+
+        Raises:
+            LocalProtocolError: If the worker does not wait for one.
+        """
+        self._queue(proof)
 
     def welcome(self, welcome: Welcome) -> None:
-        """Queue the worker's welcome; the conversation is open."""
-        self._outgoing.append(encode(welcome))
+        """Queue the worker's welcome; the conversation is open.
+
+        Raises:
+            LocalProtocolError: If the client does not wait for one, or it is too large.
+        """
+        self._queue(welcome)
         self._move("welcomed")
 
     def close(self, code: str, reason: str) -> None:
@@ -233,6 +238,8 @@ class Session:
     def _greet(self, peer: Hello) -> None:
         if peer.oldest > peer.newest or len(peer.nonce) != NONCE_SIZE:
             raise RemoteProtocolError("a Hello without a version range and nonce")
+        if max(len(peer.software), len(peer.key)) > MAX_NAME:
+            raise RemoteProtocolError(f"a Hello with over {MAX_NAME} characters a name")
         self.peer = peer
         low = max(self.hello.oldest, peer.oldest)
         high = min(self.hello.newest, peer.newest)
@@ -251,6 +258,16 @@ class Session:
             for role, hello in sides.items()
         ]
         return f"no common protocol version: {', '.join(texts)}"
+
+    def _queue(self, message: Message) -> None:
+        other = Role.WORKER if self.role is Role.CLIENT else Role.CLIENT
+        if type(message) not in EXPECTED.get((other, self.state), frozenset()):
+            raise self._untimely(message)
+        self._outgoing.append(encode(message))
+
+    def _untimely(self, message: Message) -> LocalProtocolError:
+        kind = type(message).__name__
+        return LocalProtocolError(f"cannot send {kind} while {self.state.value}")
 
     def _move(self, event: str) -> None:
         self.state = TRANSITIONS[self.state, event]

@@ -28,6 +28,7 @@ KEY_FILE = "key.pem"
 CERTIFICATE_FILE = "certificate.pem"
 TOKEN_FILE = "token"
 TOKEN_BYTES = 32  # of entropy: nobody guesses it, so a slow hash is not needed
+MIN_TOKEN = 32  # characters; shorter ones were not made here
 CERTIFICATE_YEARS = 100  # trust is pinned to the key: there is nothing to renew
 
 MAX_FAILURES = 5  # failed proofs from one address before it has to wait
@@ -46,6 +47,9 @@ class Identity:
     Args:
         state_dir: Where they are kept, each with mode 0600.
 
+    Raises:
+        WorkerError: If they can't be made or read, or are damaged.
+
     Attributes:
         fingerprint: SHA-256 of the certificate; clients know the worker by it.
         is_new: True if they were made just now.
@@ -54,24 +58,34 @@ class Identity:
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
         self.is_new = not (state_dir / CERTIFICATE_FILE).exists()
-        if self.is_new:
-            self._make()
         try:
+            if self.is_new:
+                self._make()
             certificate = (state_dir / CERTIFICATE_FILE).read_text()
+            der = ssl.PEM_cert_to_DER_cert(certificate)
             self.token = (state_dir / TOKEN_FILE).read_text().strip()
-        except OSError as exc:
-            raise WorkerError(f"the worker's identity can't be read: {exc}") from exc
-        der = ssl.PEM_cert_to_DER_cert(certificate)
+        except (OSError, ValueError) as exc:
+            raise WorkerError(_damaged(state_dir, str(exc))) from exc
+        if len(self.token) < MIN_TOKEN:
+            # With an empty file everybody would know the token.
+            raise WorkerError(_damaged(state_dir, f"{TOKEN_FILE} is too short"))
         self.channel = hashlib.sha256(der).digest()
         self.fingerprint = base64.urlsafe_b64encode(self.channel).decode().rstrip("=")
 
     def tls(self) -> ssl.SSLContext:
-        """Make the TLS settings of the listening side: TLS 1.3 only."""
+        """Make the TLS settings of the listening side: TLS 1.3 only.
+
+        Raises:
+            WorkerError: If key and certificate are damaged or do not fit.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(
-            self._state_dir / CERTIFICATE_FILE, self._state_dir / KEY_FILE
-        )
+        try:
+            context.load_cert_chain(
+                self._state_dir / CERTIFICATE_FILE, self._state_dir / KEY_FILE
+            )
+        except OSError as exc:
+            raise WorkerError(_damaged(self._state_dir, str(exc))) from exc
         return context
 
     def join_url(self, host: str, port: int) -> str:
@@ -159,6 +173,13 @@ class AccessControl:
         self._failures[source] = [*failures[-MAX_FAILURES + 1 :], self._clock()]
         if len(self._failures) > MAX_ADDRESSES:
             del self._failures[next(iter(self._failures))]
+
+
+def _damaged(state_dir: Path, cause: str) -> str:
+    return (
+        f"the worker's key, certificate and token in {state_dir} are not usable: "
+        f"{cause}; remove all three to make new ones"
+    )
 
 
 def _source(address: str) -> str:

@@ -24,7 +24,7 @@ from mlepool.wire.values import InputAck, JobInfo, StopReport
 from mlepool.worker.access import AccessControl, Identity
 from mlepool.worker.commands import builtin_commands
 from mlepool.worker.jobs import JobTable
-from mlepool.worker.registry import Registry
+from mlepool.worker.registry import Context, Registry
 from mlepool.worker.service import Service
 
 __all__ = ["LOCK_FILE", "WORKERS_FOLDER", "Worker"]
@@ -51,7 +51,6 @@ class Worker:
         self.config = config
         self.name = config.name
         self.registry = Registry(builtin_commands())
-        self.context = self
         self.address = ""
         self.port = 0
         self._services: set[Service] = set()
@@ -91,6 +90,11 @@ class Worker:
                 self._registration.unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = -1
+
+    @property
+    def context(self) -> Context:
+        """What commands may use: this worker itself."""
+        return self
 
     def hello(self) -> Hello:
         """Make this worker's first message."""

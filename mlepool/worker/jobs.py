@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import errno
 import logging
 import os
 import time
@@ -67,6 +68,7 @@ class Job:
         position: Journal bytes that may be read.
         outcome: How it ended; None before.
         readers: Who reads its output now.
+        feeding: Held by who writes to its stdin.
     """
 
     def __init__(self, job_id: str, command: str, *, folder: Path) -> None:
@@ -79,6 +81,7 @@ class Job:
         self.position = 0
         self.outcome: Outcome | None = None
         self.readers: list[Reader] = []
+        self.feeding = asyncio.Lock()
         self._folder = folder
         self._journal: Journal | None = None
 
@@ -141,7 +144,7 @@ class Reader:
         self._scheduled = False
 
     def accept(self) -> None:
-        """Tell the client that the job has begun; once."""
+        """Tell the client that the job has begun; once, and if it wants to know."""
         if not self._accepted:
             self._accepted = True
             position = self._window.position
@@ -155,6 +158,16 @@ class Reader:
 
     def pump(self) -> None:
         """Send what there is, what credit allows and what the link takes."""
+        try:
+            self._pump()
+        except (LookupError, OSError, WorkerError) as exc:
+            # Somebody has removed or cut the file: this reader's affair alone.
+            end = self._window.position
+            cause = f"its journal can't be read: {exc}"
+            self._peer.send(Ended(self.call, Outcome("LOST", end=end, reason=cause)))
+            self._finished(self)
+
+    def _pump(self) -> None:
         for _ in range(FRAMES_AT_ONCE):
             if self._peer.is_full or self._peer.is_gone:
                 return
@@ -174,6 +187,8 @@ class Reader:
     def _send(self, size: int) -> None:
         position = self._window.position
         data = self.job.read(position, size)
+        if not data:
+            raise WorkerError(f"it ends at {position}")
         self._peer.send_data(self.call, position, data)
         self._window.sent(len(data))
 
@@ -202,8 +217,9 @@ class JobTable:
         self._root = root
         self._jobs: dict[str, Job] = {}
         self._recent: dict[str, Job] = {}
-        self._supervision = Supervision(state_dir, self)
-        self._environment = _base_environment()
+        self._supervision = Supervision(
+            state_dir, self, environment=_base_environment()
+        )
         self._reopening: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -235,26 +251,39 @@ class JobTable:
         """Tell if there is such a job in memory."""
         return job_id in self._jobs or job_id in self._recent
 
-    def start(self, job_id: str, process: Process, *, timeout: float | None) -> Job:
+    def start(
+        self,
+        job_id: str,
+        process: Process,
+        *,
+        timeout: float | None,
+        is_awaited: bool,
+    ) -> Job:
         """Have a job's process started.
 
         Raises:
             WorkerError: If there is no supervisor just now.
         """
         job = Job(job_id, process.display, folder=self._folder)
-        job.cwd = str(self._root / Path(process.cwd or "").expanduser())
+        job.cwd = self._place(process.cwd)
         order = Spawn(
             job_id,
             process.argv,
             process.display,
             job.cwd,
-            {**self._environment, **process.env},
+            _encode(process.env),
             stdin=process.stdin,
             timeout=timeout,
+            is_awaited=is_awaited,
         )
         self._supervision.spawn(order)
         self._jobs[job_id] = job
         return job
+
+    def _place(self, cwd: str | None) -> str:
+        if cwd is None:
+            return str(self._root)
+        return str(self._root / Path(cwd).expanduser())
 
     def add_reader(self, reader: Reader) -> None:
         """Begin to read a job."""
@@ -291,28 +320,28 @@ class JobTable:
 
         Raises:
             LookupError: If there is no such job.
+            ValueError: If bytes before these are missing.
             BrokenPipeError: If stdin is closed before all was taken.
         """
         job = self.find(job_id)
-        target = offset + len(data)
-        if job.outcome is None:
-            fed = await self._supervision.feed(Feed(job_id, offset, data, end))
-            if fed.offset >= target:
-                return InputAck(fed.offset, fed.closed)
-        raise BrokenPipeError(32, f"the stdin of job {job_id} is closed")
+        async with job.feeding:
+            if job.outcome is None:
+                fed = await self._supervision.feed(Feed(job_id, offset, data, end))
+                if fed.offset >= offset + len(data):
+                    return InputAck(fed.offset, fed.closed)
+                if fed.problem:
+                    raise ValueError(fed.problem)
+        if not data:
+            return InputAck(offset, closed=True)  # closing what is closed
+        raise BrokenPipeError(errno.EPIPE, f"the stdin of job {job_id} is closed")
 
     # -- what the supervisor says
 
     def greeted(self, greeting: Greeting) -> None:
-        """Take over the jobs that the supervisor holds."""
+        """Take over the jobs that the supervisor holds; the others have ended."""
+        self._end_all_but({info.id for info in greeting.jobs})
         for info in greeting.jobs:
-            job = Job(info.id, info.command, folder=self._folder)
-            job.pid, job.started, job.cwd = info.pid, info.started, info.cwd
-            job.position = info.position
-            job.become(Status.RUNNING)
-            self._jobs[job.id] = job
-            if info.outcome is not None:
-                self._end(job, info.outcome)
+            self._adopt(info)
 
     def spawned(self, spawned: Spawned) -> None:
         """Note that a job has begun, or could not be."""
@@ -347,27 +376,42 @@ class JobTable:
             self._end(job, ended.outcome)
 
     def supervisor_lost(self) -> None:
-        """Say of each job that ran that its outcome is unknown; start anew."""
-        for job in list(self._jobs.values()):
-            if job.outcome is None:
-                self._end(job, self._lost(job, "the supervisor was killed"))
+        """Find it again, or start another: :meth:`greeted` says what became of jobs."""
         self._reopening = asyncio.create_task(self._reopen())
 
     async def _reopen(self) -> None:
         try:
             await self._supervision.open()
-        except (OSError, WorkerError, TimeoutError) as exc:
+        except (OSError, WorkerError) as exc:
             logger.error("cannot start a supervisor: %s", exc)
+            self._end_all_but(set())
+
+    def _end_all_but(self, held: set[str]) -> None:
+        """Find in their journals how jobs ended that nobody holds any more."""
+        for job in list(self._jobs.values()):
+            if job.outcome is None and job.id not in held:
+                self._rejoin(job)
+
+    def _adopt(self, info: JobInfo) -> None:
+        """Take over a job that the supervisor holds, known before or not."""
+        job = self._jobs.get(info.id)
+        if job is None:
+            job = self._jobs[info.id] = Job(info.id, info.command, folder=self._folder)
+        if job.status is Status.PENDING:
+            job.become(Status.RUNNING)
+        job.pid, job.started, job.cwd = info.pid, info.started, info.cwd
+        for reader in job.readers:
+            reader.accept()
+        self.grown(job.id, info.position)
+        if info.outcome is not None and job.outcome is None:
+            self._end(job, info.outcome)
 
     def _end(self, job: Job, outcome: Outcome) -> None:
         job.become(Status(outcome.status))
         job.position = outcome.end
         job.outcome = outcome
         for reader in tuple(job.readers):
-            reader.accept()
             reader.pump()
-        if outcome.status != "LOST":
-            self._supervision.forget(job.id)
         self._retire_if_idle(job)
 
     def _retire_if_idle(self, job: Job) -> None:
@@ -387,7 +431,7 @@ class JobTable:
             assert known.outcome is not None
             self._end(job, known.outcome)
         except (LookupError, WorkerError) as exc:
-            self._end(job, Outcome("LOST", reason=str(exc)))
+            self._end(job, self._lost(job, str(exc)))
 
     def _load(self, job_id: str) -> Job:
         """Find a job on disk that nobody holds any more."""
@@ -432,11 +476,15 @@ def failure_of(exc: BaseException, traceback: str) -> Failure:
     )
 
 
-def _base_environment() -> dict[str, str]:
+def _base_environment() -> dict[bytes, bytes]:
     """Give what jobs inherit: the worker's environment, without our settings."""
     inherited = {
-        name: value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        for name, value in os.environ.items()
-        if not name.startswith("MLEPOOL_")
+        name: value
+        for name, value in os.environb.items()
+        if not name.startswith(b"MLEPOOL_")
     }
-    return {**inherited, "PYTHONUNBUFFERED": "1"}
+    return {**inherited, b"PYTHONUNBUFFERED": b"1"}
+
+
+def _encode(env: dict[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in env.items()}

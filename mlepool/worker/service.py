@@ -48,7 +48,10 @@ class House(Protocol):
     access: AccessControl
     registry: Registry
     jobs: JobTable
-    context: Context
+
+    @property
+    def context(self) -> Context:
+        """What commands may use."""
 
     def hello(self) -> Hello:
         """Make this worker's first message, with a fresh nonce."""
@@ -73,7 +76,7 @@ class Service:
         self._calls: CallTable[Reader | None] = CallTable()
         session = Session(Role.WORKER, house.hello(), now=now)
         self.peer = Peer(link, session, handler=self)
-        self._acts = {
+        self._acts: dict[type, Any] = {
             Proof: self._judge,
             Request: self._request,
             Attach: self._attach,
@@ -83,7 +86,7 @@ class Service:
 
     def message_received(self, message: Message | Data) -> None:
         """Act on a message (peer)."""
-        act: Any = self._acts.get(type(message))
+        act = self._acts.get(type(message))
         if act is not None:
             act(message)
 
@@ -143,7 +146,12 @@ class Service:
 
     def _answer(self, request: Request, result: Any) -> None:
         if isinstance(result, Process):
-            job = self._house.jobs.start(request.id, result, timeout=request.timeout)
+            job = self._house.jobs.start(
+                request.id,
+                result,
+                timeout=request.timeout,
+                is_awaited=request.is_awaited,
+            )
             self._read(job, request.call, SendWindow(0, request.window))
         elif inspect.isawaitable(result):
             self._house.keep(self._finish(request, result))

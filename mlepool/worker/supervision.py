@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from mlepool.errors import LinkError, RemoteProtocolError, WorkerError
 from mlepool.supervisor.keeper import READY, SOCKET_FILE
@@ -17,7 +19,6 @@ from mlepool.supervisor.messages import (
     Fed,
     Feed,
     Finish,
-    Forget,
     Greet,
     Greeting,
     Grown,
@@ -36,6 +37,8 @@ __all__ = ["Observer", "Supervision"]
 
 logger = logging.getLogger("mlepool.worker")
 
+MAX_FRAME = 1024 * 1024  # bytes; the supervisor takes no longer one
+RETRY_AFTER = 0.05  # seconds before looking again for a supervisor that was ending
 START_LIMIT = 20.0  # seconds for a supervisor to start, on a busy host
 LOG_FILE = "supervisor.log"
 
@@ -65,34 +68,36 @@ class Supervision:
     Args:
         state_dir: The worker's state folder, where the socket is.
         observer: Who is told.
+        environment: What jobs get, besides what each one asks for.
     """
 
-    def __init__(self, state_dir: Path, observer: Observer) -> None:
+    def __init__(
+        self, state_dir: Path, observer: Observer, *, environment: dict[bytes, bytes]
+    ) -> None:
+        self._environment = environment
         self._state_dir = state_dir
         self._observer = observer
         self._link: UnixLink | None = None
         self._greeted: asyncio.Future[Greeting] | None = None
         self._stops: dict[str, list[asyncio.Future[StopReport]]] = defaultdict(list)
-        self._feeds: dict[str, list[asyncio.Future[Fed]]] = defaultdict(list)
+        self._feeds: dict[str, list[tuple[int, asyncio.Future[Fed]]]] = defaultdict(
+            list
+        )
         self._closing = False
 
     async def open(self) -> None:
         """Connect to the supervisor; start it if there is none.
 
         Raises:
-            WorkerError: If it can't be started or speaks another version.
+            WorkerError: If it can't be started, does not answer, or speaks another
+                version.
         """
-        path = self._state_dir / SOCKET_FILE
         try:
-            self._link = await dial_unix(path)
-        except LinkError:
-            await self._start()
-            self._link = await dial_unix(path)
-        self._greeted = asyncio.get_running_loop().create_future()
-        self._link.attach(self)
-        self._send(Greet())
-        async with asyncio.timeout(START_LIMIT):
-            greeting = await self._greeted
+            async with asyncio.timeout(START_LIMIT):
+                greeting = await self._greet()
+        except TimeoutError:
+            cause = f"the supervisor does not answer within {START_LIMIT:g} s"
+            raise WorkerError(cause) from None
         if greeting.version == 0:
             raise WorkerError(
                 f"the running supervisor (pid {greeting.pid}) does not speak version "
@@ -101,12 +106,13 @@ class Supervision:
         self._observer.greeted(greeting)
 
     def spawn(self, order: Spawn) -> None:
-        """Have a process started; the answer goes to the observer."""
-        self._send(order)
+        """Have a process started; the answer goes to the observer.
 
-    def forget(self, job_id: str) -> None:
-        """Say that a job's end has been noted."""
-        self._send(Forget(job_id))
+        Raises:
+            OSError: If the command is too long.
+            WorkerError: If there is no supervisor just now.
+        """
+        self._send(order)
 
     async def stop(self, order: Stop) -> StopReport:
         """Have a job stopped; several may wait for one stop."""
@@ -116,16 +122,15 @@ class Supervision:
         return await future
 
     async def feed(self, order: Feed) -> Fed:
-        """Write to a job's stdin; returns when the process has taken it all."""
+        """Write to a job's stdin; returns when the process has taken it all.
+
+        One at a time for each job: an answer does not say which order it is to.
+        """
+        future: asyncio.Future[Fed] = asyncio.get_running_loop().create_future()
         target = order.offset + len(order.data)
+        self._feeds[order.id].append((target, future))
         self._send(order)
-        while True:
-            loop = asyncio.get_running_loop()
-            future: asyncio.Future[Fed] = loop.create_future()
-            self._feeds[order.id].append(future)
-            fed = await future
-            if fed.closed or fed.offset >= target:
-                return fed
+        return await future
 
     def close(self) -> None:
         """Leave: the supervisor ends once no job runs."""
@@ -152,13 +157,20 @@ class Supervision:
     def link_lost(self, cause: str) -> None:
         """Note that the supervisor is gone (link)."""
         self._link = None
+        if self._greeted is not None and not self._greeted.done():
+            self._greeted.set_exception(LinkError("other", cause))
+            return
         error = WorkerError("the supervisor has ended unexpectedly")
-        for waiting in (self._stops, self._feeds):
-            for futures in waiting.values():
-                for future in futures:
-                    if not future.done():
-                        future.set_exception(error)
-            waiting.clear()
+        waiting: list[asyncio.Future[Any]] = []
+        for futures in self._stops.values():
+            waiting += futures
+        for pairs in self._feeds.values():
+            waiting += [future for _, future in pairs]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)
+        self._stops.clear()
+        self._feeds.clear()
         if not self._closing:
             logger.error("lost the supervisor: %s", cause)
             self._observer.supervisor_lost()
@@ -166,34 +178,65 @@ class Supervision:
     def _send(self, message: Any) -> None:
         if self._link is None:
             raise WorkerError("there is no supervisor; try again in a moment")
-        self._link.send(encode(message))
+        frame = encode(message)
+        if len(frame) > MAX_FRAME:
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        self._link.send(frame)
 
     def _dispatch(self, message: Any) -> None:
         match message:
             case Grown():
                 self._observer.grown(message.id, message.position)
             case JobEnded():
+                closed = Fed(message.id, 0, closed=True)
+                self._fed(closed)
                 self._observer.ended(message)
             case Spawned():
                 self._observer.spawned(message)
             case Stopped():
-                self._settle(self._stops, message.id, result=message.report)
+                self._stopped(message)
             case Fed():
-                self._settle(self._feeds, message.id, result=message)
+                self._fed(message)
             case Greeting():
                 if self._greeted is not None and not self._greeted.done():
                     self._greeted.set_result(message)
 
-    def _settle(
-        self,
-        waiting: dict[str, list[asyncio.Future[Any]]],
-        job_id: str,
-        *,
-        result: Any,
-    ) -> None:
-        for future in waiting.pop(job_id, ()):
+    def _stopped(self, stopped: Stopped) -> None:
+        for future in self._stops.pop(stopped.id, ()):
             if not future.done():
-                future.set_result(result)
+                future.set_result(stopped.report)
+
+    def _fed(self, fed: Fed) -> None:
+        """Settle those whose input is taken; the others wait for the next answer."""
+        is_final = fed.closed or bool(fed.problem)
+        left = []
+        for target, future in self._feeds.pop(fed.id, ()):
+            if not is_final and fed.offset < target:
+                left.append((target, future))
+            elif not future.done():
+                future.set_result(fed)
+        if left:
+            self._feeds[fed.id] = left
+
+    async def _greet(self) -> Greeting:
+        """Say hello, again if the supervisor was just about to end."""
+        while True:
+            try:
+                self._link = await self._reach()
+                self._greeted = asyncio.get_running_loop().create_future()
+                self._send(Greet(environment=self._environment))
+                self._link.attach(self)
+                return await self._greeted
+            except LinkError:
+                await asyncio.sleep(RETRY_AFTER)
+
+    async def _reach(self) -> UnixLink:
+        path = self._state_dir / SOCKET_FILE
+        try:
+            return await dial_unix(path)
+        except LinkError:
+            await self._start()
+            return await dial_unix(path)
 
     async def _start(self) -> None:
         """Start a supervisor that outlives this process."""
@@ -207,12 +250,21 @@ class Supervision:
                 cwd="/",
             )
         assert process.stdout is not None
-        loop = asyncio.get_running_loop()
-        with process.stdout as ready:
-            line = await asyncio.wait_for(
-                loop.run_in_executor(None, ready.readline), START_LIMIT
-            )
         process.returncode = 0  # never waited for: it outlives us
-        if line != READY:
+        with process.stdout as ready:
+            await _readable(ready)
+            said = os.read(ready.fileno(), len(READY))
+        if said != READY:
             log_path = self._state_dir / LOG_FILE
             raise WorkerError(f"the supervisor did not start; see {log_path}")
+
+
+async def _readable(file: IO[bytes]) -> None:
+    """Wait until there is something to read."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(file, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(file)

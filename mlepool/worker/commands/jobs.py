@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from signal import Signals
+
 from mlepool.wire.values import InputAck, JobInfo, StopReport
 from mlepool.worker.registry import Context, command
 
@@ -31,6 +33,10 @@ async def stop(
         LookupError: If there is no such job.
         ValueError: If there is no such signal, or grace is negative.
     """
+    if signal not in Signals.__members__:
+        raise ValueError(f"stop(): there is no signal {signal!r}")
+    if not 0 <= grace < float("inf"):
+        raise ValueError(f"stop(): grace must be a number of seconds, not {grace}")
     return await ctx.stop(job_id, signal=signal, grace=grace, reason="stopped")
 
 

@@ -10,7 +10,8 @@ from mlepool.worker.registry import Process, command
 
 __all__ = ["run"]
 
-SHELL = "/bin/sh"
+SHELL = b"/bin/sh"
+MAX_DISPLAY = 2000  # characters of a command in listings; argv itself is not cut
 
 
 @command
@@ -42,11 +43,11 @@ def run(
     if not command:
         raise ValueError("the command is empty")
     if isinstance(command, str):
-        argv = (SHELL.encode(), b"-c", os.fsencode(command))
-        return Process(argv, command, cwd, env or {}, stdin)
+        shell = (SHELL, b"-c", os.fsencode(command))
+        return Process(shell, command[:MAX_DISPLAY], cwd, env or {}, stdin)
     argv = tuple(_argument(one) for one in command)
     display = shlex.join(one.decode("utf-8", "replace") for one in argv)
-    return Process(argv, display, cwd, env or {}, stdin)
+    return Process(argv, display[:MAX_DISPLAY], cwd, env or {}, stdin)
 
 
 def _argument(value: Any) -> bytes:

@@ -1,0 +1,121 @@
+"""asyncssh, as a client of an OpenSSH server configured like the one for `openssh`."""
+
+import asyncio
+import importlib
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from .contender import CHUNK, Contender, delay, expect, rate, settled, timed_async
+from .sshd import Sshd
+from .work import Work
+
+
+class AsyncSsh(Contender):
+    """One asyncssh connection; its loop runs while something is measured."""
+
+    shares: ClassVar[Mapping[str, float]] = {
+        "at_once": 0.5,
+        "read_bytes": 0.5,
+        "read_lines": 0.1,
+    }
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._server = Sshd(folder)
+        self._runner = asyncio.Runner()
+        self._conn: Any = None
+
+    def open(self) -> None:
+        """Start the server and connect."""
+        asyncssh = importlib.import_module("asyncssh")
+        self._server.start()
+        dial = asyncssh.connect(
+            "127.0.0.1",
+            self._server.port,
+            username=self._server.user,
+            client_keys=[str(self._server.user_key)],
+            known_hosts=str(self._server.known_hosts),
+            config=None,
+            agent_path=None,
+        )
+        self._conn = self._runner.run(_awaited(dial))
+
+    def close(self) -> None:
+        """Disconnect, then end the server."""
+        if self._conn is not None:
+            self._runner.run(self._disconnect())
+            self._conn = None
+        self._runner.close()
+        self._server.stop()
+
+    def version(self) -> str:
+        """Return asyncssh's version."""
+        return f"asyncssh {importlib.import_module('asyncssh').__version__}"
+
+    def run(self, work: Work) -> list[float]:
+        """Run `true`: seconds each."""
+        return self._runner.run(timed_async(self._run_true, work.spawns))
+
+    def at_once(self, work: Work) -> list[float]:
+        """Run `true` from many tasks: commands a second."""
+        return rate(lambda: self._runner.run(self._run_all(work)), work.commands)
+
+    def read_bytes(self, work: Work, path: Path) -> list[float]:
+        """Read the output stream: bytes a second."""
+        job = self._count_bytes(work.cat(path))
+        return rate(lambda: self._runner.run(job), work.size)
+
+    def read_lines(self, work: Work) -> list[float]:
+        """Iterate the output stream as text: lines a second."""
+        job = self._count_lines(work.seq())
+        return rate(lambda: self._runner.run(job), work.lines)
+
+    def latency(self, work: Work) -> list[float]:
+        """Iterate the output stream as text: seconds."""
+        return settled(self._runner.run(self._delays(work.stamper())), work)
+
+    async def _run_true(self) -> None:
+        done = await self._conn.run("true")
+        expect(done.exit_status, 0)
+
+    async def _run_all(self, work: Work) -> int:
+        left = iter(range(work.commands))
+
+        async def lane() -> int:
+            done = 0
+            for _ in left:
+                await self._run_true()
+                done += 1
+            return done
+
+        return sum(await asyncio.gather(*(lane() for _ in range(work.lanes))))
+
+    async def _count_bytes(self, argv: list[str]) -> int:
+        count = 0
+        command = shlex.join(argv)
+        async with self._conn.create_process(command, encoding=None) as process:
+            while data := await process.stdout.read(CHUNK):
+                count += len(data)
+        return count
+
+    async def _count_lines(self, argv: list[str]) -> int:
+        count = 0
+        async with self._conn.create_process(shlex.join(argv)) as process:
+            async for line in process.stdout:
+                count += line != ""  # a last empty one comes with the end
+        return count
+
+    async def _delays(self, argv: list[str]) -> list[float]:
+        async with self._conn.create_process(shlex.join(argv)) as process:
+            return [delay(line) async for line in process.stdout if line]
+
+    async def _disconnect(self) -> None:
+        self._conn.close()
+        await self._conn.wait_closed()
+
+
+async def _awaited(awaitable: Any) -> Any:
+    """Await what is awaitable but no coroutine, which a Runner asks for."""
+    return await awaitable

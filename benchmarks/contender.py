@@ -1,0 +1,132 @@
+"""What a contender is: one way to run commands, and how it is timed.
+
+A contender lives in a process of its own (`benchmarks.child`). Each method named after
+a measure does one turn of it and returns samples; the unit stands in its docstring.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from .work import Work
+
+WARM_UP = 5  # calls or stamped lines not counted: caches fill, code specialises
+CHUNK = 64 * 1024  # bytes asked for in one read, by everybody who reads bytes
+
+
+class NotOfferedError(Exception):
+    """The contender has no such thing; the message says which, in a few words."""
+
+
+class WrongOutputError(Exception):
+    """A command did not deliver what it should, so its time means nothing."""
+
+
+class Contender:
+    """One way to run commands. A measure that is not overridden is not offered.
+
+    Attributes:
+        shares: For slow contenders: measure -> part (0..1) of the work that they do.
+    """
+
+    shares: ClassVar[Mapping[str, float]] = {}
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def open(self) -> None:
+        """Start servers and connect. The caller closes, also when this fails."""
+
+    def close(self) -> None:
+        """Disconnect, and end all that `open` started. Twice is fine."""
+
+    def version(self) -> str:
+        """Return the version of what is measured."""
+        raise NotImplementedError
+
+    def run(self, work: Work) -> list[float]:
+        """Run `true`, one after another: seconds each."""
+        raise NotOfferedError("no commands")
+
+    def at_once(self, work: Work) -> list[float]:
+        """Run `true`, many at once on one connection: commands a second."""
+        raise NotOfferedError("no commands")
+
+    def ping_async(self, work: Work) -> list[float]:
+        """Do nothing at the other end, awaiting it: seconds each."""
+        raise NotOfferedError("no such API")
+
+    def ping_blocking(self, work: Work) -> list[float]:
+        """Do nothing at the other end, blocking for it: seconds each."""
+        raise NotOfferedError("no such API")
+
+    def read_bytes(self, work: Work, path: Path) -> list[float]:
+        """Read a file that a command writes: bytes a second."""
+        raise NotOfferedError("no output")
+
+    def read_lines(self, work: Work) -> list[float]:
+        """Read short lines that a command writes, as text: lines a second."""
+        raise NotOfferedError("no output")
+
+    def latency(self, work: Work) -> list[float]:
+        """Read stamped lines: seconds from each write to its receipt."""
+        raise NotOfferedError("no output")
+
+    def memory(self, work: Work) -> list[float]:
+        """Let output pile up: MiB of each part before and at most, and on disk."""
+        raise NotOfferedError("not measured")
+
+
+def timed(call: Callable[[], object], count: int) -> list[float]:
+    """Time `count` calls one by one, in seconds, after some that are not counted."""
+    samples = []
+    for _ in range(WARM_UP + count):
+        start = time.perf_counter()
+        call()
+        samples.append(time.perf_counter() - start)
+    return samples[WARM_UP:]
+
+
+async def timed_async(call: Callable[[], Awaitable[object]], count: int) -> list[float]:
+    """Time `count` awaited calls one by one, in seconds, after some not counted."""
+    samples = []
+    for _ in range(WARM_UP + count):
+        start = time.perf_counter()
+        await call()
+        samples.append(time.perf_counter() - start)
+    return samples[WARM_UP:]
+
+
+def rate(call: Callable[[], int], expected: int) -> list[float]:
+    """Time one call that returns how many it handled: one sample, per second.
+
+    Raises:
+        WrongOutputError: If it did not handle as many as expected.
+    """
+    start = time.perf_counter()
+    count = call()
+    elapsed = time.perf_counter() - start
+    return [expect(count, expected) / elapsed]
+
+
+def expect(count: int, expected: int) -> int:
+    """Return `count`.
+
+    Raises:
+        WrongOutputError: If it is not as expected.
+    """
+    if count != expected:
+        raise WrongOutputError(f"got {count}, expected {expected}")
+    return count
+
+
+def delay(line: str | bytes) -> float:
+    """Return how long ago, in seconds, the stamper wrote this line."""
+    return (time.monotonic_ns() - int(line.split(maxsplit=1)[0])) / 1e9
+
+
+def settled(delays: list[float], work: Work) -> list[float]:
+    """Check that every stamped line came, and drop the first few."""
+    expect(len(delays), work.stamps)
+    return delays[WARM_UP:]

@@ -1,0 +1,123 @@
+"""OpenSSH's own client, every command multiplexed over one open connection."""
+
+import shlex
+import subprocess
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ClassVar
+
+from .contender import Contender, delay, expect, rate, settled, timed
+from .local import count_bytes, count_lines
+from .processes import ServerError, end
+from .sshd import Sshd, tool
+from .work import Work
+
+CLIENT = """\
+Host bench
+    HostName 127.0.0.1
+    Port {port}
+    User {user}
+    IdentityFile {key}
+    IdentitiesOnly yes
+    UserKnownHostsFile {known_hosts}
+    StrictHostKeyChecking yes
+    BatchMode yes
+    ControlPath {folder}/mux
+    LogLevel ERROR
+"""
+CONNECT_LIMIT = 10.0  # seconds
+
+
+class OpenSsh(Contender):
+    """`ssh` over a ControlMaster: a client process for each command."""
+
+    # Each command starts an ssh client, so it needs less work for the same time.
+    shares: ClassVar[Mapping[str, float]] = {"at_once": 0.25}
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._server = Sshd(folder)
+        self._config = folder / "ssh_config"
+        self._master: subprocess.Popen[bytes] | None = None
+
+    def open(self) -> None:
+        """Start the server and the master connection."""
+        self._server.start()
+        config = CLIENT.format(
+            port=self._server.port,
+            user=self._server.user,
+            key=self._server.user_key,
+            known_hosts=self._server.known_hosts,
+            folder=self.folder,
+        )
+        self._config.write_text(config)
+        command = self._ssh("-M", "-N", "bench")
+        self._master = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self._wait_for_master(self._master)
+
+    def close(self) -> None:
+        """End the master, then the server."""
+        if self._master is not None:
+            end(self._master)
+            self._master = None
+        self._server.stop()
+
+    def version(self) -> str:
+        """Return what `ssh -V` says, up to its first comma."""
+        told = subprocess.run(self._ssh("-V"), capture_output=True, text=True)
+        return told.stderr.split(",")[0].strip()
+
+    def run(self, work: Work) -> list[float]:
+        """Run `true`: seconds each."""
+        return timed(self._run_true, work.spawns)
+
+    def at_once(self, work: Work) -> list[float]:
+        """Run `true` from many threads: commands a second."""
+
+        def run_all() -> int:
+            with ThreadPoolExecutor(work.lanes) as threads:
+                runs = [threads.submit(self._run_true) for _ in range(work.commands)]
+            return sum(1 for run in runs if run.result() is None)
+
+        return rate(run_all, work.commands)
+
+    def read_bytes(self, work: Work, path: Path) -> list[float]:
+        """Read the client's pipe: bytes a second."""
+        command = self._remote(work.cat(path))
+        return rate(lambda: count_bytes(command), work.size)
+
+    def read_lines(self, work: Work) -> list[float]:
+        """Iterate the client's pipe as text: lines a second."""
+        command = self._remote(work.seq())
+        return rate(lambda: count_lines(command), work.lines)
+
+    def latency(self, work: Work) -> list[float]:
+        """Iterate the client's pipe as text: seconds."""
+        command = self._remote(work.stamper())
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdout=pipe, text=True) as process:
+            assert process.stdout is not None
+            delays = [delay(line) for line in process.stdout]
+        return settled(delays, work)
+
+    def _ssh(self, *arguments: str) -> list[str]:
+        return [tool("ssh"), "-F", str(self._config), *arguments]
+
+    def _remote(self, argv: list[str]) -> list[str]:
+        # -n: the client must not wait for our standard input.
+        return self._ssh("-n", "bench", shlex.join(argv))
+
+    def _run_true(self) -> None:
+        # Captured, as what the others hand back includes the output.
+        done = subprocess.run(self._remote(["true"]), capture_output=True)
+        expect(done.returncode, 0)
+
+    def _wait_for_master(self, master: subprocess.Popen[bytes]) -> None:
+        check = self._ssh("-O", "check", "bench")
+        deadline = time.monotonic() + CONNECT_LIMIT
+        while subprocess.run(check, capture_output=True).returncode != 0:
+            if master.poll() is not None or time.monotonic() > deadline:
+                raise ServerError("the master did not connect")
+            time.sleep(0.02)

@@ -1,0 +1,187 @@
+"""The rows of the table: what is measured, what is to be reached, how it is shown."""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .work import MIB
+
+LIMIT = "local"
+OURS = ("mlepool-unix", "mlepool-tls")
+PEERS = ("openssh", "asyncssh", "execnet", "conplyent")
+PARTS = ("client", "worker", "supervisor")  # in the samples of `memory`
+TITLES = {
+    "local": "local limit",
+    "mlepool-unix": "mlepool (unix, plain)",
+    "mlepool-tls": "mlepool (TLS, loopback)",
+    "openssh": "openssh",
+    "asyncssh": "asyncssh",
+    "execnet": "execnet",
+    "conplyent": "conplyent",
+}
+
+# MiB that "flat" allows for client, worker and supervisor together: a listener keeps
+# 16 MiB by contract, and each process has buffers and an allocator's slack.
+FLAT = 64.0
+
+
+def p50(samples: Sequence[float]) -> float:
+    """Return the median."""
+    return statistics.median(samples)
+
+
+def p99(samples: Sequence[float]) -> float:
+    """Return the sample that at most 1 % of them exceed."""
+    return sorted(samples)[math.ceil(len(samples) * 0.99) - 1]
+
+
+def growth(samples: Sequence[float]) -> float:
+    """Return what client, worker and supervisor grew by together."""
+    before, most = samples[: len(PARTS)], samples[len(PARTS) : 2 * len(PARTS)]
+    return sum(most) - sum(before)
+
+
+def as_duration(seconds: float) -> str:
+    """Return a duration with its unit: us or ms."""
+    return f"{seconds * 1e6:.0f} us" if seconds < 1e-3 else f"{seconds * 1e3:.2f} ms"
+
+
+def as_rate(per_second: float) -> str:
+    """Return a rate in round numbers."""
+    return f"{per_second:,.0f}/s"
+
+
+def as_bandwidth(per_second: float) -> str:
+    """Return a rate of bytes in MiB/s."""
+    return f"{per_second / MIB:,.0f} MiB/s"
+
+
+def as_ratio(value: float) -> str:
+    """Return a ratio with about three digits."""
+    return f"{value:.2f}x" if value >= 0.1 else f"{value:.2g}x"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row.
+
+    Attributes:
+        name: For `--only`; rows may share it.
+        measure: The contender's method that is timed; rows may share it.
+        what: The first cell.
+        reach: The second cell.
+        statistic: From the samples of one turn to one number.
+        is_ratio: Whether that number is divided by the limit's of the same round.
+        higher_is_better: Whether it is a rate.
+        goals: Contender -> the number that it has to reach.
+        ahead_of: Contender -> the peers that it has to be better than.
+        show: From a number as compared to text.
+        show_limit: From the limit's number to text.
+        is_fresh: Whether each turn gets a new worker: its journal may fill the disk.
+    """
+
+    name: str
+    measure: str
+    what: str
+    reach: str
+    statistic: Callable[[Sequence[float]], float] = p50
+    is_ratio: bool = True
+    higher_is_better: bool = False
+    goals: Mapping[str, float] = field(default_factory=dict)
+    ahead_of: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    show: Callable[[float], str] = as_ratio
+    show_limit: Callable[[float], str] = as_duration
+    is_fresh: bool = False
+
+    def is_better(self, one: float, other: float) -> bool:
+        """Return whether `one` is better than, or as good as, `other`."""
+        return one >= other if self.higher_is_better else one <= other
+
+
+def both(goal: float) -> dict[str, float]:
+    """Return a goal that holds for both ways to a worker."""
+    return dict.fromkeys(OURS, goal)
+
+
+ROWS = (
+    Row(
+        name="run",
+        measure="run",
+        what='run("true"), p50',
+        reach="<= 2.2x",
+        goals=both(2.2),
+    ),
+    Row(
+        name="at-once",
+        measure="at_once",
+        what="commands/s,\n64 at once",
+        reach=">= 0.9x",
+        higher_is_better=True,
+        goals=both(0.9),
+        show_limit=as_rate,
+    ),
+    Row(
+        name="round-trip",
+        measure="ping_async",
+        what="empty command,\nasync, p50",
+        reach="<= 1.5x",
+        goals=both(1.5),
+    ),
+    Row(
+        name="round-trip",
+        measure="ping_blocking",
+        what="empty command,\nblocking, p50",
+        reach="<= 2.5x",
+        goals=both(2.5),
+    ),
+    Row(
+        name="bytes",
+        measure="read_bytes",
+        what="bytes of a cat",
+        reach=">= 0.35x plain;\nTLS: > openssh",
+        higher_is_better=True,
+        goals={"mlepool-unix": 0.35},
+        ahead_of={"mlepool-tls": ("openssh",)},
+        show_limit=as_bandwidth,
+        is_fresh=True,
+    ),
+    Row(
+        name="lines",
+        measure="read_lines",
+        what="short lines",
+        reach="ahead of\nevery peer",
+        higher_is_better=True,
+        ahead_of=dict.fromkeys(OURS, PEERS),
+        show_limit=as_rate,
+    ),
+    Row(
+        name="latency",
+        measure="latency",
+        what="latency of a\nline, p50",
+        reach="<= 10x",
+        goals=both(10),
+    ),
+    Row(
+        name="latency",
+        measure="latency",
+        what="latency of a\nline, p99",
+        reach="<= 10 ms",
+        statistic=p99,
+        is_ratio=False,
+        goals=both(0.010),
+        show=as_duration,
+    ),
+    Row(
+        name="memory",
+        measure="memory",
+        what="memory growth,\nreader stopped",
+        reach=f"flat: <= {FLAT:.0f}\nMiB in all",
+        statistic=growth,
+        is_ratio=False,
+        goals=both(FLAT),
+        show=lambda value: f"{value:.1f} MiB",
+        is_fresh=True,
+    ),
+)
+NAMES = tuple(dict.fromkeys(row.name for row in ROWS))

@@ -1,0 +1,44 @@
+"""What the system's errors mean for a link, in our words."""
+
+import errno
+import re
+import socket
+import ssl
+
+from mlepool.errors import LinkError
+
+__all__ = ["cause_of", "link_error"]
+
+_NO_TLS = ("wrong version number", "record layer failure", "http request")
+
+
+def cause_of(exc: BaseException) -> str:
+    """Say what went wrong; TLS's own words are for who knows OpenSSL."""
+    if not isinstance(exc, ssl.SSLError):
+        return str(exc) or type(exc).__name__
+    reason = (exc.reason or str(exc)).replace("_", " ").lower()
+    if reason in _NO_TLS:
+        return "the other side does not speak TLS"
+    return f"the TLS handshake failed: {reason}"
+
+
+def link_error(exc: OSError) -> LinkError:
+    """Make the error of a link that could not be opened."""
+    if isinstance(exc, ssl.SSLError):
+        return LinkError("tls", cause_of(exc))
+    if isinstance(exc, socket.gaierror):
+        return LinkError("unknown host", f"unknown host ({exc.strerror})")
+    number = exc.errno
+    if number is None:
+        # Several addresses failed: asyncio joins the texts and drops the numbers.
+        found = re.search(r"\[Errno (\d+)\]", str(exc))
+        number = int(found.group(1)) if found else 0
+    if number == errno.ECONNREFUSED:
+        return LinkError("refused", "connection refused; no worker listens there")
+    if number in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN):
+        return LinkError("unreachable", "the address is unreachable")
+    if number == errno.ETIMEDOUT:
+        return LinkError("timeout", "timed out")
+    if number == errno.ECONNRESET:
+        return LinkError("other", "the other side reset the connection")
+    return LinkError("other", cause_of(exc))

@@ -1,0 +1,223 @@
+"""Connections against a real worker: life, binding, threads, ownership."""
+
+import inspect
+import os
+import threading
+import time
+
+import pytest
+
+import mlepool
+
+pytestmark = pytest.mark.real
+
+
+def test_before_connect_no_command_is_known(worker):
+    conn = mlepool.ClientPool().add("localhost", worker.port)
+    assert conn.server_methods() == []
+    assert not conn.heartbeat()
+    with pytest.raises(AttributeError, match="not connected yet"):
+        conn.run("true")
+
+
+def test_enter_connect_false_does_not_connect(worker):
+    pool = mlepool.ClientPool()
+    with pool.add("localhost", worker.port, enter_connect=False) as conn:
+        assert not conn.is_connected
+        conn.connect()
+        assert conn.run("true").ok
+
+
+def test_disconnect_and_connect_again(worker):
+    conn = mlepool.ClientPool().add("localhost", worker.port)
+    conn.connect(timeout=20)
+    conn.connect()  # twice is fine
+    conn.disconnect()
+    conn.disconnect()
+    assert conn.server_methods()  # still known
+    with pytest.raises(mlepool.ConnectionClosedError, match="disconnected; call"):
+        conn.run("true")
+    conn.connect()
+    assert conn.run("true").ok
+    conn.close()
+    conn.close()
+    with pytest.raises(mlepool.ConnectionClosedError):
+        conn.connect()
+
+
+def test_commands_are_bound_with_signature_and_docs(conn):
+    assert {"run", "stop", "jobs", "get_time"} <= set(dir(conn))
+    assert conn.run.__name__ == "run"
+    assert conn.run.__doc__.startswith("Run a command on the worker's host")
+    assert "command" in inspect.signature(conn.run).parameters
+    table = conn.commands
+    assert {name for name, _, _ in table} == set(conn.server_methods())
+    assert "Run a command on the worker's host" in str(table)
+    assert "<table>" in table._repr_html_()
+
+
+def test_two_connections_never_share_a_method(worker):
+    pool = mlepool.ClientPool()
+    with pool.add("localhost", worker.port) as one:
+        other = pool.add("localhost", worker.port, name="other")
+        assert one.server_methods()
+        assert other.server_methods() == []
+        assert not hasattr(other, "run")
+
+
+def test_an_unknown_command_names_the_worker_and_the_nearest(conn):
+    with pytest.raises(AttributeError, match="has no command 'get_tim'.*'get_time'"):
+        conn.get_tim()
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        conn.run("true", wrong=1)
+
+
+def test_sixteen_threads_use_one_connection_at_once(conn):
+    results = {}
+
+    def work(number):
+        for turn in range(5):
+            listener = conn.run(f"echo {number} {turn}; exit {number}")
+            results[number, turn] = (listener.stdout, listener.exit_code)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {(n, t): (f"{n} {t}\n", n) for n in range(16) for t in range(5)}
+
+
+def test_close_stops_the_jobs_it_owns_but_not_detached_ones(worker, conn):
+    with mlepool.ClientPool().add("localhost", worker.port) as mine:
+        owned = mine.run("sleep 30", complete=False)
+        detached = mine.run("sleep 30", complete=False, detach=True)
+    assert conn.attach(owned.id).wait().status == "STOPPED"
+    assert conn.attach(detached.id).status == "RUNNING"
+    conn.stop(detached.id)
+
+
+def test_attach_gives_history_first_then_live(worker, conn):
+    job = conn.run("echo one; read x; echo two", complete=False, stdin=True)
+    assert job.next() == "one"
+    with mlepool.ClientPool().add("localhost", worker.port) as other:
+        live = other.attach(job.id)
+        assert live.next() == "one"
+        assert live.command == "echo one; read x; echo two"
+        job.send_input("\n")
+        assert live.next() == "two"
+        assert live.next() is None
+        assert live.exit_code == 0
+
+
+def test_attach_to_what_is_not_there_is_a_lookup_error(conn):
+    for name in ("ffffffffffffffff", "../../etc/passwd", "", "x" * 300):
+        with pytest.raises(LookupError):
+            conn.attach(name)
+    with pytest.raises(TypeError):
+        conn.attach("x", colour=1)
+
+
+def test_a_request_sent_again_under_its_id_is_the_same_job(conn, tmp_path):
+    portal, connection = conn._portal, conn._async
+    path = tmp_path / "runs"
+    command = connection.find("run")
+    for _ in range(3):
+        call = connection.call(
+            command, (f"echo x >> {path}; echo y",), {}, job_id="same"
+        )
+        listener = portal.call(call)
+        assert (listener.exit_code, listener.stdout) == (0, "y\n")
+    assert path.read_text() == "x\n"
+
+
+def test_jobs_lists_what_runs(conn):
+    live = conn.run("sleep 30", complete=False)
+    found = {job.id: job for job in conn.jobs().value}[live.id]
+    assert found.status == "RUNNING"
+    assert found.command == "sleep 30"
+    assert os.path.exists(f"/proc/{found.pid}")
+    live.stop()
+    found = {job.id: job for job in conn.jobs().value}[live.id]
+    assert found.status == "STOPPED"
+
+
+def test_env_cwd_and_argv_travel_as_data(conn, tmp_path):
+    odd = "a b;$HOME 'quoted' \u00e4\n*"
+    listener = conn.run(
+        ["sh", "-c", 'printf %s "$1"; printf %s "$ODD" >&2; pwd', "sh", odd],
+        env={"ODD": odd},
+        cwd=tmp_path,
+    )
+    assert listener.stdout == f"{odd}{tmp_path}\n"
+    assert listener.stderr == odd
+
+
+def test_state_and_events(worker):
+    events = []
+    conn = mlepool.ClientPool().add("localhost", worker.port, labels={"gpu": "a100"})
+    for event in ("connected", "disconnected"):
+        conn.on(event, lambda who, event=event: events.append((who.name, event)))
+    with conn:
+        assert conn.state["connection"] == "connected"
+        assert conn.state["os"] == "linux"
+        assert conn.labels == {"gpu": "a100"}
+        conn.disconnect()
+    name = f"localhost:{worker.port}"
+    assert events == [(name, "connected"), (name, "disconnected")]
+
+
+def test_a_killed_worker_is_a_lost_connection_and_the_job_is_not_a_success(own_worker):
+    with mlepool.ClientPool().add("localhost", own_worker.port) as conn:
+        live = conn.run("echo a; sleep 30", complete=False)
+        assert live.next() == "a"
+        own_worker.process.kill()
+        with pytest.raises(mlepool.ConnectionLostError):
+            live.next()
+        assert live.status == "LOST"
+        assert not live.ok
+        with pytest.raises(mlepool.ConnectionClosedError, match="lost"):
+            conn.run("true")
+        assert not conn.heartbeat()
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "cause"),
+    [
+        ("no-such-host.invalid", 9922, "unknown host"),
+        ("localhost", 1, "refused"),
+        ("unix:/no/such/place", 0, "no worker listens"),
+    ],
+)
+def test_connect_errors_name_the_host_the_port_and_the_cause(host, port, cause):
+    pool = mlepool.ClientPool()
+    conn = pool.add(host, port) if port else pool.add(host)
+    with pytest.raises(mlepool.ConnectError, match=cause) as caught:
+        conn.connect()
+    assert caught.value.port == port
+    assert caught.value.host in host
+
+
+def test_connect_in_time_or_not_at_all(tmp_path):
+    import socket
+
+    with socket.socket() as silent:  # listens, and never answers
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        conn = mlepool.ClientPool().add("127.0.0.1", silent.getsockname()[1])
+        began = time.monotonic()
+        with pytest.raises(mlepool.ConnectTimeoutError, match="within 0.3 s"):
+            conn.connect(timeout=0.3)
+        assert time.monotonic() - began < 2
+        with (
+            pytest.raises(TimeoutError),
+            mlepool.ClientPool().add(
+                "127.0.0.1", silent.getsockname()[1], enter_connect_timeout=0.2
+            ),
+        ):
+            pass
+
+
+def test_the_local_socket_needs_nothing(worker):
+    with mlepool.ClientPool().add(f"unix:{worker.state_dir}") as conn:
+        assert conn.run("echo hi").stdout == "hi\n"

@@ -1,0 +1,72 @@
+"""The two faces have the same verbs with the same parameters."""
+
+import inspect
+
+import pytest
+
+import mlepool
+
+PAIRS = [
+    (mlepool.AsyncConnection, mlepool.Connection),
+    (mlepool.AsyncListener, mlepool.Listener),
+    (mlepool.AsyncClientPool, mlepool.ClientPool),
+]
+
+# What only one face can have, and why.
+ONLY_ASYNC = {
+    # what sync.py, the command line and listeners use of the async classes
+    "AsyncConnection": {
+        "bind",
+        "call",
+        "connect_within",
+        "feed_job",
+        "find",
+        "give_credit",
+        "leave",
+        "message_received",
+        "owned",
+        "peer_gone",
+        "release",
+        "reread",
+        "start",
+        "stop_job",
+        "writable",
+    },
+    "AsyncListener": {
+        "accepted",
+        "again",
+        "batches",
+        "change",
+        "end_reached",
+        "ended",
+        "new_decoder",
+        "release",
+    },
+    "AsyncClientPool": {"enter"},
+}
+
+
+def public(kind):
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(("its_async", "blocking"), PAIRS)
+def test_both_faces_have_the_same_names(its_async, blocking):
+    missing = public(its_async) - public(blocking)
+    # Attributes that are set in __init__ on one side are properties on the other.
+    assert missing == ONLY_ASYNC[its_async.__name__]
+
+
+@pytest.mark.parametrize(("its_async", "blocking"), PAIRS)
+def test_both_faces_take_the_same_parameters_but_for_timeouts(its_async, blocking):
+    for name in public(its_async) & public(blocking):
+        one, other = getattr(its_async, name), getattr(blocking, name)
+        if not inspect.isfunction(one) or not inspect.isfunction(other):
+            continue
+        if name == "add":
+            continue  # the async one hands its options on as they are
+        ours = set(inspect.signature(one).parameters)
+        theirs = set(inspect.signature(other).parameters)
+        assert theirs - ours <= {"timeout"}, name
+        assert ours <= theirs, name
+        assert "timeout" not in ours, name
