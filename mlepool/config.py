@@ -4,10 +4,13 @@ Environment:
     MLEPOOL_STATE_DIR: A worker's state folder, in place of the platform's.
     MLEPOOL_HOME: The account's folder, in place of the platform's: known workers,
         and where this account's own workers keep their state.
+    MLEPOOL_LOOP: ``uvloop`` runs the event loops of workers and of the blocking face
+        on uvloop, if it is installed (``pip install 'mlepool[fast]'``).
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from pathlib import Path
@@ -25,6 +28,7 @@ __all__ = [
     "WorkerConfig",
     "account_dir",
     "default_state_dir",
+    "new_event_loop",
     "parse_listen",
     "write_private",
 ]
@@ -68,6 +72,28 @@ def default_state_dir() -> Path:
     """Give the state folder of this account's default worker."""
     folder = os.environ.get("MLEPOOL_STATE_DIR")
     return Path(folder) if folder else platformdirs.user_state_path(APP) / "worker"
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Make an event loop of the kind that MLEPOOL_LOOP asks for.
+
+    Raises:
+        ConfigError: If it asks for one that there is not.
+    """
+    kind = os.environ.get("MLEPOOL_LOOP", "asyncio")
+    if kind == "asyncio":
+        return asyncio.new_event_loop()
+    if kind != "uvloop":
+        raise ConfigError(f"MLEPOOL_LOOP is 'asyncio' or 'uvloop', not {kind!r}")
+    try:
+        import uvloop
+    except ImportError:
+        raise ConfigError(
+            "MLEPOOL_LOOP asks for uvloop, which is not installed: "
+            "pip install 'mlepool[fast]'"
+        ) from None
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
 
 
 def parse_listen(text: str) -> ListenAddress:

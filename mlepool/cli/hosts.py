@@ -52,8 +52,8 @@ class _Known(NamedTuple):
 def _known() -> Iterator[_Known]:
     trusted = TrustStore().load()
     for key, one in trusted.items():
-        target = Target(one.host, one.port, key=key, token=one.token)
-        address = f"{one.host}:{one.port}"
+        target = Target(one.host, one.port, one.scheme, key, one.token)
+        address = f"{one.host}:{one.port}" if one.scheme == "wss" else target.url
         yield _Known(target.name, address, key, "trusted", target)
     for worker in local_workers():
         if worker.key not in trusted:

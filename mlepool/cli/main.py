@@ -43,11 +43,20 @@ def main() -> None:
         sys.exit(FAILED)
 
 
-@app.callback()
-def _options(
-    *, version: Annotated[bool, typer.Option("--version", help="Show it.")] = False
-) -> None:
-    """Run commands on many machines: live, exactly once, secure."""
-    if version:
+def _show_version(*, value: bool) -> None:
+    if value:
         print(f"mlepool {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version."
+        ),
+    ] = False,
+) -> None:
+    """Run commands on many machines: live, exactly once, secure."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
@@ -9,6 +11,7 @@ from typing import Any, TextIO
 __all__ = ["Printer"]
 
 COLOURS = (36, 33, 35, 32, 34, 31)  # SGR codes: cyan first, red last
+SEPARATOR = " | "
 
 
 class Printer:
@@ -23,47 +26,52 @@ class Printer:
 
     def __init__(self, names: Sequence[str]) -> None:
         width = max(map(len, names), default=0)
-        coloured = sys.stdout.isatty()
+        self._in_place = sys.stdout.isatty()
+        coloured = self._in_place and not os.environ.get("NO_COLOR")
         self._prefixes = {
             name: _prefix(
                 name.ljust(width), COLOURS[i % len(COLOURS)] if coloured else 0
             )
             for i, name in enumerate(names)
         }
-        self._in_place = coloured
+        self._prefix_width = width + len(SEPARATOR) if names else 0
         self._shows_state = False
 
     def print(self, name: str, messages: Iterable[Any]) -> None:
         """Print one host's messages; stderr goes to stderr."""
         for message in messages:
             end = getattr(message, "end", "\n")
-            text = f"{self._prefixes.get(name, '')}{message}"
+            prefix = self._prefixes.get(name, "")
             if end == "\r":
-                self._show_state(text)
+                self._show_state(prefix, message)
             else:
                 file = sys.stderr if message.stream == "stderr" else sys.stdout
                 # A part of a line ends a line here: another host may come next.
-                self._write(f"{text}{end if not self._prefixes else chr(10)}", file)
+                end = "\n" if self._prefixes else end
+                self._write(f"{prefix}{message}{end}", file)
         sys.stdout.flush()
 
     def complain(self, name: str, text: str) -> None:
         """Print what went wrong with a host."""
         self._write(f"{self._prefixes.get(name, '')}mlepool: {text}\n", sys.stderr)
 
-    def _show_state(self, text: str) -> None:
+    def _show_state(self, prefix: str, text: str) -> None:
         if self._in_place:
-            sys.stdout.write(f"\r\x1b[K{text}")
+            # Cut to the screen: only what has not wrapped can be rewritten.
+            room = shutil.get_terminal_size().columns - self._prefix_width - 1
+            sys.stdout.write(f"\r\x1b[K{prefix}{text[: max(0, room)]}")
             self._shows_state = True
 
     def _write(self, text: str, file: TextIO) -> None:
         if self._shows_state:
             sys.stdout.write("\r\x1b[K")
-            sys.stdout.flush()
             self._shows_state = False
+        if file is sys.stderr:
+            sys.stdout.flush()  # what came before is seen before, in one file too
         file.write(text)
         if file is sys.stderr:
             file.flush()
 
 
 def _prefix(text: str, colour: int) -> str:
-    return f"\x1b[{colour}m{text}\x1b[0m | " if colour else f"{text} | "
+    return (f"\x1b[{colour}m{text}\x1b[0m" if colour else text) + SEPARATOR

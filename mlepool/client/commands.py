@@ -14,6 +14,9 @@ from mlepool.wire.messages import CommandSpec, Parameter
 __all__ = ["BoundCommand", "Catalogue"]
 
 
+_KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
+
+
 class _Source:
     """Text that shows as it is in a signature."""
 
@@ -41,6 +44,10 @@ class BoundCommand:
             sorted([*own, *ours], key=lambda one: one.kind),
             return_annotation=_Source("Listener"),
         )
+        parameters = self.signature.parameters.values()
+        self._names = {one.name for one in parameters}
+        self._positional = [one.name for one in own if one.kind is not _KEYWORD_ONLY]
+        self._required = {one.name for one in own if one.default is one.empty}
 
     def bind(
         self, args: tuple[Any, ...], keywords: dict[str, Any]
@@ -53,11 +60,20 @@ class BoundCommand:
         Raises:
             TypeError: For arguments that don't fit, as for a local function.
         """
-        try:
-            bound = self.signature.bind(*args, **keywords)
-        except TypeError as exc:
-            raise TypeError(f"{self.spec.name}(): {exc}") from None
-        return split_options(dict(bound.arguments), spawns=self.spec.spawns)
+        named = dict(zip(self._positional, args, strict=False))
+        fits = len(args) == len(named) and self._names >= keywords.keys()
+        named.update(keywords)
+        # Signature.bind() is slow: it only has to find out what is wrong.
+        if (
+            not fits
+            or len(named) < len(args) + len(keywords)
+            or self._required - named.keys()
+        ):
+            try:
+                self.signature.bind(*args, **keywords)
+            except TypeError as exc:
+                raise TypeError(f"{self.spec.name}(): {exc}") from None
+        return split_options(named, spawns=self.spec.spawns)
 
 
 class Catalogue:
@@ -98,14 +114,11 @@ class Catalogue:
 
 
 def _parameter(parameter: Parameter) -> inspect.Parameter:
-    kinds = {
-        "POSITIONAL_ONLY": inspect.Parameter.POSITIONAL_ONLY,
-        "POSITIONAL_OR_KEYWORD": inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    }
+    positional = parameter.kind == "POSITIONAL_OR_KEYWORD"
     empty = inspect.Parameter.empty
     return inspect.Parameter(
         parameter.name,
-        kinds.get(parameter.kind, inspect.Parameter.KEYWORD_ONLY),
+        inspect.Parameter.POSITIONAL_OR_KEYWORD if positional else _KEYWORD_ONLY,
         default=empty if parameter.default is None else _shown(parameter.default),
         annotation=_Source(parameter.annotation) if parameter.annotation else empty,
     )

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import secrets
 
-from mlepool.client.trust import Target, TrustStore, local_socket
+from mlepool.client.trust import KEY, Target, TrustStore, local_socket
 from mlepool.errors import (
     AuthenticationError,
     ConfigError,
@@ -134,8 +134,11 @@ class Entrance:
         """Judge the key that the worker shows, and find the token that belongs to it.
 
         Raises:
+            ConnectError: If it is no key at all.
             UntrustedWorkerError: If it is not the key that it should be.
         """
+        if not KEY.fullmatch(key):
+            raise self._error(ConnectError, "what it shows is no worker's key")
         channel = self._link.info.channel
         shown = base64.urlsafe_b64encode(channel).decode().rstrip("=")
         if channel and shown != key:
@@ -153,15 +156,18 @@ class Entrance:
 
     def _check(self, welcome: Welcome) -> None:
         """Have the worker prove that it knows the token too."""
-        if not self._link.info.is_local:
-            transcript = self.peer.session.transcript(self._link.info.channel)
-            expected = prove(self._token, Role.WORKER, transcript=transcript)
-            if not hmac.compare_digest(expected, welcome.mac):
-                cause = "it can't prove that it knows the token"
-                error = self._error(UntrustedWorkerError, cause)
-                self._welcomed.set_exception(error)
-                return
-        self._welcomed.set_result(welcome)
+        if self._link.info.is_local or self._is_proven(welcome.mac):
+            self._welcomed.set_result(welcome)
+        else:
+            cause = "it can't prove that it knows the token"
+            self._welcomed.set_exception(self._error(UntrustedWorkerError, cause))
+
+    def _is_proven(self, mac: bytes) -> bool:
+        if not self._token:
+            return False  # anybody can prove to know nothing
+        transcript = self.peer.session.transcript(self._link.info.channel)
+        expected = prove(self._token, Role.WORKER, transcript=transcript)
+        return hmac.compare_digest(expected, mac)
 
     def _untrusted(self, shown: str, trusted: str) -> ConnectError:
         return self._error(

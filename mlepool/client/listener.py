@@ -3,51 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import re
-import time
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import msgspec
-
-from mlepool.client.failures import remote_error
+from mlepool.client.facts import Facts, Status
 from mlepool.client.intake import Intake
 from mlepool.client.lines import LineDecoder
 from mlepool.client.options import CallOptions
 from mlepool.client.output import EvictedError
 from mlepool.client.reader import Reader
 from mlepool.errors import (
-    CommandError,
-    CommandTimeoutError,
-    JobLostError,
     ListenerTimeoutError,
 )
-from mlepool.wire.messages import Outcome
 from mlepool.wire.records import STREAM_NAMES
-from mlepool.wire.values import VALUE_TYPES, StopReport
+from mlepool.wire.values import StopReport
 
 __all__ = ["AsyncListener", "Owner", "Status"]
 
 TIMEOUT_SLACK = 3.0  # seconds after the deadline for the worker's proof of the stop
-TAIL_BYTES = 8 * 1024  # bytes of output that an error carries
 INPUT_CHUNK = 256 * 1024  # bytes of stdin in one request
-
-
-class Status(enum.StrEnum):
-    """What a command is at, and how it ended.
-
-    LOST means that nobody knows: it is an error, never a success.
-    """
-
-    PENDING = "PENDING"
-    RUNNING = "RUNNING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    STOPPED = "STOPPED"
-    TIMED_OUT = "TIMED_OUT"
-    LOST = "LOST"
 
 
 class Owner(Protocol):
@@ -76,7 +52,7 @@ class Owner(Protocol):
         """Read a job's output again from its beginning."""
 
 
-class AsyncListener:
+class AsyncListener(Facts):
     """The handle of one command: its messages as they come, and its outcome.
 
     For ``run`` a message is a line (:class:`~mlepool.Line`), a str with ``stream`` and
@@ -100,125 +76,35 @@ class AsyncListener:
     def __init__(
         self, job_id: str, command: str, options: CallOptions, *, owner: Owner
     ) -> None:
-        self.id = job_id
-        self.host = owner.name
-        self.command = command
-        self.options = options
-        self.timeout = options.timeout
-        self.raise_error = options.raise_error
+        super().__init__(
+            job_id,
+            command,
+            host=owner.name,
+            options=options,
+            intake=Intake(options, lambda limit: owner.give_credit(self, limit)),
+        )
         self.max_interval = options.max_interval
-        self.returns = ""
-        self.intake = Intake(options, lambda limit: owner.give_credit(self, limit))
         self._owner = owner
-        self._began = time.time()
         self._reader = Reader(self)
-        self._decoder: LineDecoder | None = self.new_decoder()
+        self._decoder: LineDecoder | None = None
+        self._next_ended = False
         self._waiting: Iterator[Any] = iter(())
-        self._index = _Index(self)
+        self._index: _Index | None = None
         self._seen_end = False
         self._expired = False
         self._fed = 0
         self._timer = self._set_timer()
-
-    # -- what is known of the command
-
-    @property
-    def status(self) -> Status:
-        """What the command is at, as far as its messages were received."""
-        if self.intake.outcome is not None:
-            return Status(self.intake.outcome.status)
-        if self.intake.problem is not None:
-            return Status.LOST
-        return Status.RUNNING if self.intake.is_accepted else Status.PENDING
 
     @property
     def done(self) -> bool:
         """True once the command has ended and its last message was handed out."""
         return self._seen_end
 
-    @property
-    def ok(self) -> bool:
-        """True if it has ended well."""
-        return self.status is Status.SUCCEEDED
-
-    @property
-    def exit_code(self) -> int | None:
-        """The exit status, negative for a signal; None before the end or without."""
-        return self.intake.outcome.exit_code if self.intake.outcome else None
-
-    @property
-    def signal(self) -> int | None:
-        """The number of the signal that ended it, or None."""
-        code = self.exit_code
-        return -code if code is not None and code < 0 else None
-
-    @property
-    def value(self) -> Any:
-        """What the command returned; None before the end."""
-        outcome = self.intake.outcome
-        if outcome is None or outcome.value is None:
-            return None
-        kind = VALUE_TYPES.get(self.returns)
-        return outcome.value if kind is None else msgspec.convert(outcome.value, kind)
-
-    @property
-    def error(self) -> Exception | None:
-        """What failed, as an exception; None if nothing did (yet)."""
-        outcome = self.intake.outcome
-        if outcome is None:
-            return self.intake.problem
-        if outcome.failure is not None:
-            return remote_error(outcome.failure, self.host)
-        errors = {
-            Status.SUCCEEDED: lambda: None,
-            Status.TIMED_OUT: lambda: self._timeout_error(stopped=True),
-            Status.LOST: lambda: JobLostError(self.id, self.host, cause=outcome.reason),
-        }
-        return errors.get(self.status, lambda: self._command_error(outcome))()
-
-    @property
-    def reason(self) -> str:
-        """Who or what ended it, where that was not itself; else empty."""
-        return self.intake.outcome.reason if self.intake.outcome else ""
-
-    @property
-    def duration(self) -> float:
-        """Seconds from its start to its end, or to now."""
-        outcome = self.intake.outcome
-        if outcome is not None and outcome.ended:
-            return max(0.0, outcome.ended - outcome.started)
-        return max(0.0, time.time() - self._began)
-
-    @property
-    def progress(self) -> Any:
-        """The latest state of a line that the program rewrites; None for none."""
-        state = self.intake.output.last_state()
-        return self._text(state) if state else None
-
-    @property
-    def stdout(self) -> Any:
-        """What has come on stdout, as text; bytes for ``encoding=None``.
-
-        Raises:
-            EvictedError: If a part of it has left memory; :meth:`read` gets it again.
-        """
-        return self._held_text("stdout")
-
-    @property
-    def stderr(self) -> Any:
-        """What has come on stderr; as :attr:`stdout`."""
-        return self._held_text("stderr")
-
-    @property
-    def output(self) -> Any:
-        """What has come on both, in the order it was read; as :attr:`stdout`."""
-        return self._held_text(None)
-
     def __len__(self) -> int:
-        return len(self._index.messages())
+        return len(self._messages())
 
     def __getitem__(self, index: int) -> Any:
-        return self._index.messages()[index]
+        return self._messages()[index]
 
     def __bool__(self) -> bool:
         return True  # a handle, not a container: an empty one is still there
@@ -246,14 +132,15 @@ class AsyncListener:
         while True:
             for message in self._waiting:
                 return message
-            if self._decoder is None:
+            if self._next_ended:
                 return None
             records = await self._reader.next()
+            self._decoder = self._decoder or self.new_decoder()
             if records is not None:
                 self._waiting = self._decoder.decode(records)
             else:
                 self._waiting = iter(self._decoder.finish())
-                self._decoder = None
+                self._next_ended = True
 
     async def batches(self) -> AsyncIterator[list[Any]]:
         """Give messages from the first on, as many at a time as came together."""
@@ -325,7 +212,7 @@ class AsyncListener:
     def clear_messages(self) -> None:
         """Let go of all messages that have come; ``next()`` goes on with new ones."""
         self._waiting = iter(())
-        self._reader, self._decoder = Reader(self, new=True), self.new_decoder()
+        self._reader, self._decoder = Reader(self, new=True), None
         self.intake.output.clear()
 
     # -- the job
@@ -452,35 +339,9 @@ class AsyncListener:
         self._fed += len(data)  # reserved before the wait: two senders don't overlap
         await self._owner.feed_job(self.id, data, offset=offset, end=end)
 
-    def _held_text(self, stream: str | None) -> Any:
-        output = self.intake.output
-        if not output.is_whole:
-            raise EvictedError("a part of the output has left memory; use read()")
-        return self._text(output.data(stream))
-
-    def _text(self, data: bytes) -> Any:
-        if self.options.encoding is None:
-            return data
-        return data.decode(self.options.encoding, self.options.errors)
-
-    def _tail(self, stream: str | None) -> str:
-        data = self.intake.output.data(stream)[-TAIL_BYTES:]
-        return data.decode(self.options.encoding or "utf-8", "replace")
-
-    def _timeout_error(self, *, stopped: bool | None) -> CommandTimeoutError:
-        assert self.timeout is not None
-        text = self._tail(None)
-        return CommandTimeoutError(self, self.timeout, output=text, stopped=stopped)
-
-    def _command_error(self, outcome: Outcome) -> CommandError:
-        return CommandError(
-            self,
-            host=self.host,
-            command=self.command,
-            returncode=outcome.exit_code if outcome.exit_code is not None else -1,
-            stdout=self._tail("stdout"),
-            stderr=self._tail("stderr"),
-        )
+    def _messages(self) -> list[Any]:
+        self._index = self._index or _Index(self)
+        return self._index.messages()
 
 
 class _Index:

@@ -57,6 +57,10 @@ def _parameters(names: tuple[str, ...]) -> list[inspect.Parameter]:
 
 
 CLIENT_PARAMETERS = {False: _parameters(_EVERY), True: _parameters(_EVERY + _SPAWNING)}
+_NAMES = {
+    spawns: frozenset(one.name for one in parameters)
+    for spawns, parameters in CLIENT_PARAMETERS.items()
+}
 
 
 def split_options(
@@ -69,7 +73,7 @@ def split_options(
         ValueError: If an option has an impossible value.
         LookupError: If there is no such encoding.
     """
-    names = {one.name for one in CLIENT_PARAMETERS[spawns]}
+    names = _NAMES[spawns]
     own = {name: value for name, value in arguments.items() if name in names}
     rest = {name: value for name, value in arguments.items() if name not in names}
     try:

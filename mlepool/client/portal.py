@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from mlepool.config import new_event_loop
 from mlepool.errors import PortalError
 
 __all__ = ["Portal"]
@@ -110,7 +111,7 @@ class Portal:
 
     def _start(self) -> None:
         started = threading.Event()
-        loop = asyncio.new_event_loop()
+        loop = new_event_loop()
         self._pid = os.getpid()
         self._loop = loop
         thread = threading.Thread(

@@ -19,7 +19,7 @@ from mlepool.config import (
 )
 from mlepool.errors import ConfigError
 
-__all__ = ["KnownWorker", "LocalWorker", "Target", "TrustStore", "local_workers"]
+__all__ = ["KEY", "KnownWorker", "LocalWorker", "Target", "TrustStore", "local_workers"]
 
 KNOWN_FOLDER = "known"  # a file for each: two that are trusted at once don't collide
 WORKERS_FOLDER = "workers"
@@ -220,17 +220,20 @@ def local_socket(place: str) -> Path:
 
 def _parse_address(text: str, port: int, *, scheme: str) -> Target:
     match = re.fullmatch(
-        r"(?:\[(?P<v6>[0-9A-Fa-f:.%]+)\]|(?P<host>[^\s:/?#\[\]@]+))"
+        r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[^\s:/?#\[\]@]+))"
         r"(?::(?P<port>[0-9]{1,5}))?",
         text,
     )
-    bare_v6 = re.fullmatch(r"[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*", text)
+    bare_v6 = re.fullmatch(
+        r"[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*(?:%[\w.-]+)?", text
+    )
     if bare_v6:
         return Target(text, port, scheme)
     number = int(match["port"]) if match and match["port"] else port
     if not match or not 0 < number < 65536:
         # What may be a token is not repeated: this goes to logs and screens.
-        raise ConfigError(f"{re.split('[?@]', text)[0]!r} is not a host or host:port")
+        shown = text.partition("?")[0].rpartition("@")[2]
+        raise ConfigError(f"{shown!r} is not a host or host:port")
     return Target(match["host"] or match["v6"], number, scheme)
 
 

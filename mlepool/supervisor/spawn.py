@@ -7,6 +7,7 @@ What depends on the platform stands here. Linux is first-class; where there is n
 import contextlib
 import ctypes
 import fcntl
+import functools
 import os
 import signal
 import subprocess
@@ -73,37 +74,44 @@ def start(order: Spawn, environment: dict[bytes, bytes]) -> Started:
         OSError: As execve(2) and chdir(2) say, with ``filename``.
         ValueError: For a NUL in the arguments or environment.
     """
-    with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
-        stdout = _pipe(ours, theirs)
-        stderr = _pipe(ours, theirs)
-        # Of stdin we keep the writing end, so the roles are the other way round.
-        stdin = _pipe(theirs, ours) if order.stdin else (subprocess.DEVNULL, -1)
-        process = subprocess.Popen(
-            order.argv,
-            cwd=order.cwd,
-            env={**environment, **order.env, JOB_VARIABLE: order.id.encode()},
-            stdin=stdin[0],
-            stdout=stdout[1],
-            stderr=stderr[1],
-            start_new_session=True,
-        )
-        # The keeper reaps by itself: let Popen think that this is done.
-        process.returncode = 0
-        ours.pop_all()
-    for end in (stdin[1], stdout[0], stderr[0]):
-        if end >= 0:
-            os.set_blocking(end, False)
-    return Started(process.pid, stdin[1], stdout[0], stderr[0])
+    ends: list[int] = []
+    try:
+        for _ in range(3 if order.stdin else 2):
+            ends += os.pipe()
+        process = _popen(order, environment, ends)
+    except BaseException:
+        for end in ends:
+            os.close(end)
+        raise
+    # The keeper reaps by itself: let Popen think that this is done.
+    process.returncode = 0
+    ours = [ends[0], ends[2], *ends[5:]]
+    for end in (ends[1], ends[3], *ends[4:5]):
+        os.close(end)
+    for end in ours:
+        os.set_blocking(end, False)
+    return Started(process.pid, ours[2] if order.stdin else -1, ours[0], ours[1])
 
 
-def _pipe(
-    reader: contextlib.ExitStack, writer: contextlib.ExitStack
-) -> tuple[int, int]:
-    """Make a pipe, each end closed with its owner's stack."""
-    ends = os.pipe()
-    reader.callback(os.close, ends[0])
-    writer.callback(os.close, ends[1])
-    return ends
+def _popen(
+    order: Spawn, environment: dict[bytes, bytes], ends: list[int]
+) -> subprocess.Popen[bytes]:
+    """Start it with pipes of our own making: Popen's would be wrapped in files."""
+    return subprocess.Popen(
+        order.argv,
+        cwd=order.cwd,
+        env={**environment, **order.env, JOB_VARIABLE: order.id.encode()},
+        stdin=ends[4] if order.stdin else _null(),
+        stdout=ends[1],
+        stderr=ends[3],
+        start_new_session=True,
+    )
+
+
+@functools.cache
+def _null() -> int:
+    """Open the empty input once for all jobs."""
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def ignores(process: Process, number: int) -> bool:

@@ -16,7 +16,7 @@ def cause_of(exc: BaseException) -> str:
     """Say what went wrong; TLS's own words are for who knows OpenSSL."""
     if not isinstance(exc, ssl.SSLError):
         return str(exc) or type(exc).__name__
-    reason = (exc.reason or str(exc)).replace("_", " ").lower()
+    reason = (getattr(exc, "reason", "") or str(exc)).replace("_", " ").lower()
     if reason in _NO_TLS:
         return "the other side does not speak TLS"
     return f"the TLS handshake failed: {reason}"

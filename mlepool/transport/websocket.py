@@ -18,7 +18,7 @@ import socket
 import ssl
 import urllib.parse
 import urllib.request
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import ClientProtocol
@@ -116,9 +116,9 @@ class WebSocketLink:
 
     def began(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(high=WRITE_HIGH)
-        self.transport = transport
+        # uvloop's transports are none of asyncio's classes, but work as they do.
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH)
 
     def take(self, event: Event) -> None:
         """Take one event after the handshake."""

@@ -1,37 +1,32 @@
-"""ClientPool, Connection, Listener: the blocking face. Calls through one loop.
+"""Listener: the blocking handle of one command.
 
-No logic of its own, but one thing: job output crosses the border between the loop's
-thread and the caller's in batches, through janus queues, never a line at a time.
+Job output crosses the border between the loop's thread and the caller's here, in
+batches, through janus queues, never a line at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import queue
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import janus
 
-from mlepool.client.commands import BoundCommand
-from mlepool.client.connection import AsyncConnection, new_job_id, print_message
+from mlepool.client.lines import LineDecoder
 from mlepool.client.listener import AsyncListener, Status
 from mlepool.client.output import EvictedError
-from mlepool.client.pool import AsyncClientPool, make_target
 from mlepool.client.portal import Portal
 from mlepool.client.reader import Reader
-from mlepool.client.tables import Table
-from mlepool.config import DEFAULT_PORT
 from mlepool.errors import ListenerTimeoutError
 from mlepool.wire.records import STREAM_NAMES, Record
 from mlepool.wire.values import StopReport
 
-__all__ = ["ClientPool", "Connection", "Listener", "add", "pool"]
+__all__ = ["Listener", "leave_alone", "leaving_alone"]
 
 logger = logging.getLogger("mlepool.client")
 
@@ -108,7 +103,7 @@ class Listener:
         self._async = listener
         self._portal = portal
         self._pump: _Pump | None = _Pump(listener, portal)
-        self._decoder = listener.new_decoder()
+        self._decoder: LineDecoder | None = None
         self._waiting: Iterator[Any] = iter(())
         self._done = listener.done
         self._max_interval = listener.max_interval
@@ -226,6 +221,7 @@ class Listener:
             if self._pump is None:
                 return None
             records = self._take(self._pump)
+            self._decoder = self._decoder or self._async.new_decoder()
             if records is not None:
                 self._waiting = self._decoder.decode(records)
             else:
@@ -297,7 +293,7 @@ class Listener:
             self._pump.stop()
         self._waiting = iter(())
         self._pump = _Pump(self._async, self._portal, new=True)
-        self._decoder = self._async.new_decoder()
+        self._decoder = None
         self._portal.do(self._clear)
 
     def stop(self, signal: str = "SIGINT", grace: float = 10.0) -> StopReport:
@@ -391,371 +387,24 @@ class Listener:
 
     @contextmanager
     def _on_interrupt(self) -> Iterator[None]:
-        with _leaving_alone(self._async.release, self.id, self.host):
+        with leaving_alone(self._async.release, self.id, self.host):
             yield
 
 
-class Connection:
-    """A connection to one worker; as :class:`~mlepool.AsyncConnection`, but blocking.
-
-    Usable from any thread, also inside a running event loop (Jupyter).
-    """
-
-    def __init__(self, connection: AsyncConnection, portal: Portal) -> None:
-        self._async = connection
-        self._portal = portal
-
-    @property
-    def name(self) -> str:
-        """How the pool calls it."""
-        return self._async.name
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Free-form labels."""
-        return self._async.labels
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """What the worker tells of itself, and how this connection stands."""
-        return self._async.state
-
-    @property
-    def is_connected(self) -> bool:
-        """True while there is a link to the worker."""
-        return self._async.is_connected
-
-    @property
-    def is_closed(self) -> bool:
-        """True once closed for good."""
-        return self._async.is_closed
-
-    @property
-    def commands(self) -> Table:
-        """The worker's commands: name, signature and summary."""
-        return self._async.commands
-
-    def server_methods(self) -> list[str]:
-        """Give the names of the worker's commands; empty before the first connect."""
-        return self._async.server_methods()
-
-    def connect(self, timeout: float | None = None) -> None:
-        """Connect to the worker and bind its commands; nothing if it is connected.
-
-        Args:
-            timeout: Seconds; by default an attempt may take 30.
-
-        Raises:
-            ConnectError: If it can't be reached in time, or one of these:
-            AuthenticationError: If the worker refuses us.
-            UntrustedWorkerError: If it is not the trusted worker.
-            VersionError: If there is no common protocol version.
-        """
-        self._portal.call(self._async.connect_within(timeout))
-
-    def disconnect(self) -> None:
-        """Leave the worker; jobs go on. :meth:`connect` comes back. Twice is fine."""
-        self._portal.call(self._async.disconnect())
-
-    def close(self) -> None:
-        """Stop the jobs that this connection owns and leave for good. Twice is fine."""
-        self._portal.call(self._async.close())
-
-    def heartbeat(self, timeout: float | None = None) -> bool:
-        """Ask the worker for a sign of life.
-
-        Args:
-            timeout: Seconds to wait for it.
-
-        Returns:
-            False if there is no link to it, or no answer in time.
-        """
-        try:
-            return self._portal.call(self._async.heartbeat(), timeout)
-        except TimeoutError:
-            return False
-
-    def attach(self, job_id: str, **keywords: Any) -> Listener:
-        """Read a job from the beginning of its output, then follow it.
-
-        Any job of the worker, whoever started it. It is not owned by this connection.
-
-        Args:
-            job_id: The job.
-            keywords: ``encoding``, ``errors``, ``max_interval``, ``raise_error``.
-
-        Raises:
-            LookupError: If there is no such job.
-        """
-        listener = self._portal.call(self._async.attach(job_id, **keywords))
-        return Listener(listener, self._portal)
-
-    def on(self, event: str, callback: Callable[..., object]) -> None:
-        """Have a function called on an event, in mlepool's own thread.
-
-        Args:
-            event: ``"connected"``, ``"disconnected"``, ``"lost"``, or a worker's own.
-            callback: Called with this connection, and with the event's data for a
-                worker's own event. It must not block, nor call this face.
-        """
-        self._async.on(event, lambda _, *data: callback(self, *data))
-
-    def __enter__(self) -> Self:
-        self._portal.call(self._async.__aenter__())
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if exc_type is KeyboardInterrupt:
-            self._leave_all()
-        self.close()
-
-    def __getattr__(self, name: str) -> Callable[..., Listener]:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        command = self._async.find(name)
-
-        def call(*args: Any, **keywords: Any) -> Listener:
-            return self._call(command, args, keywords)
-
-        return self._async.bind(command, call)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self.server_methods()})
-
-    def __repr__(self) -> str:
-        return repr(self._async).replace("<AsyncConnection", "<Connection", 1)
-
-    def _leave_all(self) -> None:
-        """On Ctrl-C leave every job running, and say so."""
-        for job_id in self._async.owned():
-            _leave_alone(self._async.release, job_id, self.name)
-
-    def _call(
-        self, command: BoundCommand, args: tuple[Any, ...], keywords: dict[str, Any]
-    ) -> Listener:
-        job_id = new_job_id()
-        if keywords.get("echo_response") is True and keywords.get("complete", True):
-            return self._echo(command, args, keywords)
-        with _leaving_alone(self._async.release, job_id, self.name):
-            try:
-                call = self._async.call(command, args, keywords, job_id=job_id)
-                return Listener(self._portal.call(call), self._portal)
-            except Exception as exc:
-                if isinstance(getattr(exc, "listener", None), AsyncListener):
-                    exc.listener = Listener(exc.listener, self._portal)  # type: ignore[attr-defined]
-                raise exc from None
-
-    def _echo(
-        self, command: BoundCommand, args: tuple[Any, ...], keywords: dict[str, Any]
-    ) -> Listener:
-        """Print in the caller's thread: that is where a notebook's cell listens."""
-        quiet = {**keywords, "echo_response": False, "complete": False}
-        listener = self._call(command, args, quiet)
-        for message in listener:
-            print_message(message)
-        return listener.wait()
-
-    if TYPE_CHECKING:
-        # The built-in commands, for editors and type checkers; bound at connect.
-
-        def run(
-            self,
-            command: str | list[str] | list[bytes] | list[str | bytes],
-            *,
-            cwd: str | os.PathLike[str] | None = None,
-            env: dict[str, str] | None = None,
-            stdin: bool = False,
-            complete: bool = True,
-            timeout: float | None = None,
-            echo_response: bool = False,
-            max_interval: float | None = None,
-            raise_error: bool = False,
-            on_timeout: str = "stop",
-            encoding: str | None = "utf-8",
-            errors: str = "replace",
-            detach: bool = False,
-            input: str | bytes | None = None,
-            memory: int = ...,
-        ) -> Listener:
-            """Run a command on the worker's host."""
-
-        def stop(
-            self,
-            job_id: str,
-            *,
-            signal: str = "SIGINT",
-            grace: float = 10.0,
-            **keywords: Any,
-        ) -> Listener:
-            """Stop a job."""
-
-        def jobs(self, **keywords: Any) -> Listener:
-            """List jobs."""
-
-        def get_time(self, **keywords: Any) -> Listener:
-            """Give the host's time."""
-
-
-class ClientPool:
-    """Connections to any number of workers, by name, in the order they were added.
-
-    As :class:`~mlepool.AsyncClientPool`, but blocking. ``with`` closes all at its end.
-    """
-
-    def __init__(self) -> None:
-        self._portal = _current_portal()
-        self._async = AsyncClientPool()
-        self._connections: dict[str, Connection] = {}
-
-    def add(
-        self,
-        host: str,
-        port: int = DEFAULT_PORT,
-        *,
-        name: str | None = None,
-        token: str | None = None,
-        labels: dict[str, str] | None = None,
-        enter_connect: bool = True,
-        enter_connect_timeout: float | None = None,
-        raise_error: bool = False,
-        proxy: str | None = None,
-    ) -> Connection:
-        """Add a connection; it is not opened yet: ``with`` does that.
-
-        Args:
-            host: A name, an address, ``host:port``, a ``ws://`` or ``wss://`` URL, a
-                join URL, or ``unix:`` for the local socket (of a state folder, if one
-                follows).
-            port: The TCP port, where ``host`` names none.
-            name: What to call it; ``host``, or ``host:port`` for an unusual port.
-            token: The worker's token; by default the one that is known for its key.
-            labels: Free-form labels.
-            enter_connect: Have ``with`` connect.
-            enter_connect_timeout: Seconds that ``with`` may take to connect.
-            raise_error: Default of the keyword for all calls of this connection.
-            proxy: URL of an HTTP or SOCKS proxy; the system's by default.
-
-        Raises:
-            ValueError: If the pool has an open connection of that name, or ``host``
-                is not usable.
-        """
-        target = make_target(host, port, token)
-        connection = AsyncConnection(
-            target,
-            name=name,
-            labels=labels,
-            enter_connect=enter_connect,
-            enter_connect_timeout=enter_connect_timeout,
-            raise_error=raise_error,
-            proxy=proxy,
-        )
-        self._async.enter(connection)
-        blocking = Connection(connection, self._portal)
-        self._connections[connection.name] = blocking
-        return blocking
-
-    def remove(self, name: str) -> None:
-        """Close a connection and take it out.
-
-        Raises:
-            KeyError: If there is none of that name.
-        """
-        self._portal.call(self._async.remove(name))
-        self._connections.pop(name, None)
-
-    def connect(
-        self, *, max_parallel: int | None = None, timeout: float | None = None
-    ) -> None:
-        """Connect all that are not connected, side by side.
-
-        Args:
-            max_parallel: How many at once; 100 by default.
-            timeout: Seconds for all.
-
-        Raises:
-            ExceptionGroup: Of every ConnectError; the others are connected.
-        """
-        self._portal.call(self._async.connect(max_parallel=max_parallel), timeout)
-
-    def close(self) -> None:
-        """Close all connections, side by side. Twice is fine."""
-        self._portal.call(self._async.close())
-
-    def __len__(self) -> int:
-        return len(self._async)
-
-    def __iter__(self) -> Iterator[Connection]:
-        return iter([self._connections[one.name] for one in self._async])
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._async
-
-    def __getitem__(self, name: str) -> Connection:
-        return self._connections[self._async[name].name]
-
-    def __repr__(self) -> str:
-        return repr(self._async).replace("<AsyncClientPool", "<ClientPool", 1)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if exc_type is KeyboardInterrupt:
-            for connection in self:
-                connection._leave_all()
-        self.close()
-
-
 @contextmanager
-def _leaving_alone(
+def leaving_alone(
     release: Callable[[str], None], job_id: str, host: str
 ) -> Iterator[None]:
     """On Ctrl-C disown the job, so that nothing on the way out stops it, and say so."""
     try:
         yield
     except KeyboardInterrupt:
-        _leave_alone(release, job_id, host)
+        leave_alone(release, job_id, host)
         raise
 
 
-def _leave_alone(release: Callable[[str], None], job_id: str, host: str) -> None:
+def leave_alone(release: Callable[[str], None], job_id: str, host: str) -> None:
+    """Disown a job, and say that it goes on and how to come back to it."""
     release(job_id)
     text = "job %s goes on on %s: attach(%r) follows it, stop(%r) ends it"
     logger.warning(text, job_id, host, job_id, job_id)
-
-
-_portal = Portal()
-_inherited: list[Any] = []
-
-
-def _current_portal() -> Portal:
-    return _portal
-
-
-def _start_anew() -> None:
-    """In a forked child: the parent's loop is not there, so take a new one.
-
-    The parent's connections are kept, unused: letting go of them here would close
-    sockets under the parent's own loop objects, with a warning for each.
-    """
-    global _portal
-    _inherited.append((_portal, pool._async, pool._connections))
-    _portal = Portal()
-    pool.__init__()  # type: ignore[misc]
-
-
-pool = ClientPool()
-add = pool.add
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)

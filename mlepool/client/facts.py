@@ -1,0 +1,184 @@
+"""What is known of a command: its status, its outcome, what failed."""
+
+from __future__ import annotations
+
+import enum
+import time
+from typing import Any
+
+import msgspec
+
+from mlepool.client.failures import remote_error
+from mlepool.client.intake import Intake
+from mlepool.client.options import CallOptions
+from mlepool.client.output import EvictedError
+from mlepool.errors import CommandError, CommandTimeoutError, JobLostError
+from mlepool.wire.messages import Outcome
+from mlepool.wire.values import VALUE_TYPES
+
+__all__ = ["Facts", "Status"]
+
+TAIL_BYTES = 8 * 1024  # bytes of output that an error carries
+
+
+class Status(enum.StrEnum):
+    """What a command is at, and how it ended.
+
+    LOST means that nobody knows: it is an error, never a success.
+    """
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+    TIMED_OUT = "TIMED_OUT"
+    LOST = "LOST"
+
+
+class Facts:
+    """What is known of a command, as far as its messages were received.
+
+    Args:
+        job_id: The command's id.
+        command: What runs, for people.
+        host: Name of the connection.
+        options: What the caller asked for.
+        intake: Where what arrives is kept.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        command: str,
+        *,
+        host: str,
+        options: CallOptions,
+        intake: Intake,
+    ) -> None:
+        self.id = job_id
+        self.host = host
+        self.command = command
+        self.options = options
+        self.timeout = options.timeout
+        self.raise_error = options.raise_error
+        self.returns = ""
+        self.intake = intake
+        self._began = time.time()
+
+    @property
+    def status(self) -> Status:
+        """What the command is at, as far as its messages were received."""
+        if self.intake.outcome is not None:
+            return Status(self.intake.outcome.status)
+        if self.intake.problem is not None:
+            return Status.LOST
+        return Status.RUNNING if self.intake.is_accepted else Status.PENDING
+
+    @property
+    def ok(self) -> bool:
+        """True if it has ended well."""
+        return self.status is Status.SUCCEEDED
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit status, negative for a signal; None before the end or without."""
+        return self.intake.outcome.exit_code if self.intake.outcome else None
+
+    @property
+    def signal(self) -> int | None:
+        """The number of the signal that ended it, or None."""
+        code = self.exit_code
+        return -code if code is not None and code < 0 else None
+
+    @property
+    def value(self) -> Any:
+        """What the command returned; None before the end."""
+        outcome = self.intake.outcome
+        if outcome is None or outcome.value is None:
+            return None
+        kind = VALUE_TYPES.get(self.returns)
+        return outcome.value if kind is None else msgspec.convert(outcome.value, kind)
+
+    @property
+    def error(self) -> Exception | None:
+        """What failed, as an exception; None if nothing did (yet)."""
+        outcome = self.intake.outcome
+        if outcome is None:
+            return self.intake.problem
+        if outcome.failure is not None:
+            return remote_error(outcome.failure, self.host)
+        errors = {
+            Status.SUCCEEDED: lambda: None,
+            Status.TIMED_OUT: lambda: self._timeout_error(stopped=True),
+            Status.LOST: lambda: JobLostError(self.id, self.host, cause=outcome.reason),
+        }
+        return errors.get(self.status, lambda: self._command_error(outcome))()
+
+    @property
+    def reason(self) -> str:
+        """Who or what ended it, where that was not itself; else empty."""
+        return self.intake.outcome.reason if self.intake.outcome else ""
+
+    @property
+    def duration(self) -> float:
+        """Seconds from its start to its end, or to now."""
+        outcome = self.intake.outcome
+        if outcome is not None and outcome.ended:
+            return max(0.0, outcome.ended - outcome.started)
+        return max(0.0, time.time() - self._began)
+
+    @property
+    def progress(self) -> Any:
+        """The latest state of a line that the program rewrites; None for none."""
+        state = self.intake.output.last_state()
+        return self._text(state) if state else None
+
+    @property
+    def stdout(self) -> Any:
+        """What has come on stdout, as text; bytes for ``encoding=None``.
+
+        Raises:
+            EvictedError: If a part of it has left memory; :meth:`read` gets it again.
+        """
+        return self._held_text("stdout")
+
+    @property
+    def stderr(self) -> Any:
+        """What has come on stderr; as :attr:`stdout`."""
+        return self._held_text("stderr")
+
+    @property
+    def output(self) -> Any:
+        """What has come on both, in the order it was read; as :attr:`stdout`."""
+        return self._held_text(None)
+
+    def _held_text(self, stream: str | None) -> Any:
+        output = self.intake.output
+        if not output.is_whole:
+            raise EvictedError("a part of the output has left memory; use read()")
+        return self._text(output.data(stream))
+
+    def _text(self, data: bytes) -> Any:
+        if self.options.encoding is None:
+            return data
+        return data.decode(self.options.encoding, self.options.errors)
+
+    def _tail(self, stream: str | None) -> str:
+        data = self.intake.output.data(stream)[-TAIL_BYTES:]
+        return data.decode(self.options.encoding or "utf-8", "replace")
+
+    def _timeout_error(self, *, stopped: bool | None) -> CommandTimeoutError:
+        assert self.timeout is not None
+        text = self._tail(None)
+        return CommandTimeoutError(self, self.timeout, output=text, stopped=stopped)
+
+    def _command_error(self, outcome: Outcome) -> CommandError:
+        return CommandError(
+            self,
+            host=self.host,
+            command=self.command,
+            returncode=outcome.exit_code if outcome.exit_code is not None else -1,
+            stdout=self._tail("stdout"),
+            stderr=self._tail("stderr"),
+        )

@@ -1,0 +1,223 @@
+"""Connection: the blocking connection to one worker. Calls through the portal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from mlepool.client.commands import BoundCommand
+from mlepool.client.connection import AsyncConnection, new_job_id, print_message
+from mlepool.client.listener import AsyncListener
+from mlepool.client.portal import Portal
+from mlepool.client.sync.listener import Listener, leave_alone, leaving_alone
+from mlepool.client.tables import Table
+
+__all__ = ["Connection"]
+
+
+class Connection:
+    """A connection to one worker; as :class:`~mlepool.AsyncConnection`, but blocking.
+
+    Usable from any thread, also inside a running event loop (Jupyter).
+    """
+
+    def __init__(self, connection: AsyncConnection, portal: Portal) -> None:
+        self._async = connection
+        self._portal = portal
+
+    @property
+    def name(self) -> str:
+        """How the pool calls it."""
+        return self._async.name
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Free-form labels."""
+        return self._async.labels
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the worker tells of itself, and how this connection stands."""
+        return self._async.state
+
+    @property
+    def is_connected(self) -> bool:
+        """True while there is a link to the worker."""
+        return self._async.is_connected
+
+    @property
+    def is_closed(self) -> bool:
+        """True once closed for good."""
+        return self._async.is_closed
+
+    @property
+    def commands(self) -> Table:
+        """The worker's commands: name, signature and summary."""
+        return self._async.commands
+
+    def server_methods(self) -> list[str]:
+        """Give the names of the worker's commands; empty before the first connect."""
+        return self._async.server_methods()
+
+    def connect(self, timeout: float | None = None) -> None:
+        """Connect to the worker and bind its commands; nothing if it is connected.
+
+        Args:
+            timeout: Seconds; by default an attempt may take 30.
+
+        Raises:
+            ConnectError: If it can't be reached in time, or one of these:
+            AuthenticationError: If the worker refuses us.
+            UntrustedWorkerError: If it is not the trusted worker.
+            VersionError: If there is no common protocol version.
+        """
+        self._portal.call(self._async.connect_within(timeout))
+
+    def disconnect(self) -> None:
+        """Leave the worker; jobs go on. :meth:`connect` comes back. Twice is fine."""
+        self._portal.call(self._async.disconnect())
+
+    def close(self) -> None:
+        """Stop the jobs that this connection owns and leave for good. Twice is fine."""
+        self._portal.call(self._async.close())
+
+    def heartbeat(self, timeout: float | None = None) -> bool:
+        """Ask the worker for a sign of life.
+
+        Args:
+            timeout: Seconds to wait for it.
+
+        Returns:
+            False if there is no link to it, or no answer in time.
+        """
+        try:
+            return self._portal.call(self._async.heartbeat(), timeout)
+        except TimeoutError:
+            return False
+
+    def attach(self, job_id: str, **keywords: Any) -> Listener:
+        """Read a job from the beginning of its output, then follow it.
+
+        Any job of the worker, whoever started it. It is not owned by this connection.
+
+        Args:
+            job_id: The job.
+            keywords: ``encoding``, ``errors``, ``max_interval``, ``raise_error``.
+
+        Raises:
+            LookupError: If there is no such job.
+        """
+        listener = self._portal.call(self._async.attach(job_id, **keywords))
+        return Listener(listener, self._portal)
+
+    def on(self, event: str, callback: Callable[..., object]) -> None:
+        """Have a function called on an event, in mlepool's own thread.
+
+        Args:
+            event: ``"connected"``, ``"disconnected"``, ``"lost"``, or a worker's own.
+            callback: Called with this connection, and with the event's data for a
+                worker's own event. It must not block, nor call this face.
+        """
+        self._async.on(event, lambda _, *data: callback(self, *data))
+
+    def __enter__(self) -> Self:
+        self._portal.call(self._async.__aenter__())
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc_type is KeyboardInterrupt:
+            self.leave_all()
+        self.close()
+
+    def __getattr__(self, name: str) -> Callable[..., Listener]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        command = self._async.find(name)
+
+        def call(*args: Any, **keywords: Any) -> Listener:
+            return self._call(command, args, keywords)
+
+        return self._async.bind(command, call)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.server_methods()})
+
+    def __repr__(self) -> str:
+        return repr(self._async).replace("<AsyncConnection", "<Connection", 1)
+
+    def leave_all(self) -> None:
+        """Own no job any more, and say which go on: what Ctrl-C does."""
+        for job_id in self._async.owned():
+            leave_alone(self._async.release, job_id, self.name)
+
+    def _call(
+        self, command: BoundCommand, args: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Listener:
+        job_id = new_job_id()
+        if keywords.get("echo_response") is True and keywords.get("complete", True):
+            return self._echo(command, args, keywords)
+        with leaving_alone(self._async.release, job_id, self.name):
+            try:
+                call = self._async.call(command, args, keywords, job_id=job_id)
+                return Listener(self._portal.call(call), self._portal)
+            except Exception as exc:
+                if isinstance(getattr(exc, "listener", None), AsyncListener):
+                    exc.listener = Listener(exc.listener, self._portal)  # type: ignore[attr-defined]
+                raise exc from None
+
+    def _echo(
+        self, command: BoundCommand, args: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Listener:
+        """Print in the caller's thread: that is where a notebook's cell listens."""
+        quiet = {**keywords, "echo_response": False, "complete": False}
+        listener = self._call(command, args, quiet)
+        for message in listener:
+            print_message(message)
+        return listener.wait()
+
+    if TYPE_CHECKING:
+        # The built-in commands, for editors and type checkers; bound at connect.
+
+        def run(
+            self,
+            command: str | list[str] | list[bytes] | list[str | bytes],
+            *,
+            cwd: str | os.PathLike[str] | None = None,
+            env: dict[str, str] | None = None,
+            stdin: bool = False,
+            complete: bool = True,
+            timeout: float | None = None,
+            echo_response: bool = False,
+            max_interval: float | None = None,
+            raise_error: bool = False,
+            on_timeout: str = "stop",
+            encoding: str | None = "utf-8",
+            errors: str = "replace",
+            detach: bool = False,
+            input: str | bytes | None = None,
+            memory: int = ...,
+        ) -> Listener:
+            """Run a command on the worker's host."""
+
+        def stop(
+            self,
+            job_id: str,
+            *,
+            signal: str = "SIGINT",
+            grace: float = 10.0,
+            **keywords: Any,
+        ) -> Listener:
+            """Stop a job."""
+
+        def jobs(self, **keywords: Any) -> Listener:
+            """List jobs."""
+
+        def get_time(self, **keywords: Any) -> Listener:
+            """Give the host's time."""

@@ -1,0 +1,158 @@
+"""ClientPool: the blocking pool, and the default one of this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from mlepool.client.connection import AsyncConnection
+from mlepool.client.pool import AsyncClientPool, make_target
+from mlepool.client.portal import Portal
+from mlepool.client.sync.connection import Connection
+from mlepool.config import DEFAULT_PORT
+
+__all__ = ["ClientPool", "add", "pool"]
+
+
+class ClientPool:
+    """Connections to any number of workers, by name, in the order they were added.
+
+    As :class:`~mlepool.AsyncClientPool`, but blocking. ``with`` closes all at its end.
+    """
+
+    def __init__(self) -> None:
+        self._portal = _current_portal()
+        self._async = AsyncClientPool()
+        self._connections: dict[str, Connection] = {}
+
+    def add(
+        self,
+        host: str,
+        port: int = DEFAULT_PORT,
+        *,
+        name: str | None = None,
+        token: str | None = None,
+        labels: dict[str, str] | None = None,
+        enter_connect: bool = True,
+        enter_connect_timeout: float | None = None,
+        raise_error: bool = False,
+        proxy: str | None = None,
+    ) -> Connection:
+        """Add a connection; it is not opened yet: ``with`` does that.
+
+        Args:
+            host: A name, an address, ``host:port``, a ``ws://`` or ``wss://`` URL, a
+                join URL, or ``unix:`` for the local socket (of a state folder, if one
+                follows).
+            port: The TCP port, where ``host`` names none.
+            name: What to call it; ``host``, or ``host:port`` for an unusual port.
+            token: The worker's token; by default the one that is known for its key.
+            labels: Free-form labels.
+            enter_connect: Have ``with`` connect.
+            enter_connect_timeout: Seconds that ``with`` may take to connect.
+            raise_error: Default of the keyword for all calls of this connection.
+            proxy: URL of an HTTP or SOCKS proxy; the system's by default.
+
+        Raises:
+            ValueError: If the pool has an open connection of that name, or ``host``
+                is not usable.
+        """
+        target = make_target(host, port, token)
+        connection = AsyncConnection(
+            target,
+            name=name,
+            labels=labels,
+            enter_connect=enter_connect,
+            enter_connect_timeout=enter_connect_timeout,
+            raise_error=raise_error,
+            proxy=proxy,
+        )
+        self._async.enter(connection)
+        blocking = Connection(connection, self._portal)
+        self._connections[connection.name] = blocking
+        return blocking
+
+    def remove(self, name: str) -> None:
+        """Close a connection and take it out.
+
+        Raises:
+            KeyError: If there is none of that name.
+        """
+        self._portal.call(self._async.remove(name))
+        self._connections.pop(name, None)
+
+    def connect(
+        self, *, max_parallel: int | None = None, timeout: float | None = None
+    ) -> None:
+        """Connect all that are not connected, side by side.
+
+        Args:
+            max_parallel: How many at once; 100 by default.
+            timeout: Seconds for all.
+
+        Raises:
+            ExceptionGroup: Of every ConnectError; the others are connected.
+        """
+        self._portal.call(self._async.connect(max_parallel=max_parallel), timeout)
+
+    def close(self) -> None:
+        """Close all connections, side by side. Twice is fine."""
+        self._portal.call(self._async.close())
+
+    def __len__(self) -> int:
+        return len(self._async)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter([self._connections[one.name] for one in self._async])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._async
+
+    def __getitem__(self, name: str) -> Connection:
+        return self._connections[self._async[name].name]
+
+    def __repr__(self) -> str:
+        return repr(self._async).replace("<AsyncClientPool", "<ClientPool", 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc_type is KeyboardInterrupt:
+            for connection in self:
+                connection.leave_all()
+        self.close()
+
+
+_portal = Portal()
+_inherited: list[Any] = []
+
+
+def _current_portal() -> Portal:
+    return _portal
+
+
+def _start_anew() -> None:
+    """In a forked child: the parent's loop is not there, so take a new one.
+
+    The parent's connections are kept, unused: letting go of them here would close
+    sockets under the parent's own loop objects, with a warning for each.
+    """
+    global _portal
+    _inherited.append((_portal, pool._async, pool._connections))
+    _portal = Portal()
+    pool.__init__()  # type: ignore[misc]
+
+
+pool = ClientPool()
+add = pool.add
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
