@@ -29,7 +29,6 @@ __all__ = ["demo"]
 SCRIPT = Path(__file__).with_name("ngram.py")
 START_LIMIT = 30.0  # seconds for a worker to listen
 END_LIMIT = 10.0  # seconds for a worker and its supervisor to end
-SIGNAL_BASE = 128  # 128 + n for a signal n, as shells do
 
 
 class Training(NamedTuple):
@@ -57,7 +56,7 @@ def demo() -> None:
     """
     began = time.monotonic()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end_in_order)
+        signal.signal(number, _interrupt)
     with _workers([one.host for one in TRAININGS]) as ports:
         table = asyncio.run(_train_all(ports))
     print(
@@ -180,6 +179,6 @@ def _wait_for_supervisor(state_dir: Path) -> None:
         time.sleep(0.01)
 
 
-def _end_in_order(number: int, _: object) -> None:
-    """End as on Ctrl-C, so that workers and files go too."""
-    sys.exit(SIGNAL_BASE + number)
+def _interrupt(*_: object) -> None:
+    """Take any request to end as Ctrl-C, which asyncio knows how to obey."""
+    signal.raise_signal(signal.SIGINT)

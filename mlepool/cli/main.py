@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 from typing import Annotated
 
@@ -36,6 +37,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A host may print what this terminal's encoding does not have.
             stream.reconfigure(errors="backslashreplace")
+    # What goes wrong is said by the subcommands, once; the worker sets up its own log.
+    logging.getLogger("mlepool").addHandler(logging.NullHandler())
     try:
         app()
     except (MlepoolError, OSError) as exc:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mlepool.client.options import CLIENT_PARAMETERS, CallOptions, split_options
+from mlepool.errors import RemoteProtocolError
 from mlepool.wire.messages import CommandSpec, Parameter
 
 __all__ = ["BoundCommand", "Catalogue"]
@@ -82,13 +83,18 @@ class Catalogue:
     Args:
         worker: Its connection's name, for errors.
         specs: As the worker sent them.
+
+    Raises:
+        RemoteProtocolError: If a signature can't be one.
     """
 
     def __init__(self, worker: str, specs: tuple[CommandSpec, ...]) -> None:
         self._worker = worker
-        self._commands = {
-            spec.name: BoundCommand(spec) for spec in specs if spec.name.isidentifier()
-        }
+        usable = [spec for spec in specs if spec.name.isidentifier()]
+        try:
+            self._commands = {spec.name: BoundCommand(spec) for spec in usable}
+        except (ValueError, TypeError) as exc:
+            raise RemoteProtocolError(f"a command's signature is wrong: {exc}") from exc
 
     def __iter__(self) -> Iterator[BoundCommand]:
         return iter(self._commands.values())

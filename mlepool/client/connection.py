@@ -451,7 +451,12 @@ class AsyncConnection:
         link = await dial(self._target, proxy=self._proxy)
         entrance = Entrance(self._target, link, handler=self)
         welcome = await entrance.enter()
-        self._catalogue = Catalogue(self.name, welcome.commands)
+        try:
+            self._catalogue = Catalogue(self.name, welcome.commands)
+        except RemoteProtocolError as exc:
+            entrance.peer.close("protocol", str(exc))
+            host = self._target.host or self._target.name
+            raise ConnectError(host, self._target.port, str(exc)) from exc
         self._worker_state = welcome.state
         self._peer = entrance.peer
         self._state = "connected"

@@ -5,6 +5,7 @@ Each reader makes lines of them for itself, so that a line lives only as long as
 reader wants it: a million of them kept in memory would cost ten times their text.
 """
 
+import itertools
 from collections import deque
 
 import xxhash
@@ -86,13 +87,15 @@ class Output:
 
     def last_state(self) -> bytes:
         """Give the latest state of a line that is being rewritten; empty for none."""
-        for batch in reversed(self._batches):
-            for record in batch[: -TAIL_RECORDS - 1 : -1]:
-                line = record.data.rpartition(b"\n")[2]
-                if b"\r" in line:
-                    return [b"", *filter(None, line.split(b"\r"))][-1]
-            return b""
-        return b""
+        records = itertools.chain.from_iterable(map(reversed, reversed(self._batches)))
+        line = b""
+        for record in itertools.islice(records, TAIL_RECORDS):
+            _, newline, after = record.data.rpartition(b"\n")
+            line = after + line
+            if newline:
+                break
+        states = [one for one in line.split(b"\r") if one] if b"\r" in line else []
+        return states[-1] if states else b""
 
     def clear(self) -> None:
         """Let go of everything held."""

@@ -174,7 +174,9 @@ class Keeper:
 
     def _send_positions(self) -> None:
         """Tell how far journals have grown: once a round, and only if it is read."""
-        if self._channel is not None and not self._channel.has_backlog:
+        if self._channel is None:
+            self._grown.clear()  # the next worker's greeting says where each one is
+        elif not self._channel.has_backlog:
             for job in self._grown.values():
                 if job.outcome is None:
                     self._tell_news(job.id)
@@ -285,8 +287,8 @@ class Keeper:
             self._deadlines.pop(job.id, None)
             self._news.pop(job.id, None)
             self._send(JobEnded(job.id, job.outcome))
-            if self._channel is not None or job.is_saved:
-                del self._jobs[job.id]
+            if job.is_saved:
+                del self._jobs[job.id]  # else the next worker is told, too
 
     def _time_out(self, job_id: str) -> None:
         del self._deadlines[job_id]

@@ -59,7 +59,8 @@ async def _attached(open_pair: OpenPair) -> AsyncIterator[_Both]:
         pair.dialled.attach(both.near)
         pair.accepted.attach(both.far)
         yield both
-        pair.resume()
+        if not both.far.losses:
+            pair.resume()
         pair.dialled.close()
         pair.accepted.close()
         await both.near.lost()

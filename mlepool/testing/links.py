@@ -80,11 +80,12 @@ class MemoryLink:
 
     def close(self) -> None:
         """Close; the other end still takes in what was sent."""
-        if self._lost is None and not self._last_word:
+        if self._lost is None:
+            if not self._last_word:
+                self._other._finish(CLOSED)
             self._last_word = "closed by this side"
             self._inbox.clear()
             self._loop.call_soon(self._lose, self._last_word)
-            self._other._finish(CLOSED)
 
     def stall(self) -> None:
         """Take nothing in, as a process that is stopped or too busy."""
@@ -112,9 +113,8 @@ class MemoryLink:
             self._loop.call_soon(self._take)
 
     def _finish(self, cause: str) -> None:
-        if not self._last_word:
-            self._last_word = cause
-            self._loop.call_soon(self._take)
+        self._last_word = cause
+        self._loop.call_soon(self._take)
 
     def _take(self) -> None:
         while self._inbox and self._may_take():

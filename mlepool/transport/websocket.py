@@ -1,16 +1,15 @@
 """Links over WebSocket (RFC 6455), by the websockets library; TLS, proxies.
 
 Both ends deliver frames by callback. The worker's end drives the library's Sans-I/O
-protocol itself, since it must look at the first byte of a stranger before TLS; the
-client's end uses the library's connect(), for its proxies, and takes the frames before
-they reach the library's queue.
+protocol itself, since it must look at the first byte of a stranger before TLS (see
+:mod:`mlepool.transport.tcp`); the client's end uses the library's connect(), for its
+proxies, and takes the frames before they reach the library's queue.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import http
 import logging
@@ -38,7 +37,8 @@ from websockets.server import ServerProtocol
 
 from mlepool.errors import LinkError
 from mlepool.transport.base import Accept, LinkInfo, Receiver
-from mlepool.transport.causes import cause_of, link_error
+from mlepool.transport.causes import link_error
+from mlepool.transport.tcp import Entrant, TcpAcceptor, name_of, open_listeners
 
 __all__ = ["WebSocketAcceptor", "dial_websocket", "listen_websocket"]
 
@@ -48,15 +48,10 @@ library_logger.setLevel(logging.ERROR)  # opening and closing are ours to log
 
 MAX_FRAME = 1024 * 1024  # bytes; the library closes with code 1009 above it
 WRITE_HIGH = 256 * 1024  # bytes that may wait before bulk has to: control is behind it
-HANDSHAKE_LIMIT = 10.0  # seconds for TLS and HTTP together
 CLOSE_LIMIT = 5.0  # seconds that what was sent may take to leave after close()
-MAX_STRANGERS = 128  # connections in handshake; more wait in the kernel's backlog
 CONTROL = (Opcode.PING, Opcode.PONG, Opcode.CLOSE)
-TLS_HANDSHAKE_BYTE = 0x16  # ContentType handshake, RFC 8446 section 5.1
 
 NOT_A_PAGE = "This is an mlepool worker, not a web page: use mlepool to connect.\n"
-SPEAKS_TLS = "This port speaks TLS only: use wss:// or no scheme at all.\n"
-SPEAKS_PLAIN = "This port does not speak TLS: use ws://.\n"
 
 
 class WebSocketLink:
@@ -155,10 +150,9 @@ class WebSocketLink:
         """Note the transport's end."""
         if self._ending is not None:
             self._ending.cancel()
-        if self._lost is None:
-            self._lost = self._cause(exc)
-            if self._receiver is not None:
-                self._receiver.link_lost(self._lost)
+        self._lost = self._cause(exc)
+        if self._receiver is not None:
+            self._receiver.link_lost(self._lost)
 
     def waits(self, *, full: bool) -> None:
         """Note if the transport's buffer is full."""
@@ -240,21 +234,20 @@ class _ClientEnd(ClientConnection):
         self.link.ended(exc)
 
 
-class _ServerEnd(asyncio.Protocol):
+class _ServerEnd(Entrant):
     """The accepting end: the library's Sans-I/O protocol on a transport of ours."""
 
     def __init__(self, accept: Accept, channel: bytes) -> None:
+        super().__init__()
         self._protocol = ServerProtocol(max_size=MAX_FRAME, logger=library_logger)
         self._link = WebSocketLink(self._protocol)
         self._accept = accept
         self._channel = channel
-        loop = asyncio.get_running_loop()
-        self.decided: asyncio.Future[None] = loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin (asyncio)."""
         self._link.began(transport)
-        address = _name(transport.get_extra_info("peername"))
+        address = name_of(transport.get_extra_info("peername"))
         self._link.info = LinkInfo(address, self._channel)
 
     def data_received(self, data: bytes) -> None:
@@ -279,7 +272,7 @@ class _ServerEnd(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End (asyncio)."""
         self._protocol.receive_eof()
-        _settle(self.decided)
+        self.decide()
         self._link.ended(exc)
 
     def abort(self) -> None:
@@ -294,7 +287,7 @@ class _ServerEnd(asyncio.Protocol):
                 self._link.take(event)
         failure = self._protocol.handshake_exc
         if failure is not None and not self.decided.done():
-            _settle(self.decided)
+            self.decide()
             logger.warning("refused %s: %s", self._link.info.address, failure)
         self._link.write()
 
@@ -310,11 +303,11 @@ class _ServerEnd(asyncio.Protocol):
             return
         self._protocol.send_response(response)
         self._link.write()
-        _settle(self.decided)
+        self.decide()
         self._accept(self._link)
 
     def _reject(self, status: int, text: str, *, cause: str) -> None:
-        _settle(self.decided)
+        self.decide()
         response = self._protocol.reject(status, text)
         if self._protocol.eof_sent:
             # More came with the request, and the library has ended the stream.
@@ -324,7 +317,7 @@ class _ServerEnd(asyncio.Protocol):
         logger.warning("refused %s: %s", self._link.info.address, cause)
 
 
-class WebSocketAcceptor:
+class WebSocketAcceptor(TcpAcceptor):
     """Listens on a TCP port, with TLS or without.
 
     Args:
@@ -342,82 +335,7 @@ class WebSocketAcceptor:
         tls: ssl.SSLContext | None,
         channel: bytes,
     ) -> None:
-        self._listeners = listeners
-        self._factory = lambda: _ServerEnd(accept, channel)
-        self._tls = tls
-        self._strangers = asyncio.Semaphore(MAX_STRANGERS)
-        self._tasks = {asyncio.create_task(self._serve(one)) for one in listeners}
-        self.address = _name(listeners[0].getsockname())
-        self.port: int = listeners[0].getsockname()[1]
-
-    async def close(self) -> None:
-        """Stop listening."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for listener in self._listeners:
-            listener.close()
-
-    async def _serve(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await self._strangers.acquire()
-            try:
-                sock, address = await loop.sock_accept(listener)
-            except OSError as exc:
-                self._strangers.release()
-                logger.error("cannot accept a connection: %s", exc)
-                await asyncio.sleep(1.0)  # out of descriptors: let some go first
-                continue
-            task = asyncio.create_task(self._open(sock, _name(address)))
-            self._tasks.add(task)
-            task.add_done_callback(functools.partial(self._opened, sock))
-
-    def _opened(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._strangers.release()
-        if task.cancelled():
-            sock.close()  # here, since the task may not even have begun
-
-    async def _open(self, sock: socket.socket, address: str) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(HANDSHAKE_LIMIT):
-                first = await _peek(sock)
-                if not self._speaks(first):
-                    await self._turn_away(sock, address)
-                    return
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                _, end = await loop.connect_accepted_socket(
-                    self._factory, sock, ssl=self._tls
-                )
-                await _handshake(end)
-        except (OSError, TimeoutError) as exc:
-            # Port scanners and broken clients: one line, no traceback.
-            logger.warning("refused %s: %s", address, _cause(exc))
-            sock.close()
-
-    def _speaks(self, first: int) -> bool:
-        return (first == TLS_HANDSHAKE_BYTE) is (self._tls is not None)
-
-    async def _turn_away(self, sock: socket.socket, address: str) -> None:
-        text = SPEAKS_PLAIN if self._tls is None else SPEAKS_TLS
-        cause = "a TLS client" if self._tls is None else "no TLS"
-        logger.warning("refused %s: %s on this port", address, cause)
-        loop = asyncio.get_running_loop()
-        reply = (
-            "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"
-            f"Content-Type: text/plain\r\nContent-Length: {len(text)}\r\n\r\n{text}"
-        )
-        try:
-            await loop.sock_sendall(sock, reply.encode())
-            sock.shutdown(socket.SHUT_WR)
-            # What the other side has sent is read: closing before would reset the
-            # link, and the reply would be lost with it.
-            while await loop.sock_recv(sock, 65536):
-                pass
-        finally:
-            sock.close()
+        super().__init__(listeners, lambda: _ServerEnd(accept, channel), tls=tls)
 
 
 async def listen_websocket(
@@ -440,19 +358,7 @@ async def listen_websocket(
     Raises:
         LinkError: If the port is taken or may not be used.
     """
-    try:
-        if host == "" and socket.has_dualstack_ipv6():
-            options = {"family": socket.AF_INET6, "dualstack_ipv6": True}
-            listeners = [socket.create_server(("::", port), **options, backlog=1024)]  # type: ignore[arg-type]
-        else:
-            loop = asyncio.get_running_loop()
-            found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)
-            family, _, _, _, address = found[0]
-            listeners = [socket.create_server(address[:2], family=family, backlog=1024)]
-    except OSError as exc:
-        raise LinkError("other", f"cannot listen on {host}:{port}: {exc}") from exc
-    for listener in listeners:
-        listener.setblocking(False)
+    listeners = await open_listeners(host, port)
     return WebSocketAcceptor(listeners, accept, tls=tls, channel=channel)
 
 
@@ -514,7 +420,7 @@ def _info_of(transport: asyncio.Transport) -> LinkInfo:
     tls = transport.get_extra_info("ssl_object")
     certificate = tls.getpeercert(binary_form=True) if tls is not None else b""
     channel = hashlib.sha256(certificate).digest() if certificate else b""
-    return LinkInfo(_name(transport.get_extra_info("peername")), channel)
+    return LinkInfo(name_of(transport.get_extra_info("peername")), channel)
 
 
 def _client_tls() -> ssl.SSLContext:
@@ -548,48 +454,3 @@ def _handshake_error(exc: Exception) -> LinkError:
         cause = "the other side does not answer as an mlepool worker does"
         return LinkError("http", cause)
     return LinkError("http", str(exc))
-
-
-def _cause(exc: BaseException) -> str:
-    if isinstance(exc, TimeoutError) and not exc.args:
-        return f"no handshake within {HANDSHAKE_LIMIT:g} s"
-    return cause_of(exc)
-
-
-async def _handshake(end: _ServerEnd) -> None:
-    try:
-        await end.decided
-    except asyncio.CancelledError:
-        end.abort()
-        raise
-
-
-async def _peek(sock: socket.socket) -> int:
-    """Look at the first byte without taking it.
-
-    Raises:
-        ConnectionError: If there is none.
-    """
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(sock, _settle, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(sock)
-    first = sock.recv(1, socket.MSG_PEEK)
-    if not first:
-        raise ConnectionError("it left without a word")
-    return first[0]
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _name(address: object) -> str:
-    if isinstance(address, tuple) and len(address) >= 2:
-        host = str(address[0]).removeprefix("::ffff:")
-        return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
-    return str(address or "unknown")

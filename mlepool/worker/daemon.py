@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import platform
@@ -87,7 +88,8 @@ class Worker:
         if self._lock >= 0:
             if hasattr(self, "jobs"):
                 self.jobs.close()
-                self._registration.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self._registration.unlink()
             os.close(self._lock)
             self._lock = -1
 
@@ -165,7 +167,15 @@ class Worker:
         self._acceptors.append(tcp)
         self.address, self.port = tcp.address, tcp.port
         self._acceptors.append(await listen_unix(folder / SOCKET_FILE, self._serve))
-        write_private(self._registration, f"{folder}\n{self.port}\n".encode())
+        self._register(f"{folder}\n{self.port}\n")
+
+    def _register(self, text: str) -> None:
+        """Let this account's clients find us."""
+        try:
+            write_private(self._registration, text.encode())
+        except OSError as exc:
+            cause = f"the account's folder {account_dir()} is not usable: {exc}"
+            raise WorkerError(cause) from exc
 
     def _serve(self, link: Link) -> None:
         service = Service(self, link)

@@ -31,7 +31,8 @@ from mlepool.wire.messages import (
 from mlepool.wire.session import Role, Session
 from mlepool.wire.window import SendWindow
 from mlepool.worker.access import AccessControl
-from mlepool.worker.jobs import Job, JobTable, Reader, check_job_id, failure_of
+from mlepool.worker.job import Job, Reader
+from mlepool.worker.jobs import JobTable, check_job_id, failure_of
 from mlepool.worker.registry import Context, Process, Registry
 
 __all__ = ["House", "Service"]
@@ -192,13 +193,14 @@ class Service:
     async def _finish(self, request: Request, result: Awaitable[Any]) -> None:
         """Wait for an async command, and answer."""
         try:
-            async with asyncio.timeout(request.timeout):
+            async with asyncio.timeout(request.timeout) as limit:
                 value = await result
-        except TimeoutError:
-            self._end(request.call, Outcome("TIMED_OUT", reason="timeout"))
         except Exception as exc:
             # The top of a task: whatever it was, the client is told.
-            self._fail(request.call, exc)
+            if isinstance(exc, TimeoutError) and limit.expired():
+                self._end(request.call, Outcome("TIMED_OUT", reason="timeout"))
+            else:
+                self._fail(request.call, exc)
         else:
             self._end(request.call, Outcome("SUCCEEDED", value=value))
 

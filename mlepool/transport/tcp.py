@@ -1,0 +1,227 @@
+"""Takes TCP connections from strangers: a look at the first byte, TLS, a handshake.
+
+However many strangers come, and whatever they send, they cost a bounded number of
+sockets for a bounded time, and one line in the log each.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import functools
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+
+from mlepool.errors import LinkError
+from mlepool.transport.causes import cause_of
+
+__all__ = ["Entrant", "TcpAcceptor", "name_of", "open_listeners"]
+
+logger = logging.getLogger("mlepool.worker")
+
+HANDSHAKE_LIMIT = 10.0  # seconds for TLS and the protocol's handshake together
+MAX_STRANGERS = 128  # connections in handshake; more wait in the kernel's backlog
+BACKLOG = 1024  # connections that wait in the kernel: a whole pool may come at once
+ACCEPT_PAUSE = 1.0  # seconds after accept() failed, so that some descriptors get free
+TLS_HANDSHAKE_BYTE = 0x16  # ContentType handshake, RFC 8446 section 5.1
+
+SPEAKS_TLS = "This port speaks TLS only: use wss:// or no scheme at all.\n"
+SPEAKS_PLAIN = "This port does not speak TLS: use ws://.\n"
+
+
+class Entrant(asyncio.Protocol, abc.ABC):
+    """What takes over a connection: an asyncio protocol with a handshake.
+
+    Attributes:
+        decided: Done once the handshake has succeeded or failed.
+    """
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.decided: asyncio.Future[None] = loop.create_future()
+
+    def decide(self) -> None:
+        """Note that the handshake has succeeded or failed; twice is fine."""
+        _settle(self.decided)
+
+    @abc.abstractmethod
+    def abort(self) -> None:
+        """Give up: the handshake takes too long."""
+
+
+class TcpAcceptor:
+    """Listens on a TCP port, with TLS or without.
+
+    Args:
+        listeners: The listening sockets.
+        factory: Makes what takes over a connection, after TLS.
+        tls: The TLS settings; None for plain.
+
+    Attributes:
+        address: Where it listens, for people.
+        port: The port.
+    """
+
+    def __init__(
+        self,
+        listeners: list[socket.socket],
+        factory: Callable[[], Entrant],
+        *,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self._listeners = listeners
+        self._factory = factory
+        self._tls = tls
+        self._strangers = asyncio.Semaphore(MAX_STRANGERS)
+        self._tasks = {asyncio.create_task(self._serve(one)) for one in listeners}
+        self.address = name_of(listeners[0].getsockname())
+        self.port: int = listeners[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Stop listening; those in the handshake are sent away. Twice is fine."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for listener in self._listeners:
+            listener.close()
+
+    async def _serve(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._strangers.acquire()
+            try:
+                sock, address = await loop.sock_accept(listener)
+            except OSError as exc:
+                self._strangers.release()
+                logger.error("cannot accept a connection: %s", exc)
+                await asyncio.sleep(ACCEPT_PAUSE)
+                continue
+            task = asyncio.create_task(self._open(sock, name_of(address)))
+            self._tasks.add(task)
+            task.add_done_callback(functools.partial(self._opened, sock))
+
+    def _opened(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._strangers.release()
+        if task.cancelled():
+            sock.close()  # here, since the task may not even have begun
+
+    async def _open(self, sock: socket.socket, address: str) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(HANDSHAKE_LIMIT):
+                first = await _peek(sock)
+                if not self._speaks(first):
+                    await self._turn_away(sock, address)
+                    return
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                end = self._factory()
+                # What it returns is, with uvloop and TLS, not what the factory made.
+                await loop.connect_accepted_socket(lambda: end, sock, ssl=self._tls)
+                await _decision(end)
+        except (OSError, TimeoutError) as exc:
+            # Port scanners and broken clients: one line, no traceback.
+            logger.warning("refused %s: %s", address, _cause(exc))
+            sock.close()
+
+    def _speaks(self, first: int) -> bool:
+        return (first == TLS_HANDSHAKE_BYTE) is (self._tls is not None)
+
+    async def _turn_away(self, sock: socket.socket, address: str) -> None:
+        text = SPEAKS_PLAIN if self._tls is None else SPEAKS_TLS
+        cause = "a TLS client" if self._tls is None else "no TLS"
+        logger.warning("refused %s: %s on this port", address, cause)
+        loop = asyncio.get_running_loop()
+        reply = (
+            "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"
+            f"Content-Type: text/plain\r\nContent-Length: {len(text)}\r\n\r\n{text}"
+        )
+        try:
+            await loop.sock_sendall(sock, reply.encode())
+            sock.shutdown(socket.SHUT_WR)
+            # What the other side has sent is read: closing before would reset the
+            # link, and the reply would be lost with it.
+            while await loop.sock_recv(sock, 65536):
+                pass
+        except OSError:
+            pass  # it has gone away by itself; why it was refused is logged
+        finally:
+            sock.close()
+
+
+async def open_listeners(host: str, port: int) -> list[socket.socket]:
+    """Listen on a TCP port.
+
+    Args:
+        host: An address or name; empty for every interface.
+        port: 0 lets the system choose.
+
+    Raises:
+        LinkError: If the port is taken or may not be used.
+    """
+    try:
+        listener = await _open_listener(host, port)
+    except (OSError, ValueError) as exc:
+        raise LinkError("other", f"cannot listen on {host}:{port}: {exc}") from exc
+    listener.setblocking(False)
+    return [listener]
+
+
+async def _open_listener(host: str, port: int) -> socket.socket:
+    if host == "" and socket.has_dualstack_ipv6():
+        return socket.create_server(
+            ("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG
+        )
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    family, _, _, _, address = found[0]
+    return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+
+
+def _cause(exc: BaseException) -> str:
+    if isinstance(exc, TimeoutError) and not exc.args:
+        return f"no handshake within {HANDSHAKE_LIMIT:g} s"
+    return cause_of(exc)
+
+
+async def _decision(end: Entrant) -> None:
+    try:
+        await end.decided
+    except asyncio.CancelledError:
+        end.abort()
+        raise
+
+
+async def _peek(sock: socket.socket) -> int:
+    """Look at the first byte without taking it.
+
+    Raises:
+        ConnectionError: If there is none.
+    """
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(sock, _settle, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock)
+    first = sock.recv(1, socket.MSG_PEEK)
+    if not first:
+        raise ConnectionError("it left without a word")
+    return first[0]
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def name_of(address: object) -> str:
+    """Write a socket's address as people do."""
+    if isinstance(address, tuple) and len(address) >= 2:
+        host = str(address[0]).removeprefix("::ffff:")
+        return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+    return str(address or "unknown")

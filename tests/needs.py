@@ -1,0 +1,47 @@
+"""What a test needs of its machine: without it a test is skipped, in CI it fails."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+NOBODY = 65534  # uid and gid of an account that owns nothing
+
+
+def lacking(what: str) -> NoReturn:
+    """Skip the test; where CI is set that would hide something, so fail it."""
+    if os.environ.get("CI"):
+        pytest.fail(f"this test needs {what}")
+    pytest.skip(f"needs {what}")
+
+
+def need_root() -> None:
+    """Be root: other accounts and mounts are tried."""
+    if os.geteuid() != 0:
+        lacking("root")
+
+
+def need_program(name: str) -> str:
+    """Give a program's path."""
+    return shutil.which(name) or lacking(name)
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """Mount a file system that is full after ``size`` bytes."""
+    need_root()
+    folder.mkdir(parents=True, exist_ok=True)
+    options = f"size={size},mode=0700"
+    mount = ["mount", "-t", "tmpfs", "-o", options, "mlepool-test", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lacking(f"the right to mount ({done.stderr.strip()})")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

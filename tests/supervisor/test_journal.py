@@ -1,0 +1,221 @@
+"""Journals on a real disk: written, read by position, damaged."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import xxhash
+from hypothesis import given, strategies as st
+
+from mlepool.errors import WorkerError
+from mlepool.supervisor.journal import (
+    JobHead,
+    JobProcess,
+    Journal,
+    JournalWriter,
+    journal_path,
+)
+from mlepool.wire.messages import Outcome
+from mlepool.wire.records import HEADER_SIZE, STDERR, STDOUT, RecordParser
+from tests.needs import small_disk
+
+HEAD = JobHead("job", "echo hi", "/tmp", 12.5, "boot")
+PROCESS = JobProcess(4711, 99, 12.75)
+OUTPUT = [(STDOUT, b"one\n"), (STDERR, b"oh\n"), (STDOUT, b"two\n")]
+
+
+def write(folder: Path, output=()) -> JournalWriter:
+    folder.mkdir(exist_ok=True)
+    writer = JournalWriter(folder, HEAD)
+    writer.begin(PROCESS)
+    for number, (stream, data) in enumerate(output):
+        writer.append(stream, data, time=float(number))
+    return writer
+
+
+def finish(writer: JournalWriter) -> Outcome:
+    outcome = writer.complete(Outcome("SUCCEEDED", exit_code=0))
+    writer.finish(outcome)
+    return outcome
+
+
+@pytest.fixture
+def journal(tmp_path):
+    finish(write(tmp_path, OUTPUT))
+    journal = Journal(tmp_path, "job")
+    yield journal
+    journal.close()
+
+
+def test_head_and_process_are_read_back(journal):
+    assert (journal.head, journal.process) == (HEAD, PROCESS)
+
+
+def test_output_is_read_by_position_in_pieces_of_any_size(journal):
+    outcome = journal.outcome()
+    assert outcome is not None
+    for size in (1, 7, HEADER_SIZE, 1000):
+        parser, position, records = RecordParser(), 0, []
+        while position < outcome.end:
+            piece = journal.read(position, min(size, outcome.end - position))
+            records += parser.feed(piece)
+            position += len(piece)
+        assert [(one.stream, one.data) for one in records] == OUTPUT
+        assert [one.time for one in records] == [0.0, 1.0, 2.0]
+
+
+def test_the_end_holds_positions_and_digests_of_what_was_written(journal):
+    outcome = journal.outcome()
+    assert outcome is not None
+    assert (outcome.status, outcome.exit_code) == ("SUCCEEDED", 0)
+    assert outcome.end == sum(HEADER_SIZE + len(data) for _, data in OUTPUT)
+    assert (outcome.stdout, outcome.stderr) == (8, 3)
+    digests = [xxhash.xxh3_128(text).hexdigest() for text in (b"one\ntwo\n", b"oh\n")]
+    assert outcome.digest == f"xxh3-128:{digests[0]},{digests[1]}"
+
+
+def test_the_writer_knows_its_position_after_each_record(tmp_path):
+    writer = write(tmp_path)
+    assert writer.position == 0
+    writer.append(STDOUT, b"12345", time=1.0)
+    assert writer.position == HEADER_SIZE + 5
+    finish(writer)
+
+
+def test_a_journal_without_an_end_has_no_outcome_but_all_its_output(tmp_path):
+    writer = write(tmp_path, OUTPUT)
+    journal = Journal(tmp_path, "job")
+    assert journal.outcome() is None
+    assert journal.measure() == writer.position
+    journal.close()
+    finish(writer)
+
+
+def test_measure_leaves_a_torn_tail_out(tmp_path):
+    first = write(tmp_path / "one", OUTPUT[:1]).position
+    writer = write(tmp_path / "two", OUTPUT[:2])
+    whole = journal_path(tmp_path / "two", "job").read_bytes()
+    begin = len(whole) - (writer.position - first)
+    for length in range(begin, len(whole) + 1):
+        journal = opened(tmp_path, whole[:length])
+        assert journal.outcome() is None
+        expected = first if length < len(whole) else writer.position
+        assert journal.measure() == expected
+        journal.close()
+
+
+def test_a_journal_that_is_cut_in_its_head_is_damaged_at_every_length(tmp_path):
+    write(tmp_path)
+    whole = journal_path(tmp_path, "job").read_bytes()
+    for length in range(len(whole)):
+        with pytest.raises(WorkerError, match=r"no whole (HEAD|PROC) block"):
+            opened(tmp_path, whole[:length])
+    opened(tmp_path, whole).close()
+
+
+def test_every_changed_byte_of_the_head_is_noticed(tmp_path):
+    write(tmp_path)
+    whole = journal_path(tmp_path, "job").read_bytes()
+    for changed in changed_bytes(whole, 0):
+        with pytest.raises(WorkerError):
+            opened(tmp_path, changed)
+
+
+def test_a_damaged_end_is_no_end_and_the_output_is_still_there(tmp_path):
+    writer = write(tmp_path, OUTPUT)
+    begin = journal_path(tmp_path, "job").stat().st_size
+    finish(writer)
+    whole = journal_path(tmp_path, "job").read_bytes()
+    cuts = [whole[:length] for length in range(begin, len(whole))]
+    for damaged in cuts + list(changed_bytes(whole, begin)):
+        journal = opened(tmp_path, damaged)
+        assert journal.outcome() is None
+        assert journal.measure() == writer.position
+        journal.close()
+
+
+def test_output_that_looks_like_an_end_is_not_taken_for_one(tmp_path):
+    finish(write(tmp_path, OUTPUT))
+    journal = journal_path(tmp_path, "job").read_bytes()
+    end = journal[journal.index(b"END1") :]
+    writer = write(tmp_path / "other", [(STDOUT, b"MLEE" * 20), (STDOUT, end[-8:])])
+    other = Journal(tmp_path / "other", "job")
+    assert other.outcome() is None
+    outcome = finish(writer)
+    assert other.outcome() == outcome
+    other.close()
+
+
+@given(st.binary(max_size=200))
+def test_a_file_of_random_bytes_is_a_damaged_journal(tmp_path_factory, data):
+    with pytest.raises(WorkerError):
+        opened(tmp_path_factory.getbasetemp(), data)
+
+
+def test_the_same_id_is_never_begun_twice(tmp_path):
+    writer = write(tmp_path)
+    for _ in range(2):
+        with pytest.raises(FileExistsError):
+            JournalWriter(tmp_path, HEAD)
+        if writer.position == 0:
+            writer.append(STDOUT, b"x", time=0.0)
+            finish(writer)
+
+
+def test_no_other_account_may_read_a_journal(tmp_path):
+    write(tmp_path)
+    assert journal_path(tmp_path, "job").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_unknown_job_is_a_lookup_error(tmp_path):
+    with pytest.raises(LookupError, match="there is no job nobody"):
+        Journal(tmp_path, "nobody")
+
+
+def test_a_full_disk_cuts_no_record_in_two_and_the_gap_shows(tmp_path):
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        (disk / "hog").write_bytes(bytes(16 * 1024))
+        writer = write(disk)
+        written = fill(writer)
+        writer.skip(STDOUT, 10_000)
+        os.truncate(disk / "hog", 0)
+        writer.append(STDOUT, b"again", time=0.0)
+        outcome = finish(writer)
+        journal = Journal(disk, "job")
+        assert journal.measure() == outcome.end
+        records = RecordParser().feed(journal.read(0, outcome.end))
+        journal.close()
+    assert sum(len(one.data) for one in records[:-1]) == written
+    assert (records[-1].data, records[-1].dropped) == (b"again", 10_000)
+    assert outcome.stdout == written + 10_000 + len(b"again")
+
+
+def test_a_discarded_journal_leaves_no_file_and_no_descriptor(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    write(tmp_path, OUTPUT).discard()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def fill(writer: JournalWriter) -> int:
+    """Write until the disk is full; the bytes of output that are on it."""
+    for number in itertools.count():
+        try:
+            writer.append(STDOUT, bytes(10_000), time=0.0)
+        except OSError:
+            return number * 10_000
+    raise AssertionError
+
+
+def opened(folder: Path, content: bytes) -> Journal:
+    """Open a journal of this content."""
+    journal_path(folder, "made").write_bytes(content)
+    return Journal(folder, "made")
+
+
+def changed_bytes(whole: bytes, begin: int) -> Iterator[bytes]:
+    """Give a copy for each byte, with that byte changed."""
+    for at in range(begin, len(whole)):
+        yield whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :]

@@ -1,0 +1,512 @@
+"""A real supervisor process: jobs, stdin, timeouts, bad input, its own end."""
+
+import contextlib
+import errno
+import os
+import random
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from mlepool.supervisor.journal import journal_path
+from mlepool.supervisor.keeper import JOBS_FOLDER, LINGER, SOCKET_FILE
+from mlepool.supervisor.messages import (
+    Fed,
+    Feed,
+    Finish,
+    Greet,
+    Greeting,
+    Grown,
+    Spawn,
+    Spawned,
+    Stop,
+    Stopped,
+    encode,
+)
+from tests.conftest import wait_until
+from tests.needs import small_disk
+from tests.supervisor.conftest import Line, RunningSupervisor
+
+PYTHON = sys.executable.encode()
+
+pytestmark = pytest.mark.real
+
+
+def is_alive(pid: int) -> bool:
+    """Tell if a process lives; a zombie does not."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] not in "ZX"
+
+
+# -- jobs
+
+
+def test_a_job_is_spawned_drained_reaped_and_its_end_is_told(line, supervisor):
+    line.spawn("job", "echo out; echo err >&2; exit 3")
+    spawned = line.wait_for(Spawned, "job")
+    outcome = line.outcome("job")
+    assert spawned.pid > 0
+    assert (outcome.status, outcome.exit_code) == ("FAILED", 3)
+    assert (outcome.stdout, outcome.stderr) == (4, 4)
+    assert supervisor.output("job") == {"stdout": b"out\n", "stderr": b"err\n"}
+    assert not is_alive(spawned.pid)
+
+
+def test_positions_are_told_while_a_job_writes(line, supervisor):
+    line.spawn("job", "echo one; read x; echo two", stdin=True)
+    grown = line.wait_for(Grown, "job")
+    assert supervisor.output("job")["stdout"] == b"one\n"
+    line.send(Feed("job", 0, b"go\n"))
+    assert line.outcome("job").end > grown.position
+
+
+def test_the_same_id_is_not_started_twice(line, supervisor):
+    line.spawn("job", "echo ran >> ran; sleep 60", cwd=str(supervisor.folder))
+    line.wait_for(Spawned, "job")
+    line.spawn("job", "echo ran >> ran", cwd=str(supervisor.folder))
+    again = line.wait_for(Spawned, "job")
+    assert again.failure is not None
+    assert again.failure.type_name == "FileExistsError"
+    line.send(Stop("job"))
+    assert line.wait_for(Stopped).report.complete
+    assert (supervisor.folder / "ran").read_text() == "ran\n"
+
+
+def test_the_same_id_is_not_started_twice_by_a_new_supervisor_either(tmp_path):
+    for number in range(2):
+        supervisor = RunningSupervisor(tmp_path / "state")
+        line = supervisor.connect()
+        line.greet()
+        line.spawn("job", "echo ran >> ran", cwd=str(supervisor.folder))
+        if number == 0:
+            line.outcome("job")
+        else:
+            failure = line.wait_for(Spawned, "job").failure
+            assert failure is not None
+            assert failure.type_name == "FileExistsError"
+        supervisor.end()
+    assert (tmp_path / "state/ran").read_text() == "ran\n"
+
+
+def test_what_cannot_be_started_ends_at_once_and_is_noted(line, supervisor):
+    line.send(Spawn("job", (b"no-such-program",), "no-such-program", "/", {}))
+    outcome = line.outcome("job")
+    assert outcome.failure is not None
+    assert (outcome.status, outcome.failure.type_name) == (
+        "FAILED",
+        "FileNotFoundError",
+    )
+    assert supervisor.output("job") == {"stdout": b"", "stderr": b""}
+
+
+def test_a_deadline_stops_the_whole_tree(line):
+    line.spawn("job", "sleep 61 & sleep 62", timeout=0.3)
+    pid = line.wait_for(Spawned, "job").pid
+    outcome = line.outcome("job")
+    assert (outcome.status, outcome.reason) == ("TIMED_OUT", "timeout")
+    assert 0.25 <= outcome.ended - outcome.started < 5
+    assert not is_alive(pid)
+
+
+def test_a_deadline_that_nobody_lives_to_see_harms_nobody(line):
+    for number, timeout in enumerate((2.2e6, 1e18, 1.7e308)):
+        line.spawn(f"long-{number}", "exec sleep 60", timeout=timeout)
+        line.wait_for(Spawned)
+    line.spawn("job", "echo done")
+    assert line.outcome("job").exit_code == 0
+
+
+DAEMON = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.closerange(0, 3)
+        time.sleep(60)
+    os._exit(0)
+os.wait()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_daemonised_grandchild_is_found_by_its_stamp_and_stopped(line, supervisor):
+    line.send(Spawn("job", (PYTHON, b"-c", DAEMON.encode()), "daemon", "/", {}))
+    leader = line.wait_for(Spawned).pid
+    line.wait_for(Grown)
+    (daemon,) = (one for one in supervisor.children() if one != leader)
+    line.send(Stop("job"))
+    report = line.wait_for(Stopped).report
+    assert report.complete
+    assert {leader, daemon} == {one.pid for one in report.signalled}
+    assert not is_alive(daemon)
+
+
+def test_a_stop_reports_each_signal_and_no_survivor(line):
+    line.spawn("job", "sleep 61 & setsid sleep 62 & exec sleep 63")
+    pid = line.wait_for(Spawned, "job").pid
+    line.send(Stop("job", grace=5.0, reason="stopped"))
+    report = line.wait_for(Stopped).report
+    outcome = line.outcome("job")
+    assert report.complete
+    assert (report.status, outcome.status) == ("STOPPED", "STOPPED")
+    assert pid in {one.pid for one in report.signalled}
+    assert all(not is_alive(one.pid) for one in report.signalled)
+
+
+def test_a_stop_of_what_is_not_there_is_answered(line):
+    line.send(Stop("nobody"))
+    report = line.wait_for(Stopped, "nobody").report
+    assert (report.status, report.signalled) == ("", ())
+
+
+def test_two_stops_of_one_job_are_both_answered(line):
+    line.spawn("job", "trap '' INT; echo deaf; while :; do sleep 1; done")
+    line.wait_for(Grown, "job")
+    line.send(Stop("job", grace=60.0), Stop("job", grace=60.0))
+    for _ in range(2):
+        assert line.wait_for(Stopped).report.complete
+    assert line.outcome("job").status == "STOPPED"
+
+
+# -- stdin
+
+
+def test_stdin_bytes_that_came_before_are_passed_over(line, supervisor):
+    line.spawn("job", "cat", stdin=True)
+    line.send(Feed("job", 0, b"abc"), Feed("job", 0, b"abc"), Feed("job", 1, b"bcd"))
+    line.send(Feed("job", 0, b"abcd"), Feed("job", 4, b"e", end=True))
+    assert line.outcome("job").stdout == 5
+    assert supervisor.output("job")["stdout"] == b"abcde"
+
+
+def test_a_gap_in_stdin_is_refused_and_nothing_of_it_is_written(line, supervisor):
+    line.spawn("job", "cat", stdin=True)
+    line.send(Feed("job", 0, b"abc"))
+    assert line.wait_for(Fed).offset == 3
+    line.send(Feed("job", 4, b"e"))
+    refused = line.wait_for(Fed)
+    assert (refused.offset, refused.closed) == (3, False)
+    assert "stdin is at 3, not at 4" in refused.problem
+    line.send(Feed("job", 3, b"", end=True))
+    assert line.outcome("job").exit_code == 0
+    assert supervisor.output("job")["stdout"] == b"abc"
+
+
+def test_who_does_not_read_its_stdin_is_fed_a_bounded_part(line, supervisor):
+    line.spawn("job", "exec sleep 60", stdin=True)
+    line.wait_for(Spawned)
+    chunk = bytes(256 * 1024)
+    before = supervisor.resident()
+    offset = 0
+    for _ in range(100):
+        line.send(Feed("job", offset, chunk))
+        fed = line.wait_for(Fed)
+        if fed.problem:
+            break
+        offset += len(chunk)
+    assert fed.problem == "the process does not read its stdin"
+    assert fed.offset < offset <= 2 * 1024 * 1024
+    assert supervisor.resident() - before < 16 * 1024 * 1024
+    line.spawn("other", "echo well")
+    assert line.outcome("other").exit_code == 0
+
+
+def test_stdin_that_nobody_reads_any_more_is_closed_not_taken(line):
+    line.spawn("job", "exec <&-; echo closed; exec sleep 60", stdin=True)
+    line.wait_for(Grown, "job")
+    line.send(Feed("job", 0, b"abc"))
+    fed = line.wait_for(Fed)
+    assert (fed.offset, fed.closed) == (0, True)
+    line.send(Feed("job", 3, b"def"))
+    fed = line.wait_for(Fed)
+    assert (fed.offset, fed.closed) == (0, True)
+
+
+def test_stdin_of_a_job_without_one_is_closed(line):
+    line.spawn("job", "exec sleep 60")
+    line.send(Feed("job", 0, b"abc"))
+    fed = line.wait_for(Fed)
+    assert (fed.offset, fed.closed) == (0, True)
+
+
+def test_a_process_that_dies_while_it_is_fed_harms_no_other_job(line):
+    line.spawn("steady", "exec sleep 60")
+    for number in range(60):
+        job = f"job-{number}"
+        line.spawn(job, "exec head -c 1", stdin=True)
+        line.send(Feed(job, 0, bytes(900_000)))
+        other = f"other-{number}"
+        line.spawn(other, "echo well")
+        assert line.outcome(job).exit_code == 0
+        assert line.outcome(other).stdout == 5
+    line.send(Stop("steady"))
+    assert line.outcome("steady").status == "STOPPED"
+
+
+# -- a full disk
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[tuple[RunningSupervisor, Line, Path]]:
+    """A supervisor on a disk of 300 KB, of which a file takes two thirds."""
+    with small_disk(tmp_path / "disk", "300k") as disk:
+        supervisor = RunningSupervisor(disk)
+        line = supervisor.connect()
+        line.greet()
+        hog = disk / "hog"
+        hog.write_bytes(bytes(200 * 1024))
+        yield supervisor, line, hog
+        supervisor.end()
+
+
+def fill(hog: Path) -> None:
+    with open(hog, "ab", 0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+def test_on_a_full_disk_a_job_goes_on_and_what_is_lost_is_counted(full_disk, tmp_path):
+    supervisor, line, hog = full_disk
+    line.spawn("other", "read x; echo well", stdin=True)
+    line.spawn(
+        "job",
+        f"head -c 1000000 /dev/zero; touch {tmp_path}/all; read x; echo end",
+        stdin=True,
+    )
+    wait_until((tmp_path / "all").exists)
+    wait_until(lambda: "output is dropped" in supervisor.log)
+    os.truncate(hog, 0)
+    line.send(Feed("job", 0, b"go\n"), Feed("other", 0, b"go\n"))
+    outcome = line.outcome("job")
+    assert (outcome.status, outcome.stdout) == ("SUCCEEDED", 1_000_004)
+    records = supervisor.records("job")
+    dropped = sum(one.dropped for one in records)
+    assert dropped > 500_000
+    assert sum(len(one.data) for one in records) + dropped == outcome.stdout
+    assert records[-1].data.endswith(b"end\n")
+    assert line.outcome("other").exit_code == 0
+    assert supervisor.output("other")["stdout"] == b"well\n"
+    assert "Traceback" not in supervisor.log
+
+
+def test_a_job_that_cannot_be_noted_does_not_run(full_disk, tmp_path):
+    supervisor, line, hog = full_disk
+    fill(hog)
+    line.spawn("job", f"sleep 1; touch {tmp_path}/ran; sleep 60")
+    failure = line.wait_for(Spawned).failure
+    assert failure is not None
+    assert (failure.type_name, failure.errno) == ("OSError", errno.ENOSPC)
+    wait_until(lambda: supervisor.children() == [])
+    assert not (tmp_path / "ran").exists()
+    os.truncate(hog, 0)
+    line.spawn("job", "echo now")
+    assert line.outcome("job").stdout == 4
+
+
+def test_an_end_that_cannot_be_written_is_told_to_the_next_worker(line, supervisor):
+    line.spawn("job", "head -c 50000 /dev/zero; read x; exit 7", stdin=True)
+    line.wait_for(Spawned)
+    wait_until(lambda: len(supervisor.output("job")["stdout"]) == 50_000)
+    size = journal_path(supervisor.folder / JOBS_FOLDER, "job").stat().st_size
+    resource.prlimit(supervisor.process.pid, resource.RLIMIT_FSIZE, (size, size))
+    line.send(Feed("job", 0, b"go\n"))
+    line.wait_for(Fed)
+    line.close()
+    wait_until(lambda: "its end can't be written" in supervisor.log)
+    assert supervisor.outcome("job") is None
+    (info,) = supervisor.connect().greet().jobs
+    assert info.outcome is not None
+    assert (info.outcome.status, info.outcome.exit_code) == ("FAILED", 7)
+
+
+# -- the worker comes and goes
+
+
+def test_jobs_go_on_and_are_drained_while_no_worker_is_there(
+    line, supervisor, tmp_path
+):
+    line.spawn(
+        "job",
+        f"read x; head -c 3000000 /dev/zero; touch {tmp_path}/all; sleep 60",
+        stdin=True,
+    )
+    line.send(Feed("job", 0, b"go\n"))
+    line.wait_for(Fed)
+    line.close()
+    wait_until((tmp_path / "all").exists)
+    wait_until(lambda: len(supervisor.output("job")["stdout"]) == 3_000_000)
+    (info,) = supervisor.connect().greet().jobs
+    assert (info.id, info.outcome) == ("job", None)
+    assert info.position > 3_000_000
+
+
+def test_a_job_that_ends_while_no_worker_is_there_has_its_end_on_disk(line, supervisor):
+    line.spawn("job", "read x; echo well", stdin=True)
+    line.send(Feed("job", 0, b"go\n"))
+    line.wait_for(Fed)
+    line.close()
+    wait_until(lambda: supervisor.outcome("job") is not None)
+    outcome = supervisor.outcome("job")
+    assert outcome is not None
+    assert (outcome.status, outcome.stdout) == ("SUCCEEDED", 5)
+    assert supervisor.connect().greet().jobs == ()
+
+
+def test_a_new_worker_takes_the_place_of_the_old_one(line, supervisor):
+    line.spawn("job", "exec sleep 60")
+    line.wait_for(Spawned)
+    new = supervisor.connect()
+    assert [one.id for one in new.greet().jobs] == ["job"]
+    assert line.is_closed()
+    new.send(Stop("job"))
+    assert new.wait_for(Stopped).report.complete
+
+
+def test_it_ends_by_itself_when_the_worker_is_gone_and_no_job_runs(line, supervisor):
+    line.spawn("job", "read x", stdin=True)
+    line.wait_for(Spawned)
+    line.send(Finish())
+    line.close()
+    with pytest.raises(subprocess.TimeoutExpired):
+        supervisor.process.wait(0.5)
+    (job,) = supervisor.children()
+    os.kill(job, signal.SIGTERM)
+    assert supervisor.process.wait(LINGER) == 0
+    assert not (supervisor.folder / SOCKET_FILE).exists()
+
+
+def test_it_lingers_for_a_worker_that_was_killed_and_ends_then(line, supervisor):
+    line.close()
+    began = time.monotonic()
+    assert supervisor.process.wait(LINGER + 10) == 0
+    assert time.monotonic() - began > LINGER / 2
+
+
+def test_two_supervisors_never_serve_one_folder(supervisor):
+    done = subprocess.run(
+        [sys.executable, "-m", "mlepool.supervisor", str(supervisor.folder)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert "another supervisor serves" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert supervisor.connect().greet().pid == supervisor.process.pid
+
+
+def test_sigterm_and_sigint_do_not_end_it(line, supervisor):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        supervisor.process.send_signal(number)
+    line.spawn("job", "echo well")
+    assert line.outcome("job").exit_code == 0
+
+
+def test_a_worker_of_another_version_is_told(supervisor):
+    line = supervisor.connect()
+    line.send(Greet(oldest=98, newest=99))
+    assert line.wait_for(Greeting).version == 0
+
+
+# -- bad input
+
+
+def test_bad_frames_close_the_connection_and_nothing_else(line, supervisor):
+    line.spawn("steady", "exec sleep 60")
+    line.wait_for(Spawned)
+    for bad in bad_input():
+        other = supervisor.connect()
+        other.send_raw(bad)
+        other.sock.shutdown(socket.SHUT_WR)
+        assert other.is_closed()
+        other.close()
+    back = supervisor.connect()
+    (info,) = back.greet().jobs
+    assert is_alive(info.pid)
+    back.send(Stop("steady"))
+    assert back.wait_for(Stopped).report.complete
+    assert "Traceback" not in supervisor.log
+
+
+def test_random_bytes_and_random_messages_harm_nobody(supervisor):
+    @given(st.lists(st.binary(max_size=50) | anything(), max_size=5))
+    @settings(max_examples=150, deadline=None)
+    def send(frames):
+        line = supervisor.connect()
+        line.send_raw(b"".join(struct.pack(">I", len(one)) + one for one in frames))
+        line.close()
+
+    send()
+    line = supervisor.connect()
+    line.greet()
+    line.spawn("after-all", "echo well")
+    assert line.outcome("after-all").stdout == 5
+    assert "Traceback" not in supervisor.log
+
+
+def test_a_worker_that_does_not_read_costs_little_and_delays_nobody(line, supervisor):
+    line.spawn("job", "yes | head -c 30000000")
+    wait_until(lambda: supervisor.outcome("job") is not None, 30)
+    before = supervisor.resident()
+    for number in range(300):
+        line.spawn(f"job-{number}", "exit 0")
+    wait_until(lambda: supervisor.outcome("job-299") is not None, 30)
+    assert supervisor.resident() - before < 16 * 1024 * 1024
+    assert line.outcome("job-299").exit_code == 0
+
+
+def bad_input() -> list[bytes]:
+    """Give what no worker sends."""
+    wishes = [
+        Spawn("", (b"true",), "true", "/", {}),
+        Spawn("../job", (b"true",), "true", "/", {}),
+        Spawn("a\0b", (b"true",), "true", "/", {}),
+        Spawn("x" * 1000, (b"true",), "true", "/", {}),
+        Spawn("job", (), "", "/", {}),
+        Spawn("job", (b"true",), "true", "/", {}, timeout=float("nan")),
+        Spawn("job", (b"true",), "true", "/", {}, timeout=-1.0),
+        Stop("steady", "SIGNOPE"),
+        Stop("steady", "SIGINT", grace=float("nan")),
+        Stop("steady", "SIGINT", grace=-1.0),
+        Feed("steady", -1, b"x"),
+    ]
+    frames = [encode(one) for one in wishes]
+    frames += [b"", b"\xc1", b"\x91\x63", b"\x92\x02\xa1", b"\x91" * 100_000]
+    frames += [random.Random(7).randbytes(1000)]
+    whole = [struct.pack(">I", len(one)) + one for one in frames]
+    return [*whole, b"\xff\xff\xff\xff", struct.pack(">I", 2**20 + 1), b"\0\0\0\x05ab"]
+
+
+def anything() -> st.SearchStrategy[bytes]:
+    """Give messages that can be decoded, with odd values."""
+    ids = st.sampled_from(["a", "b", "steady", "../x", ""])
+    numbers = st.integers(-(2**63), 2**64 - 1)
+    floats = st.floats()
+    spawns = st.builds(
+        Spawn,
+        ids,
+        st.lists(st.binary(max_size=5), max_size=3).map(tuple),
+        st.text(max_size=3),
+        st.sampled_from(["/", "", "\0", "/no/where"]),
+        st.dictionaries(st.binary(max_size=3), st.binary(max_size=3), max_size=2),
+        st.booleans(),
+        st.none() | floats,
+    )
+    feeds = st.builds(Feed, ids, numbers, st.binary(max_size=9), st.booleans())
+    signals = st.sampled_from(["SIGINT", "SIGKILL", "SIGNOPE", ""])
+    stops = st.builds(Stop, ids, signals, floats)
+    greets = st.builds(Greet, numbers, numbers)
+    return (spawns | feeds | stops | greets).map(encode)

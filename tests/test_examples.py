@@ -1,0 +1,208 @@
+"""Examples are run as a user would; of the docs what can be checked is checked."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+import typer.main
+
+import mlepool
+from mlepool.cli.main import app
+from mlepool.client.options import CallOptions
+from mlepool.wire import messages
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "examples"
+EXAMPLES = sorted(FOLDER.glob("*.py"))
+DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
+PROTOCOL = "docs/topics/protocol.md"
+MAX_LINES = 30
+LIMIT = 60.0  # seconds for one example on a busy machine
+
+
+real = pytest.mark.real
+
+
+def run(name: str, *hosts: str) -> list[str]:
+    """Run an example to its good end; the lines that it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(FOLDER / f"{name}.py")],
+        env={**os.environ, "MLEPOOL_EXAMPLE_HOST": ",".join(hosts)},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+@pytest.fixture
+def host(worker) -> str:
+    return f"localhost:{worker.port}"
+
+
+@real
+def test_one_host(host):
+    assert run("one_host", host) == [
+        "exit code 3",
+        "stdout: hello from Linux",
+        "stderr: oops",
+    ]
+
+
+@real
+def test_many_hosts(host, own_worker):
+    other = f"localhost:{own_worker.port}"
+    assert run("many_hosts", host, other) == [
+        f"{host}: SUCCEEDED, ['Linux']",
+        f"{other}: SUCCEEDED, ['Linux']",
+        "2 of 2 are well",
+    ]
+
+
+@real
+def test_live_listener(host):
+    lines = run("live_listener", host)
+    silent = "silent for 0.4 s; the job goes on, and so do we"
+    assert silent in lines[lines.index("stdout: loading") :]
+    assert [line for line in lines if line != silent] == [
+        "stdout: loading",
+        "stderr: half of it is odd",
+        "stdout: done",
+        "exit code 0",
+    ]
+
+
+@real
+def test_async_client(host):
+    assert run("async_client", host) == [
+        "step 1",
+        "step 2",
+        "step 3",
+        "STOPPED with 0 survivors",
+    ]
+
+
+@real
+def test_repl_transcript(host):
+    assert run("repl_transcript", host) == ["TestResults(failed=0, attempted=9)"]
+
+
+@real
+def test_errors(host):
+    assert run("errors", host) == [
+        "not found: no-such-program",
+        "exit status 3 and stderr: the disk is full",
+        "too slow; stopped: True - output: started",
+    ]
+
+
+@real
+def test_stop_a_job(host):
+    *signalled, last = run("stop_a_job", host)
+    # The shell and both of its children, whatever they have become by then.
+    assert len(signalled) == 3
+    assert all(re.match(r"SIGTERM to pid \d+: ", line) for line in signalled)
+    assert last == "STOPPED; survivors: 0"
+
+
+def test_every_example_is_run_here():
+    tests = Path(__file__).read_text()
+    assert {path.stem for path in EXAMPLES} == set(re.findall(r'run\("(\w+)"', tests))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short_and_shaped_like_the_others(path):
+    text = path.read_text()
+    tree = ast.parse(text)
+    assert len(text.splitlines()) <= MAX_LINES
+    assert ast.get_docstring(tree)
+    assert "main" in {one.name for one in tree.body if isinstance(one, ast.FunctionDef)}
+
+
+# -- the docs
+
+
+def read(place: str) -> str:
+    return (ROOT / place).read_text()
+
+
+def anchors(page: Path) -> set[str]:
+    """What a page's headings are called in links, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith("https://"):
+            continue
+        place, _, anchor = target.partition("#")
+        found = (page.parent / place).resolve() if place else page
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found), target
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.stem)
+def test_python_in_a_page_is_python(page):
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        if not block.startswith(">>>"):
+            compile(block, page.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_the_readme_is_short_and_its_test_command_is_one_command():
+    text = read("README.md")
+    assert len(text.splitlines()) <= 150
+    block = text.partition("<!-- test-command -->\n")[2].partition("\n```\n")[0]
+    assert re.fullmatch(r"```sh\n.+ && .+/pytest -q", block)
+
+
+def test_the_reference_has_every_public_name():
+    text = read("docs/reference/api.md")
+    kinds = (mlepool.ClientPool, mlepool.Connection, mlepool.Listener)
+    members = {name for kind in kinds for name in vars(kind) if name[0] != "_"}
+    hidden = {"leave_all"}  # for Ctrl-C
+    names = {*mlepool.__all__, *members - hidden, *CallOptions.__struct_fields__}
+    assert [one for one in sorted(names) if not re.search(rf"\b{one}\b", text)] == []
+
+
+def test_the_reference_has_every_option_of_the_command_line():
+    text = read("docs/reference/cli.md")
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    options = {
+        option
+        for command in commands.values()
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+        if option.startswith("-")
+    }
+    options -= {"--check", "--help"}  # the defaults
+    assert {f"## mlepool {name}" for name in commands} <= set(text.splitlines())
+    assert [one for one in sorted(options) if f"`{one}" not in text] == []
+
+
+def test_the_protocol_page_has_every_message_with_its_fields():
+    found = re.findall(r"^\| (\d+) \| (\w+) \| \S+ \| (.*) \|$", read(PROTOCOL), re.M)
+    kinds = typing.get_args(messages.Message)
+    assert found == [
+        (
+            str(kind.__struct_config__.tag),
+            kind.__name__,
+            ", ".join(kind.__struct_fields__),
+        )
+        for kind in kinds
+    ]
+
+
+def test_the_protocol_page_has_the_parts_of_messages():
+    text = " ".join(read(PROTOCOL).split())
+    for kind in (messages.Outcome, messages.Failure, messages.Parameter):
+        assert f"{', '.join(kind.__struct_fields__)}." in text
+    assert ", ".join(messages.CommandSpec.__struct_fields__) in text

@@ -1,0 +1,318 @@
+"""Jobs of real workers: once only, read by many, fed, on a full disk."""
+
+import os
+import secrets
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mlepool
+from mlepool.wire.codec import Data
+from mlepool.wire.messages import Accepted, Attach, Credit, Ended, Leave, Request
+from mlepool.wire.records import RecordParser
+from mlepool.worker.jobs import MAX_RECENT, TRANSITIONS, Job, Status
+from tests.conftest import RunningWorker, wait_until
+from tests.needs import small_disk
+from tests.raw import RawClient, raw_client
+
+pytestmark = pytest.mark.real
+
+PLENTY = 2**40  # bytes of credit
+
+
+@pytest.fixture
+def client(worker) -> Iterator[RawClient]:
+    with raw_client(worker) as client:
+        yield client
+
+
+def run(client: RawClient, command: str, call: int = 1, **fields) -> str:
+    """Ask for a job; its id."""
+    job_id = fields.pop("job_id", None) or secrets.token_hex(8)
+    arguments = {"command": command, **fields.pop("arguments", {})}
+    window = fields.pop("window", PLENTY)
+    client.send(Request(call, job_id, "run", arguments, window, **fields))
+    return str(job_id)
+
+
+def read(client: RawClient, call: int) -> tuple[bytes, Ended]:
+    """Read a call's output to its end; what belongs to other calls is passed over."""
+    parser, output = RecordParser(), b""
+    while True:
+        message = client.receive()
+        if isinstance(message, Data) and message.call == call:
+            output += b"".join(one.data for one in parser.feed(message.payload))
+        elif isinstance(message, Ended) and message.call == call:
+            return output, message
+
+
+# -- once only
+
+
+def test_the_same_id_is_the_same_job_whoever_asks_and_however_often(worker, tmp_path):
+    command = f"echo ran >> {tmp_path}/ran; sleep 0.2; echo well"
+    with raw_client(worker) as one, raw_client(worker) as other:
+        job_id = run(one, command)
+        run(one, command, 2, job_id=job_id)
+        run(other, command, 1, job_id=job_id)
+        run(other, "echo something else", 2, job_id=job_id)
+        for client, call in ((one, 2), (other, 1)):
+            output, ended = read(client, call)
+            assert (output, ended.outcome.exit_code) == (b"well\n", 0)
+        run(other, command, 3, job_id=job_id)
+        assert read(other, 3)[0] == b"well\n"
+    assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+def test_a_job_outlives_the_link_that_asked_for_it(worker, tmp_path):
+    with raw_client(worker) as client:
+        job_id = run(
+            client,
+            f"read x; echo well; touch {tmp_path}/done",
+            arguments={"stdin": True},
+        )
+        client.wait_for(Accepted)
+    with raw_client(worker) as client:
+        feed = {"job_id": job_id, "data": b"go\n"}
+        client.send(Attach(1, job_id, 0, PLENTY), Request(2, "f", "send_input", feed))
+        assert read(client, 1)[0] == b"well\n"
+    assert (tmp_path / "done").exists()
+
+
+# -- reading
+
+
+def test_output_stops_where_credit_ends_and_goes_on_with_more(client):
+    run(client, "head -c 1000000 /dev/zero", window=1000)
+    assert client.wait_for(Accepted).position == 0
+    first = client.wait_for(Data)
+    assert (first.position, len(first.payload)) == (0, 1000)
+    client.send(Credit(1, 1500))
+    second = client.wait_for(Data)
+    assert (second.position, len(second.payload)) == (1000, 500)
+    client.send(Credit(1, 700), Credit(1, PLENTY))
+    position = 1500
+    while not isinstance(message := client.receive(), Ended):
+        assert isinstance(message, Data)
+        assert message.position == position
+        position += len(message.payload)
+    assert message.outcome.end == position
+    assert message.outcome.stdout == 1_000_000
+
+
+def test_who_has_no_credit_slows_nobody(client, worker):
+    run(client, "yes | head -c 20000000", window=0)
+    with raw_client(worker) as other:
+        job_id = run(other, "yes | head -c 20000000")
+        assert len(read(other, 1)[0]) == 20_000_000
+        other.send(Attach(2, job_id, 0, PLENTY))
+        assert len(read(other, 2)[0]) == 20_000_000
+    client.send(Credit(1, PLENTY))
+    assert len(read(client, 1)[0]) == 20_000_000
+
+
+def test_an_attached_reader_may_begin_anywhere(client):
+    job_id = run(client, "echo one; echo two")
+    _, ended = read(client, 1)
+    end = ended.outcome.end
+    client.send(Attach(2, job_id, 0, PLENTY))
+    whole = b"".join(_data_until_end(client))
+    assert len(whole) == end
+    for call, position in enumerate((5, end - 1, end, end + 5), 3):
+        client.send(Attach(call, job_id, position, PLENTY))
+        assert client.wait_for(Accepted).position == min(position, end)
+        assert b"".join(_data_until_end(client)) == whole[position:]
+
+
+def _data_until_end(client: RawClient) -> Iterator[bytes]:
+    while not isinstance(message := client.receive(), Ended):
+        if isinstance(message, Data):
+            yield bytes(message.payload)
+
+
+def test_who_leaves_gets_no_more_and_the_job_goes_on(client):
+    job_id = run(client, "read x; echo well", arguments={"stdin": True})
+    client.wait_for(Accepted)
+    feed = {"job_id": job_id, "data": b"go\n"}
+    client.send(Leave(1), Leave(1), Request(2, "f", "send_input", feed))
+    client.send(Attach(3, job_id, 0, PLENTY))
+    seen = []
+    while not isinstance(message := client.receive(), Ended) or message.call != 3:
+        seen.append(message)
+    assert all(getattr(one, "call", 1) != 1 for one in seen)
+
+
+def test_jobs_beyond_those_in_memory_are_read_from_disk(own_worker):
+    with raw_client(own_worker) as client:
+        first = run(client, "echo first; exit 7")
+        read(client, 1)
+        for call in range(2, MAX_RECENT + 3):
+            run(client, "exit 0", call)
+            client.wait_for(Ended)
+        client.send(Request(1000, "list", "jobs"))
+        listing = client.wait_for(Ended).outcome.value
+        assert len(listing) == MAX_RECENT
+        assert first not in [one[0] for one in listing]
+        client.send(Attach(1001, first, 0, PLENTY))
+        output, ended = read(client, 1001)
+        assert (output, ended.outcome.exit_code) == (b"first\n", 7)
+
+
+# -- what a process gets
+
+
+def test_a_job_gets_the_workers_environment_without_its_settings(tmp_path):
+    settings = {"A": "worker", "B": "worker", "MLEPOOL_SECRET": "x"}
+    worker = RunningWorker(tmp_path, **settings)
+    with mlepool.ClientPool() as pool, pool.add(f"unix:{worker.state_dir}") as conn:
+        lines = list(conn.run(["env"], env={"B": "job", "C": "$A ü"}))
+        assert {"A=worker", "B=job", "C=$A ü", "PYTHONUNBUFFERED=1"} <= set(lines)
+        ours = [one for one in lines if one.startswith("MLEPOOL_")]
+        assert [one.partition("=")[0] for one in ours] == ["MLEPOOL_JOB"]
+        assert conn.run("pwd").stdout == f"{tmp_path}\n"
+        (tmp_path / "sub").mkdir()
+        assert conn.run("pwd", cwd="sub").stdout == f"{tmp_path}/sub\n"
+        assert conn.run("pwd", cwd="/").stdout == "/\n"
+        home = os.path.expanduser("~")
+        assert conn.run("pwd", cwd="~").stdout == f"{home}\n"
+    worker.end()
+
+
+# -- stdin
+
+
+def test_input_of_many_senders_is_whole(conn):
+    job = conn.run(["cat"], stdin=True, complete=False)
+    senders = [
+        threading.Thread(target=job.send_input, args=[bytes([65 + number]) * 700_000])
+        for number in range(8)
+    ]
+    for one in senders:
+        one.start()
+    for one in senders:
+        one.join()
+    job.close_input()
+    output = job.wait(20).stdout
+    assert len(output) == 8 * 700_000
+    assert {output.count(letter) for letter in "ABCDEFGH"} == {700_000}
+
+
+def test_a_process_that_does_not_read_its_input_holds_up_nobody_else(conn, worker):
+    job = conn.run("exec sleep 60", stdin=True, complete=False)
+    with pytest.raises(TimeoutError):
+        job.send_input(bytes(5_000_000), timeout=0.3)
+    assert conn.run("cat", input="well").stdout == "well"
+    with mlepool.ClientPool() as pool, pool.add("127.0.0.1", worker.port) as other:
+        assert other.run("echo well").stdout == "well\n"
+    assert job.stop().complete
+
+
+def test_input_for_a_closed_stdin_is_a_broken_pipe(conn):
+    without = conn.run("exec sleep 60", complete=False)
+    closed = conn.run("exec sleep 60", stdin=True, complete=False)
+    closed.close_input()
+    closed.close_input()
+    ended = conn.run("exit 3", stdin=True)
+    deaf = conn.run("exec <&-; echo deaf; exec sleep 60", stdin=True, complete=False)
+    assert deaf.next() == "deaf"
+    for job in (without, closed, ended, deaf):
+        with pytest.raises(BrokenPipeError):
+            job.send_input("x")
+    ended.close_input()
+    for job in (without, closed, deaf):
+        assert job.stop().complete
+
+
+def test_a_program_that_reads_only_a_part_of_its_input_ends_well(conn):
+    for number in range(10):
+        listener = conn.run("exec head -c 3", input=b"abc" + bytes(500_000 + number))
+        assert (listener.stdout, listener.exit_code) == ("abc", 0)
+
+
+# -- time
+
+
+def test_a_timeout_stops_the_whole_tree(conn, tmp_path):
+    command = f"sleep 61 & echo $! > {tmp_path}/pid; sleep 62"
+    with pytest.raises(mlepool.CommandTimeoutError) as caught:
+        conn.run(command, timeout=0.5)
+    assert caught.value.stopped
+    pid = int((tmp_path / "pid").read_text())
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_stop_of_a_job_that_has_ended_signals_nobody(conn):
+    job = conn.run("exit 3")
+    report = conn.stop(job.id).value
+    assert (report.status, report.signalled, report.complete) == ("FAILED", (), True)
+
+
+# -- a full disk
+
+
+def test_what_a_full_disk_lost_is_said_in_the_stream(tmp_path):
+    with small_disk(tmp_path / "disk", "600k") as disk:
+        worker = RunningWorker(disk)
+        with mlepool.ClientPool() as pool, pool.add(f"unix:{worker.state_dir}") as conn:
+            hog = disk / "hog"
+            hog.write_bytes(bytes(300_000))
+            code = (
+                "import sys; sys.stdout.write('x' * 999_999 + '\\n');"
+                "sys.stdout.flush(); open(sys.argv[1], 'w').close();"
+                "sys.stdin.readline(); print('last')"
+            )
+            job = conn.run(
+                [sys.executable, "-c", code, str(tmp_path / "all")],
+                stdin=True,
+                complete=False,
+            )
+            wait_until((tmp_path / "all").exists)
+            hog.unlink()
+            job.send_input("go\n")
+            assert job.wait(20).exit_code == 0
+            lines = list(job)
+            kept = sum(len(data) for _, _, data in job.records())
+            assert conn.run("echo well").stdout == "well\n"
+        worker.end()
+        assert "Traceback" not in worker.log
+    assert lines[-1] == "last"
+    dropped = 1_000_005 - kept
+    assert dropped > 300_000
+    assert f"[mlepool: {dropped} bytes of output were not kept]" in lines
+
+
+def test_output_that_is_lost_at_the_end_is_said_too(tmp_path):
+    with small_disk(tmp_path / "disk", "600k") as disk:
+        worker = RunningWorker(disk)
+        with mlepool.ClientPool() as pool, pool.add(f"unix:{worker.state_dir}") as conn:
+            (disk / "hog").write_bytes(bytes(300_000))
+            job = conn.run("head -c 1000000 /dev/zero", complete=False).wait(20)
+            kept = sum(len(data) for _, _, data in job.records())
+            lines = list(job)
+        worker.end()
+    assert (job.exit_code, job.status) == (0, "SUCCEEDED")
+    assert kept < 600_000
+    said = f"[mlepool: {1_000_000 - kept} bytes of output were not kept]"
+    assert said in lines
+
+
+# -- states
+
+
+def test_no_job_leaves_a_final_state(tmp_path):
+    final = set(Status) - {Status.PENDING, Status.RUNNING}
+    for status in Status:
+        for other in Status:
+            job = Job("job", "", folder=tmp_path)
+            job.status = status
+            allowed = (status, other) in TRANSITIONS
+            assert not (status in final and allowed)
+            if allowed:
+                job.become(other)
+                assert job.status is other
+            else:
+                with pytest.raises(KeyError):
+                    job.become(other)

@@ -1,0 +1,221 @@
+"""The worker's line to its supervisor: found, started, or not answering."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlepool.errors import WorkerError
+from mlepool.supervisor.keeper import SOCKET_FILE
+from mlepool.supervisor.messages import (
+    Feed,
+    Greeting,
+    JobEnded,
+    Spawn,
+    Spawned,
+    Stop,
+    encode,
+)
+from mlepool.wire.messages import Outcome
+from mlepool.worker import supervision
+from mlepool.worker.supervision import Supervision
+from tests.tools import in_real_time
+
+pytestmark = pytest.mark.real
+
+ENVIRONMENT = {b"PATH": os.environb[b"PATH"]}
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Notes:
+    """An observer that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+
+    def greeted(self, greeting: Greeting) -> None:
+        self.told.put_nowait(("greeted", greeting))
+
+    def spawned(self, spawned: Spawned) -> None:
+        self.told.put_nowait(("spawned", spawned))
+
+    def grown(self, job_id: str, position: int) -> None:
+        self.told.put_nowait(("grown", (job_id, position)))
+
+    def ended(self, ended: JobEnded) -> None:
+        self.told.put_nowait(("ended", ended))
+
+    def supervisor_lost(self) -> None:
+        self.told.put_nowait(("lost", None))
+
+    async def wait_for(self, what: str) -> Any:
+        while True:
+            told, detail = await self.told.get()
+            if told == what:
+                return detail
+
+
+@contextlib.asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[tuple[Supervision, Notes]]:
+    """Open a line to a real supervisor."""
+    notes = Notes()
+    line = Supervision(folder, notes, environment=ENVIRONMENT)
+    await line.open()
+    try:
+        yield line, notes
+    finally:
+        line.close()
+
+
+@contextlib.asynccontextmanager
+async def false_supervisor(folder: Path, serve: Serve) -> AsyncIterator[Supervision]:
+    """Listen where a supervisor should, and answer in our own way."""
+    writers = []
+
+    async def accept(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writers.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await reader.readexactly(4)
+            await serve(reader, writer)
+
+    server = await asyncio.start_unix_server(accept, folder / SOCKET_FILE)
+    line = Supervision(folder, Notes(), environment={})
+    try:
+        yield line
+    finally:
+        line.close()
+        server.close()
+        for one in writers:
+            one.close()
+
+
+def framed(data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + data
+
+
+def spawn(job_id: str, command: str) -> Spawn:
+    return Spawn(job_id, (b"/bin/sh", b"-c", command.encode()), command, "/", {})
+
+
+@in_real_time
+async def test_a_supervisor_is_started_where_none_is_and_found_later(tmp_path):
+    async with opened(tmp_path) as (line, notes):
+        line.spawn(spawn("job", "exec sleep 60"))
+        first = await notes.wait_for("greeted")
+        await notes.wait_for("spawned")
+    async with opened(tmp_path) as (line, notes):
+        second = await notes.wait_for("greeted")
+        assert second.pid == first.pid
+        assert [one.id for one in second.jobs] == ["job"]
+        report = await line.stop(Stop("job"))
+        assert report.complete
+        assert (await notes.wait_for("ended")).outcome.status == "STOPPED"
+
+
+@in_real_time
+async def test_several_who_stop_one_job_are_all_answered(tmp_path):
+    async with opened(tmp_path) as (line, _):
+        line.spawn(spawn("job", "exec sleep 60"))
+        reports = await asyncio.gather(*(line.stop(Stop("job")) for _ in range(3)))
+        assert all(one.complete for one in reports)
+
+
+@in_real_time
+async def test_who_waits_is_told_when_the_supervisor_is_killed(tmp_path):
+    async with opened(tmp_path) as (line, notes):
+        greeting = await notes.wait_for("greeted")
+        wish = Spawn("job", (b"sleep", b"60"), "sleep", "/", {}, stdin=True)
+        line.spawn(wish)
+        job = await notes.wait_for("spawned")
+        feeding = asyncio.create_task(line.feed(Feed("job", 0, bytes(900_000))))
+        await asyncio.sleep(0)
+        os.kill(greeting.pid, signal.SIGKILL)
+        with pytest.raises(WorkerError, match="has ended unexpectedly"):
+            await feeding
+        await notes.wait_for("lost")
+        for call in (line.stop(Stop("job")), line.feed(Feed("job", 0, b"x"))):
+            with pytest.raises(WorkerError, match="there is no supervisor"):
+                await call
+        os.kill(job.pid, signal.SIGKILL)
+
+
+@in_real_time
+async def test_a_command_that_is_too_long_is_refused_and_the_line_goes_on(tmp_path):
+    async with opened(tmp_path) as (line, notes):
+        with pytest.raises(OSError, match="Argument list too long"):
+            line.spawn(Spawn("long", (b"x" * 2**20,), "long", "/", {}))
+        line.spawn(spawn("job", "exit 3"))
+        assert (await notes.wait_for("ended")).outcome.exit_code == 3
+
+
+@in_real_time
+async def test_a_supervisor_that_does_not_answer_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervision, "START_LIMIT", 0.3)
+
+    async def say_nothing(reader: asyncio.StreamReader, _: Any) -> None:
+        await reader.read()
+
+    async with false_supervisor(tmp_path, say_nothing) as line:
+        with pytest.raises(WorkerError, match=r"does not answer within 0\.3 s"):
+            await line.open()
+
+
+@in_real_time
+async def test_a_supervisor_of_another_version_is_said(tmp_path):
+    async def answer(_: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(framed(encode(Greeting(0, 4711))))
+
+    async with false_supervisor(tmp_path, answer) as line:
+        with pytest.raises(WorkerError, match=r"\(pid 4711\) does not speak version 1"):
+            await line.open()
+
+
+@in_real_time
+async def test_a_supervisor_that_was_just_ending_is_asked_again(tmp_path):
+    asked = []
+
+    async def end_at_first(_: Any, writer: asyncio.StreamWriter) -> None:
+        asked.append(writer)
+        if len(asked) == 1:
+            writer.close()
+        else:
+            writer.write(framed(encode(Greeting(1, 4711))))
+
+    async with false_supervisor(tmp_path, end_at_first) as line:
+        await line.open()
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [framed(b"\xc1"), framed(b""), b"\xff\xff\xff\xff", framed(b"\x91" * 100_000)],
+)
+@in_real_time
+async def test_nonsense_from_a_supervisor_closes_the_line(tmp_path, nonsense):
+    async def greet_then_babble(_: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(framed(encode(Greeting(1, 4711))) + nonsense)
+
+    async with false_supervisor(tmp_path, greet_then_babble) as line:
+        await line.open()
+        notes = line._observer
+        assert isinstance(notes, Notes)
+        await notes.wait_for("lost")
+
+
+@in_real_time
+async def test_the_end_of_a_job_answers_who_feeds_it(tmp_path):
+    async with opened(tmp_path) as (line, notes):
+        wish = Spawn("job", (b"sleep", b"0.2"), "sleep", "/", {}, stdin=True)
+        line.spawn(wish)
+        fed = await line.feed(Feed("job", 0, bytes(900_000)))
+        assert fed.closed
+        outcome: Outcome = (await notes.wait_for("ended")).outcome
+        assert outcome.exit_code == 0
