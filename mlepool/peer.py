@@ -16,6 +16,8 @@ __all__ = ["Handler", "Peer"]
 
 logger = logging.getLogger("mlepool.peer")
 
+CLOSE_LIMIT = 6.0  # seconds; a link that the other side holds is cut after five
+
 
 class Handler(Protocol):
     """Who acts on what a peer receives. May raise RemoteProtocolError only."""
@@ -44,6 +46,7 @@ class Peer:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._gone = False
+        self._closed = asyncio.Event()
 
     def start(self) -> None:
         """Say Hello and begin to listen."""
@@ -112,8 +115,17 @@ class Peer:
         if not self._gone:
             self._handler.writable()
 
+    async def wait_closed(self) -> None:
+        """Wait until the link itself is gone, at most for :data:`CLOSE_LIMIT`."""
+        try:
+            async with asyncio.timeout(CLOSE_LIMIT):
+                await self._closed.wait()
+        except TimeoutError:
+            logger.warning("%s does not let go of its link", self.link.info.address)
+
     def link_lost(self, cause: str) -> None:
         """Note the end of the link."""
+        self._closed.set()
         self._end(cause, "lost")
 
     def _flush(self) -> None:

@@ -15,7 +15,8 @@ MAX_LINES = 600
 
 # Tests of no single module: of the tree, of the examples, of a part as a whole.
 OF_THE_WHOLE = {
-    "test_bad_input.py": "what nobody honest says, and what users mistype",
+    "test_bad_calls.py": "what users mistype, and output that is much or odd",
+    "test_bad_input.py": "what no honest client says",
     "test_examples.py": "runs examples/",
     "test_layers.py": "import directions",
     "test_layout.py": "this",

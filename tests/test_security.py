@@ -498,9 +498,7 @@ def test_garbage_costs_one_line_of_log(gate, plain, garbage):
     for worker in (gate, plain):
         lines = NewLines(worker)
         with socket.create_connection(("127.0.0.1", worker.port), 20) as stranger:
-            stranger.sendall(garbage)
-            stranger.shutdown(socket.SHUT_WR)
-            hang_up(stranger)
+            say(stranger, garbage)
         line = lines.one()
         assert "refused 127.0.0.1:" in line
 
@@ -516,15 +514,17 @@ def test_garbage_through_tls_costs_one_line_of_log(gate):
             socket.create_connection(("127.0.0.1", gate.port), 20) as bare,
             any_certificate().wrap_socket(bare) as stranger,
         ):
-            stranger.sendall(garbage)
-            hang_up(stranger)
+            say(stranger, garbage)
         line = lines.one()
         assert "refused 127.0.0.1:" in line
 
 
-def hang_up(stranger: socket.socket) -> None:
-    """Read to the end, in whatever way it comes."""
+def say(stranger: socket.socket, garbage: bytes) -> None:
+    """Send garbage and read to the end, in whatever way it comes."""
     try:
+        stranger.sendall(garbage)
+        if not isinstance(stranger, ssl.SSLSocket):
+            stranger.shutdown(socket.SHUT_WR)
         while stranger.recv(65536):
             pass
     except (ConnectionError, ssl.SSLError):

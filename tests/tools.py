@@ -72,6 +72,12 @@ def at_end(callback: Callable[[], Any]) -> None:
     _leftovers.callback(callback)
 
 
+def abort(transport: asyncio.WriteTransport) -> None:
+    """Break a connection off, unless it has ended."""
+    with contextlib.suppress(AttributeError):  # asyncio's, if it has ended already
+        transport.abort()
+
+
 async def _tidy_up() -> None:
     await _leftovers.aclose()
     for _ in range(3):  # asyncio closes sockets in a later turn
@@ -85,7 +91,7 @@ class Accepted:
         self.links: asyncio.Queue[Link] = asyncio.Queue()
 
     def __call__(self, link: Link) -> None:
-        at_end(transport_of(link).abort)
+        at_end(functools.partial(abort, transport_of(link)))
         self.links.put_nowait(link)
 
     async def next(self) -> Any:

@@ -143,9 +143,11 @@ class AsyncConnection:
 
     async def disconnect(self) -> None:
         """Leave the worker; jobs go on. :meth:`connect` comes back. Twice is fine."""
-        if self._peer is not None:
+        peer = self._peer
+        if peer is not None:
             self._state = "disconnected"
-            self._peer.close("closed", "this side has disconnected")
+            peer.close("closed", "this side has disconnected")
+            await peer.wait_closed()
 
     async def close(self) -> None:
         """Stop the jobs that this connection owns and leave for good. Twice is fine."""
@@ -488,10 +490,12 @@ class AsyncConnection:
             listener.command = message.command or listener.command
             listener.intake.accepted()
         else:
+            # First the end: if it is a false one, the listener must still be known
+            # to be told that the link was closed over it.
+            listener.intake.ended(message.outcome)
             self._calls.close(message.call)
             self._numbers.pop(listener, None)
             self._owned.pop(listener.id, None)
-            listener.intake.ended(message.outcome)
             listener.ended()
 
     async def _stop_owned(self) -> None:

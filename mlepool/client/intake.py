@@ -18,6 +18,9 @@ __all__ = ["Intake"]
 WINDOW = 4 * 1024 * 1024  # bytes that may come before the reader has taken any
 MIN_MEMORY = 256 * 1024  # bytes; credit comes back by whole records, of 64 KiB
 
+# What a worker may say of a command that has ended.
+FINAL_STATUSES = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "TIMED_OUT", "LOST"})
+
 
 class Intake:
     """The receiving end of one call.
@@ -96,6 +99,8 @@ class Intake:
         """
         if self.is_over:
             return
+        if outcome.status not in FINAL_STATUSES:
+            raise RemoteProtocolError(f"an end with the status {outcome.status[:40]!r}")
         if outcome.end != self._position or self._parser.pending:
             raise RemoteProtocolError(
                 f"the end came at {self._position}, it should be at {outcome.end}"

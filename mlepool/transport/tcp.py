@@ -75,6 +75,7 @@ class TcpAcceptor:
         self._factory = factory
         self._tls = tls
         self._strangers = asyncio.Semaphore(MAX_STRANGERS)
+        self._bare: set[socket.socket] = set()  # accepted, and with no transport yet
         self._tasks = {asyncio.create_task(self._serve(one)) for one in listeners}
         self.address = name_of(listeners[0].getsockname())
         self.port: int = listeners[0].getsockname()[1]
@@ -98,6 +99,7 @@ class TcpAcceptor:
                 logger.error("cannot accept a connection: %s", exc)
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
+            self._bare.add(sock)
             task = asyncio.create_task(self._open(sock, name_of(address)))
             self._tasks.add(task)
             task.add_done_callback(functools.partial(self._opened, sock))
@@ -105,7 +107,8 @@ class TcpAcceptor:
     def _opened(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._strangers.release()
-        if task.cancelled():
+        if sock in self._bare:
+            self._bare.discard(sock)
             sock.close()  # here, since the task may not even have begun
 
     async def _open(self, sock: socket.socket, address: str) -> None:
@@ -118,13 +121,13 @@ class TcpAcceptor:
                     return
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 end = self._factory()
+                self._bare.discard(sock)
                 # What it returns is, with uvloop and TLS, not what the factory made.
                 await loop.connect_accepted_socket(lambda: end, sock, ssl=self._tls)
                 await _decision(end)
         except (OSError, TimeoutError) as exc:
             # Port scanners and broken clients: one line, no traceback.
             logger.warning("refused %s: %s", address, _cause(exc))
-            sock.close()
 
     def _speaks(self, first: int) -> bool:
         return (first == TLS_HANDSHAKE_BYTE) is (self._tls is not None)
@@ -189,9 +192,10 @@ def _cause(exc: BaseException) -> str:
 
 async def _decision(end: Entrant) -> None:
     try:
-        await end.decided
+        await asyncio.shield(end.decided)
     except asyncio.CancelledError:
-        end.abort()
+        if not end.decided.done():  # else it is a link already, and goes on
+            end.abort()
         raise
 
 

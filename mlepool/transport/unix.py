@@ -43,6 +43,7 @@ class UnixLink(asyncio.BufferedProtocol):
         self._filled = 0
         self._full = False
         self._lost: str | None = None
+        self._ending: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport
         self.info = LinkInfo()
 
@@ -76,7 +77,7 @@ class UnixLink(asyncio.BufferedProtocol):
         if not self._is_over():
             loop = asyncio.get_running_loop()
             self._transport.close()
-            loop.call_later(CLOSE_LIMIT, self._transport.abort)
+            self._ending = loop.call_later(CLOSE_LIMIT, self._transport.abort)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin (asyncio)."""
@@ -91,6 +92,8 @@ class UnixLink(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End (asyncio)."""
+        if self._ending is not None:
+            self._ending.cancel()
         self._end(str(exc) if exc else "the other side closed the link")
 
     def eof_received(self) -> None:

@@ -6,7 +6,6 @@ import pytest
 
 from mlepool.client.trust import Target, TrustStore
 from tests.cli.shell import mlepool
-from tests.conftest import RunningWorker
 
 pytestmark = pytest.mark.real
 
@@ -39,14 +38,3 @@ def test_no_check_connects_to_nobody(worker, here):
     assert f"localhost:{worker.port}" in done.out
     assert "not checked" in done.out
     assert worker.log == before
-
-
-@pytest.mark.usefixtures("elsewhere")
-def test_a_local_worker_is_up_whatever_it_listens_on(tmp_path, here):
-    worker = RunningWorker(tmp_path / "plain", listen="ws://127.0.0.1:0")
-    try:
-        row = here("hosts").out.splitlines()[2]
-    finally:
-        worker.end()
-    assert row.split()[3:5] == ["local", "up"]
-    assert here("hosts").out.startswith("no worker is known")

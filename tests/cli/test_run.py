@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import mlepool as package
-from tests.cli.shell import LIMIT, interrupt, mlepool, running
+from tests.cli.shell import LIMIT, interrupt, running
 from tests.conftest import command_line, processes, wait_until
 
 pytestmark = pytest.mark.real
@@ -34,14 +34,9 @@ def test_one_hosts_output_is_as_the_command_wrote_it(host, here):
     assert here("run", "-H", host, "--", command) == (3, "Zürich €\n", "odd")
 
 
-def test_what_the_terminal_has_no_characters_for_is_shown_all_the_same(host):
-    done = mlepool("run", "-H", host, "echo €; exit 1", PYTHONIOENCODING="ascii")
-    assert done == (1, "\\u20ac\n", "")
-
-
-def test_several_hosts_have_prefixes_and_the_worst_status_counts(host, other):
+def test_several_hosts_have_prefixes_and_the_worst_status_counts(host, other, here):
     command = "echo fine; case $PWD in */other) kill -9 $$; esac; exit 7"
-    done = mlepool("run", "-H", f"{host},{other}", "--", command)
+    done = here("run", "-H", f"{host},{other}", "--", command)
     assert done.status == 128 + signal.SIGKILL
     assert sorted(done.out.splitlines()) == sorted(
         [f"{host} | fine", f"{other} | fine"]
@@ -134,19 +129,21 @@ def test_a_host_that_cannot_be_one_is_one_line(name, here):
 
 def test_lines_are_printed_while_the_command_runs(host, tmp_path):
     go = tmp_path / "go"
-    command = f"echo first; until [ -e {go} ]; do sleep 0.02; done; echo last"
-    with running("run", "-H", host, "--", command) as process:
+    command = f"echo €; until [ -e {go} ]; do sleep 0.02; done; echo last; exit 3"
+    # What the terminal has no characters for is shown all the same.
+    environment = {"PYTHONIOENCODING": "ascii"}
+    with running("run", "-H", host, "--", command, **environment) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "first\n"
+        assert process.stdout.readline() == "\\u20ac\n"
         go.touch()
         assert process.communicate(timeout=LIMIT) == ("last\n", "")
-        assert process.returncode == 0
+        assert process.returncode == 3
 
 
-def test_detach_prints_the_job_and_leaves_it_running(host, tmp_path):
+def test_detach_prints_the_job_and_leaves_it_running(host, tmp_path, here):
     go = tmp_path / "go"
     command = f"until [ -e {go} ]; do sleep 0.02; done; echo done"
-    done = mlepool("run", "-H", host, "--detach", "--", command)
+    done = here("run", "-H", host, "--detach", "--", command)
     assert (done.status, done.err) == (0, "")
     name, _, job_id = done.out.split()
     assert name == f"{host}:"

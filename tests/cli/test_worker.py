@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 import mlepool as package
-from tests.cli.shell import LIMIT, mlepool, running
+from mlepool.worker.access import Identity
+from tests.cli.shell import LIMIT, running
 from tests.conftest import command_line, processes, wait_until
 
 pytestmark = pytest.mark.real
 
-JOIN_URL = re.compile(r"  mle://(\S+):(\d+)\?key=[\w-]{43}&token=[\w-]{43}(&\S+)?\n")
+JOIN_URL = re.compile(r"  mle://(\S+)\?key=[\w-]{43}&token=[\w-]{43}\n")
 
 
 @contextlib.contextmanager
@@ -36,46 +37,44 @@ def supervisor_runs(state_dir: Path) -> bool:
     return any(name in command_line(pid) for pid in processes())
 
 
-def test_the_first_start_prints_the_join_url_and_a_later_one_if_asked(tmp_path):
+def test_the_first_start_prints_the_join_url_and_a_later_one_does_not(tmp_path):
     state = tmp_path / "state"
-    options = ["--listen", "127.0.0.1:0", "--state-dir", str(state)]
-    with started(*options) as said:
-        assert re.fullmatch(
-            rf"listening on 127.0.0.1:\d+, state in {re.escape(str(state))}\n", said[0]
-        )
+    with started("--listen", "127.0.0.1:0", "--state-dir", str(state)) as said:
+        place = re.fullmatch(r"listening on (\S+), state in (\S+)\n", said[0])
+        assert place is not None
+        assert place.group(2) == str(state)
         assert said[1] == "join URL (a secret; for 'mlepool trust' elsewhere):\n"
-        assert JOIN_URL.fullmatch(said[2])
-        secret = said[2].partition("?")[2]
+        url = JOIN_URL.fullmatch(said[2])
+        assert url is not None
+        assert url.group(1) == place.group(1)
         assert supervisor_runs(state)
     wait_until(lambda: not supervisor_runs(state))
     assert not [path for path in state.rglob("*") if path.is_socket()]
-    with started(*options, lines=1) as said:
-        assert said[0].startswith("listening on ")
-    with started(*options, "--join-url") as said:
-        assert said[2].endswith(secret)
 
-
-def test_without_a_host_it_listens_everywhere_and_gives_this_machines_name(tmp_path):
-    state = str(tmp_path / "state")
-    with started(
-        "--listen", "0.0.0.0:0", "--name", "me", MLEPOOL_STATE_DIR=state
-    ) as said:
-        assert f"state in {state}" in said[0]
-        found = JOIN_URL.fullmatch(said[2])
-        assert found is not None
-        assert found.group(1) == socket.gethostname()
+    environment = {"MLEPOOL_STATE_DIR": str(state)}
+    with started("--name", "me", "--listen", ":0", lines=1, **environment) as said:
+        assert re.fullmatch(rf"listening on \S+:\d+, state in {state}\n", said[0])
         with package.ClientPool() as pool, pool.add(f"unix:{state}") as conn:
             assert conn.state["name"] == "me"
 
 
-def test_the_join_url_of_a_plain_port_says_so(tmp_path):
-    with started(
-        "--listen", "ws://127.0.0.1:0", "--state-dir", str(tmp_path / "state")
-    ) as said:
+@pytest.mark.usefixtures("elsewhere")
+def test_a_later_start_prints_a_join_url_that_works_if_asked(tmp_path, here):
+    state = tmp_path / "state"
+    Identity(state)  # as at a start before
+    place = ["--listen", "ws://0.0.0.0:0", "--state-dir", str(state)]
+    with started(*place, "--join-url") as said:
         url = said[2].strip()
+        # To listen everywhere is no address that others could use: it has our name.
+        assert url.startswith(f"mle://{socket.gethostname()}:")
         assert url.endswith("&scheme=ws")
-        with package.ClientPool() as pool, pool.add(url) as conn:
+        near = re.sub("//[^:]+", "//localhost", url)
+        with package.ClientPool() as pool, pool.add(near) as conn:
             assert conn.run("true").ok
+        # A local worker is up whatever it listens on.
+        row = here("hosts").out.splitlines()[2]
+        assert row.split()[3:5] == ["local", "up"]
+    assert here("hosts").out.startswith("no worker is known")
 
 
 @pytest.mark.parametrize(
@@ -92,11 +91,11 @@ def test_a_listen_address_that_is_none_is_one_line(place, here, tmp_path):
     assert not state.exists()
 
 
-def test_a_taken_port_is_one_line_and_leaves_no_process(tmp_path):
+def test_a_taken_port_is_one_line_and_leaves_no_process(tmp_path, here):
     state = tmp_path / "state"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = f"127.0.0.1:{taken.getsockname()[1]}"
-        done = mlepool("worker", "--listen", place, "--state-dir", str(state))
+        done = here("worker", "--listen", place, "--state-dir", str(state))
     assert (done.status, done.out) == (1, "")
     assert done.err.startswith(f"mlepool worker: cannot listen on {place}: ")
     assert "already in use" in done.err
@@ -104,9 +103,9 @@ def test_a_taken_port_is_one_line_and_leaves_no_process(tmp_path):
     wait_until(lambda: not supervisor_runs(state))
 
 
-def test_a_state_folder_has_one_worker_at_most(worker):
+def test_a_state_folder_has_one_worker_at_most(worker, here):
     folder = str(worker.state_dir)
-    done = mlepool("worker", "--listen", "127.0.0.1:0", "--state-dir", folder)
+    done = here("worker", "--listen", "127.0.0.1:0", "--state-dir", folder)
     assert done == (
         1,
         "",

@@ -12,7 +12,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from mlepool.transport.websocket import WebSocketAcceptor
-from tests.tools import at_end
+from tests.tools import abort, at_end
 
 UPGRADE = {
     "Host": "127.0.0.1",
@@ -47,7 +47,7 @@ class Stranger(NamedTuple):
 
     def leaves(self) -> None:
         """Break off."""
-        self.writer.transport.abort()
+        abort(self.writer.transport)
 
 
 def request(*headers: tuple[str, str], line: str = "GET / HTTP/1.1") -> bytes:

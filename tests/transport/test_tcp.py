@@ -1,6 +1,7 @@
 """Strangers at a port: how long they may take, how many there may be, what they get."""
 
 import asyncio
+import functools
 import logging
 import socket
 from collections.abc import Callable
@@ -11,8 +12,13 @@ import pytest
 from mlepool.errors import LinkError
 from mlepool.testing.links import Recorder
 from mlepool.transport import tcp
+from mlepool.transport.base import Link
 from mlepool.transport.tcp import SPEAKS_PLAIN, SPEAKS_TLS, name_of, open_listeners
-from mlepool.transport.websocket import dial_websocket, listen_websocket
+from mlepool.transport.websocket import (
+    _ServerEnd,
+    dial_websocket,
+    listen_websocket,
+)
 from tests.tools import Accepted, in_real_time, listen, url_of
 from tests.transport.strangers import UPGRADE, request, stranger_at
 
@@ -110,6 +116,25 @@ async def test_closing_the_acceptor_ends_handshakes_and_leaves_links(
     await far.lost()
     with pytest.raises(LinkError):
         await dial_websocket(url, direct=True)
+
+
+@in_real_time
+async def test_closing_the_acceptor_in_the_turn_of_the_handshake_leaves_the_link():
+    accepted, far = Accepted(), Recorder()
+    acceptor = await listen(accepted)
+    closing: list[asyncio.Task[None]] = []
+
+    def accept_and_close(link: Link) -> None:
+        accepted(link)
+        closing.append(asyncio.create_task(acceptor.close()))
+
+    acceptor._factory = functools.partial(_ServerEnd, accept_and_close, b"")
+    near = await dial_websocket(url_of(acceptor), direct=True)
+    await closing[0]
+    (await accepted.next()).attach(far)
+    near.send(b"still here")
+    await far.until(lambda: far.frames == [b"still here"])
+    near.close()
 
 
 # -- listening

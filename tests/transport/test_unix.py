@@ -342,6 +342,26 @@ async def test_who_only_stops_sending_is_let_go_though_it_reads_nothing(
 
 
 @in_real_time
+async def test_a_close_that_took_its_time_is_not_aborted_afterwards(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(unix, "CLOSE_LIMIT", 0.05)
+    async with unix_links(tmp_path) as pair:
+        near, far = Recorder(), Recorder()
+        pair.dialled.attach(near)
+        pair.accepted.attach(far)
+        pair.stall()
+        while not pair.dialled.is_full:
+            pair.dialled.send(bytes(MAX_FRAME))
+        pair.dialled.close()
+        pair.resume()
+        await near.lost()
+        with pytest.raises(TimeoutError):  # and nothing is logged meanwhile
+            async with asyncio.timeout(0.1):
+                await far.until(lambda: len(far.losses) > 1)
+
+
+@in_real_time
 async def test_nothing_is_sent_after_close_though_frames_still_wait(tmp_path):
     async with unix_links(tmp_path) as pair:
         far = Recorder()

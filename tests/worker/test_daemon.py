@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 import mlepool
-from tests.conftest import RunningWorker, command_line, wait_until
+from tests.conftest import RunningWorker, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -85,9 +87,8 @@ def test_a_port_in_use_is_refused_clearly_and_leaves_no_supervisor(worker, tmp_p
     wait_until(lambda: not (tmp_path / "state/supervisor.sock").exists())
 
 
-@pytest.mark.parametrize("listen", ["nonsense:port", "127.0.0.1:70000", "http://x:1"])
-def test_an_unusable_address_is_refused_clearly(listen, tmp_path):
-    done = start("--listen", listen, "--state-dir", str(tmp_path / "state"))
+def test_an_unusable_address_is_refused_clearly(tmp_path):
+    done = start("--listen", "http://x:1", "--state-dir", str(tmp_path / "state"))
     assert "cannot listen on" in complaint(done)
 
 
@@ -166,7 +167,7 @@ def test_a_job_outlives_the_orderly_end_of_its_worker(own_worker, pool, successo
 
 def test_a_worker_restarted_at_once_gets_a_supervisor(own_worker, pool, successors):
     worker = own_worker
-    for _ in range(4):
+    for _ in range(2):
         worker.process.send_signal(signal.SIGTERM)
         worker = again(worker)
         successors.append(worker)
@@ -204,21 +205,6 @@ def test_a_job_goes_on_without_its_worker_and_is_read_again_from_byte_0(
     assert attached.stdout == f"first\n{expected}"
     assert attached.stderr == "last\n"
     assert (attached.exit_code, attached.status) == (7, "FAILED")
-
-
-def test_the_same_id_is_not_run_again_by_a_later_worker(own_worker, pool, successors):
-    ran = own_worker.state_dir.with_name("ran")
-    connection = connect(pool, own_worker)
-    job = connection.run(f"echo ran >> {ran}; cat {ran}")
-    own_worker.process.kill()
-    os.kill(own_worker.supervisor_pid(), signal.SIGKILL)
-    successors.append(again(own_worker))
-    back = connect(pool, successors[0])
-    for _ in range(2):
-        repeated = repeat(back, job.id, f"echo ran >> {ran}")
-        assert (repeated.id, repeated.stdout) == (job.id, "ran\n")
-        assert repeated.exit_code == 0
-    assert ran.read_text() == "ran\n"
 
 
 def repeat(connection: mlepool.Connection, job_id: str, command: str):
@@ -259,35 +245,6 @@ def works(connection: mlepool.Connection) -> bool:
     return bool(listener.stdout == "well\n")
 
 
-def test_a_job_that_ended_before_its_supervisor_was_killed_is_not_lost(
-    own_worker, pool, successors
-):
-    connection = connect(pool, own_worker)
-    job = connection.run("echo well; exit 3")
-    own_worker.process.kill()
-    os.kill(own_worker.supervisor_pid(), signal.SIGKILL)
-    successors.append(again(own_worker))
-    attached = connect(pool, successors[0]).attach(job.id).wait()
-    assert (attached.status, attached.exit_code) == ("FAILED", 3)
-    assert attached.stdout == "well\n"
-
-
-def test_a_job_whose_worker_and_supervisor_were_killed_is_lost_with_its_output(
-    own_worker, pool, successors
-):
-    connection = connect(pool, own_worker)
-    job = connection.run("echo one; exec sleep 61", complete=False)
-    assert job.next() == "one"
-    pid = connection.jobs().value[0].pid
-    own_worker.process.kill()
-    os.kill(own_worker.supervisor_pid(), signal.SIGKILL)
-    os.kill(pid, signal.SIGKILL)
-    successors.append(again(own_worker))
-    attached = connect(pool, successors[0]).attach(job.id).wait()
-    assert (attached.status, attached.exit_code) == ("LOST", None)
-    assert attached.stdout == "one\n"
-
-
 def test_a_supervisor_that_drops_the_worker_keeps_its_jobs(own_worker, pool):
     connection = connect(pool, own_worker)
     job = connection.run("echo one; read x; echo two", stdin=True, complete=False)
@@ -324,18 +281,70 @@ def test_a_journal_that_is_removed_under_a_job_harms_only_its_readers(own_worker
     assert "Traceback" not in own_worker.log
 
 
-def test_a_damaged_journal_is_an_error_of_its_job_alone(own_worker, pool, successors):
-    connection = connect(pool, own_worker)
-    jobs = [connection.run(f"echo {number}") for number in range(3)]
-    own_worker.process.send_signal(signal.SIGTERM)
-    folder = own_worker.state_dir / "jobs"
-    (folder / f"{jobs[0].id}.journal").write_bytes(b"nonsense")
-    (folder / f"{jobs[1].id}.journal").write_bytes(b"")
-    successors.append(again(own_worker))
-    back = connect(pool, successors[0])
-    for job in jobs[:2]:
+# -- after a crash of all
+
+
+class Past(NamedTuple):
+    """Jobs of a worker that was killed with its supervisor, and its successor."""
+
+    worker: RunningWorker
+    once: str
+    failed: str
+    running: str
+    damaged: list[str]
+
+
+@pytest.fixture(scope="module")
+def past(tmp_path_factory) -> Iterator[Past]:
+    worker = RunningWorker(tmp_path_factory.mktemp("past"))
+    ran = worker.state_dir.with_name("ran")
+    with mlepool.ClientPool() as pool:
+        conn = connect(pool, worker)
+        once = conn.run(f"echo ran >> {ran}; cat {ran}")
+        failed = conn.run("echo well; exit 3")
+        damaged = [conn.run(f"echo {number}").id for number in range(2)]
+        running = conn.run("echo one; exec sleep 61", complete=False, detach=True)
+        assert running.next() == "one"
+        pids = [one.pid for one in conn.jobs().value if one.id == running.id]
+    worker.process.kill()
+    for pid in (worker.supervisor_pid(), *pids):
+        os.kill(pid, signal.SIGKILL)
+    for job, content in zip(damaged, (b"nonsense", b""), strict=True):
+        (worker.state_dir / "jobs" / f"{job}.journal").write_bytes(content)
+    successor = again(worker)
+    yield Past(successor, once.id, failed.id, running.id, damaged)
+    successor.end()
+
+
+def test_the_same_id_is_not_run_again_after_a_crash(past, pool):
+    connection = connect(pool, past.worker)
+    ran = past.worker.state_dir.with_name("ran")
+    for _ in range(2):
+        repeated = repeat(connection, past.once, f"echo ran >> {ran}")
+        assert (repeated.id, repeated.stdout) == (past.once, "ran\n")
+        assert repeated.exit_code == 0
+    assert ran.read_text() == "ran\n"
+
+
+def test_a_job_that_had_ended_is_not_lost_in_a_crash(past, pool):
+    attached = connect(pool, past.worker).attach(past.failed).wait()
+    assert (attached.status, attached.exit_code) == ("FAILED", 3)
+    assert attached.stdout == "well\n"
+
+
+def test_a_job_that_was_running_is_lost_in_a_crash_but_not_its_output(past, pool):
+    connection = connect(pool, past.worker)
+    attached = connection.attach(past.running).wait()
+    assert (attached.status, attached.exit_code) == ("LOST", None)
+    assert attached.stdout == "one\n"
+    assert repeat(connection, past.running, "echo again").status == "LOST"
+
+
+def test_a_damaged_journal_is_an_error_of_its_job_alone(past, pool):
+    connection = connect(pool, past.worker)
+    for job in past.damaged:
         with pytest.raises(mlepool.RemoteError, match="no whole HEAD block"):
-            back.attach(job.id)
-        assert repeat(back, job.id, "echo again").status == "LOST"
-    assert back.attach(jobs[2].id).wait().stdout == "2\n"
-    assert "Traceback" not in successors[0].log
+            connection.attach(job)
+        assert repeat(connection, job, "echo again").status == "LOST"
+    assert connection.run("echo well").stdout == "well\n"
+    assert "Traceback" not in past.worker.log
