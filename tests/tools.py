@@ -80,8 +80,8 @@ def abort(transport: asyncio.WriteTransport) -> None:
 
 async def _tidy_up() -> None:
     await _leftovers.aclose()
-    for _ in range(3):  # asyncio closes sockets in a later turn
-        await asyncio.sleep(0)
+    for _ in range(5):  # asyncio closes sockets in a later turn, a proxy still later
+        await asyncio.sleep(0.004)
 
 
 class Accepted:

@@ -56,6 +56,7 @@ LINGER = 5.0  # seconds that an idle supervisor waits for its (first) worker
 TIMEOUT_SIGNAL = "SIGTERM"  # a deadline has passed: there is no time left to ask nicely
 TIMEOUT_GRACE = 2.0  # seconds
 MAX_WAIT = 3600.0  # seconds; epoll takes no more than 24 days
+ACCEPT_PAUSE = 0.5  # seconds before a worker that could not be accepted is tried again
 NEWS_DELAY = 0.02  # seconds before telling of a start that nobody waits for
 CLOSE_PIPES_AFTER = 1.0  # seconds after a stop that a survivor may hold our pipes
 
@@ -124,7 +125,14 @@ class Keeper:
     # -- the worker
 
     def _accept(self) -> None:
-        sock, _ = self._listener.accept()
+        try:
+            sock, _ = self._listener.accept()
+        except OSError as exc:
+            # Out of descriptors: the worker waits until jobs have let some go.
+            logger.error("cannot accept a worker: %s", exc)
+            self._selector.unregister(self._listener)
+            self._after(ACCEPT_PAUSE, lambda: self._watch(self._listener, self._accept))
+            return
         self._drop_worker()  # the newest worker is the one: it holds the lock
         self._channel = Channel(sock)
         self._finishing = False

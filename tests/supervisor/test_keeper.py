@@ -332,6 +332,32 @@ def test_an_end_that_cannot_be_written_is_told_to_the_next_worker(line, supervis
     assert (info.outcome.status, info.outcome.exit_code) == ("FAILED", 7)
 
 
+# -- out of descriptors
+
+
+def test_without_a_free_descriptor_a_job_fails_and_nothing_else(line, supervisor):
+    line.spawn("steady", "read x; echo well", stdin=True)
+    line.wait_for(Spawned, "steady")
+    pid, kind = supervisor.process.pid, resource.RLIMIT_NOFILE
+    usual = resource.prlimit(pid, kind)
+    for spare in (*range(9), 0):
+        taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+        free = [number for number in range(1000) if number not in taken]
+        resource.prlimit(pid, kind, (free[spare], usual[1]))
+        line.spawn(f"job-{spare}", "exit 0")
+        line.send(Stop("nobody"))  # its answer comes after the other one
+        line.wait_for(Stopped)
+    new = supervisor.connect()
+    wait_until(lambda: "cannot accept a worker" in supervisor.log)
+    resource.prlimit(pid, kind, usual)
+    assert "steady" in [one.id for one in new.greet().jobs]
+    new.send(Feed("steady", 0, b"go\n"))
+    assert new.outcome("steady").stdout == 5
+    new.spawn("after-all", "echo well")
+    assert new.outcome("after-all").exit_code == 0
+    assert "Traceback" not in supervisor.log
+
+
 # -- the worker comes and goes
 
 

@@ -176,6 +176,9 @@ def test_a_job_gets_the_workers_environment_without_its_settings(tmp_path):
         (tmp_path / "sub").mkdir()
         assert conn.run("pwd", cwd="sub").stdout == f"{tmp_path}/sub\n"
         assert conn.run("pwd", cwd="/").stdout == "/\n"
+        assert conn.run(["true"], env={"KEY": "never-on-disk"}).ok
+        for path in worker.state_dir.rglob("*"):
+            assert not path.is_file() or b"never-on-disk" not in path.read_bytes()
         home = os.path.expanduser("~")
         assert conn.run("pwd", cwd="~").stdout == f"{home}\n"
     worker.end()
