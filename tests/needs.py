@@ -1,9 +1,12 @@
 """What a test needs of its machine: without it a test is skipped, in CI it fails."""
 
 import contextlib
+import fcntl
 import os
 import shutil
+import struct
 import subprocess
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -45,3 +48,13 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def unread(pid: int) -> int:
+    """Give the bytes that a process has written to its stdout and nobody has read."""
+    pipe = os.open(f"/proc/{pid}/fd/1", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    finally:
+        os.close(pipe)
+    return int(count)

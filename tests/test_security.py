@@ -140,10 +140,11 @@ def test_a_second_start_prints_no_secret(own_worker):
     own_worker.end()
     second = RunningWorker(own_worker.state_dir.parent)
     assert second.process.stdout is not None
-    assert second.token() == token
     second.process.terminate()
-    assert second.process.stdout.read() == ""
+    said = second.process.stdout.read()
     second.end()
+    assert said == ""
+    assert second.token() == token
     assert token not in second.log
 
 
