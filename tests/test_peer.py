@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mlepool.errors import LocalProtocolError, RemoteProtocolError
-from mlepool.peer import Peer
+from mlepool.peer import CLOSE_LIMIT, Peer
 from mlepool.testing.links import MemoryLink, Recorder, memory_pair
 from mlepool.testing.loop import run
 from mlepool.wire.codec import HEADER_SIZE, MAX_DATA, Data, decode, encode
@@ -416,6 +416,30 @@ async def test_a_peer_that_was_closed_before_its_start_stays_closed():
     client.peer.start()
     await asyncio.sleep(10 * SILENCE_LIMIT)
     assert [end[1:] for end in client.ends] == [("closed", "closed")]
+
+
+@in_jumping_time
+async def test_closing_can_be_waited_for_until_the_link_is_gone():
+    client, worker = await open_pair()
+    began = client.loop.time()
+    client.peer.close()
+    await client.peer.wait_closed()
+    await client.peer.wait_closed()
+    assert client.loop.time() == began
+    await worker.ended()
+    await worker.peer.wait_closed()
+
+
+@in_jumping_time
+async def test_a_link_that_does_not_let_go_is_not_waited_for_long(caplog):
+    client, _ = await open_pair()
+    client.link.stall()  # it sees nothing of what the other side does
+    client.link.close = lambda: None  # type: ignore[method-assign]
+    began = client.loop.time()
+    client.peer.close()
+    await client.peer.wait_closed()
+    assert client.loop.time() == began + CLOSE_LIMIT
+    assert "memory does not let go of its link" in caplog.text
 
 
 @in_jumping_time

@@ -80,8 +80,8 @@ def abort(transport: asyncio.WriteTransport) -> None:
 
 async def _tidy_up() -> None:
     await _leftovers.aclose()
-    for _ in range(5):  # asyncio closes sockets in a later turn, a proxy still later
-        await asyncio.sleep(0.004)
+    for _ in range(5):  # asyncio closes sockets in a later turn
+        await asyncio.sleep(0)
 
 
 class Accepted:
@@ -173,4 +173,6 @@ def transport_of(link: Link) -> asyncio.Transport:
 def real_pair(near: Link, far: Link) -> LinkPair:
     """Make a pair of links whose accepted end can be stalled."""
     transport = transport_of(far)
+    # With TLS, close() waits for the other side's answer, and so for what is between.
+    at_end(functools.partial(abort, transport_of(near)))
     return LinkPair(near, far, transport.pause_reading, transport.resume_reading)

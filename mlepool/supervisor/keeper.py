@@ -6,6 +6,7 @@ faster. It ends by itself when no worker is connected and no job runs.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import logging
@@ -323,7 +324,9 @@ class Keeper:
         self._report_when_over(job, job.stopping)
 
     def _continue_stop(self, job: Job, stopping: Stopping) -> None:
-        stopping.advance(time.monotonic())
+        # Without a free descriptor nobody can be looked at: look again, it is not over.
+        with contextlib.suppress(OSError):
+            stopping.advance(time.monotonic())
         if not stopping.is_over:
             self._after(POLL, lambda: self._continue_stop(job, stopping))
             return
@@ -332,11 +335,14 @@ class Keeper:
             self._after(CLOSE_PIPES_AFTER, lambda: self._close_pipes(job))
 
     def _report_when_over(self, job: Job, stopping: Stopping) -> None:
-        if job.outcome is None:
+        if job.outcome is not None:
+            status = job.outcome.status
+        elif stopping.has_survivors and not job.pipes:
+            status = "RUNNING"  # its first process itself hangs and can't be reaped
+        else:
             self._after(POLL, lambda: self._report_when_over(job, stopping))
             return
-        report = stopping.report(job.id, job.outcome.status)
-        self._send(Stopped(job.id, report))
+        self._send(Stopped(job.id, stopping.report(job.id, status)))
 
     def _close_pipes(self, job: Job) -> None:
         if job.outcome is None:

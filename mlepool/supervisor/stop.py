@@ -51,6 +51,11 @@ class Stopping:
         self._left: list[Process] = []
         self._seconds = 0.0
 
+    @property
+    def has_survivors(self) -> bool:
+        """True if it is over and somebody has outlived it."""
+        return self.is_over and bool(self._left)
+
     def advance(self, now: float) -> None:
         """Look at the tree and do what is due; call it every :data:`POLL` seconds."""
         self._left = self._find()

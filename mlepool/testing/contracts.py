@@ -233,10 +233,11 @@ async def a_link_is_full_while_the_reader_stalls(open_pair: OpenPair) -> None:
             await asyncio.sleep(0)
             count += 1
         assert pair.dialled.is_full, "never full"
-        assert near.resumed == 0
         pair.dialled.send(b"control goes on")
         pair.resume()
-        await near.until(lambda: near.resumed > 0)
+        # What lies between may take some more in while the reader stalls, so that the
+        # link is writable and full again: what counts is how it ends.
+        await near.until(lambda: near.resumed > 0 and not pair.dialled.is_full)
         await far.until(lambda: len(far.frames) > count)
         assert not pair.dialled.is_full
         assert far.frames == [BULK] * count + [b"control goes on"]

@@ -35,6 +35,9 @@ _NOT_ENCODABLE = (
     NotImplementedError,
 )
 
+# TypeError: a map as a map's key, before msgspec 0.22.
+_NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)
+
 
 def _encode_other(value: object) -> object:
     """Encode what MessagePack has no type for: paths go as text."""
@@ -106,5 +109,5 @@ def decode(frame: bytes) -> Message | Data:
         return Data(call, position, frame)
     try:
         return _decoder.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except _NOT_DECODABLE as exc:
         raise RemoteProtocolError(f"not a message: {exc}") from exc

@@ -27,6 +27,7 @@ from mlepool.supervisor.messages import (
 from mlepool.wire.messages import Outcome
 from mlepool.wire.records import STREAM_NAMES, Record, RecordParser
 
+MAIN = "import sys; from mlepool.supervisor.keeper import main; main(sys.argv[1:])"
 LIMIT = 20.0  # seconds for an answer, on a busy machine
 
 T = TypeVar("T")
@@ -106,16 +107,21 @@ def _is(message: Any, kind: type, job_id: str | None) -> bool:
 
 
 class RunningSupervisor:
-    """A real supervisor process in a folder of its own."""
+    """A real supervisor process in a folder of its own.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: The state folder.
+        before: Python code that is run in the process before it begins.
+    """
+
+    def __init__(self, folder: Path, before: str = "") -> None:
         self.folder = folder
         self._lines: list[Line] = []
         folder.mkdir(exist_ok=True)
         self.log_path = folder.with_name(f"{folder.name}.log")  # its disk may be full
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlepool.supervisor", str(folder)],
+                [sys.executable, "-c", f"{before}\n{MAIN}", str(folder)],
                 stdout=subprocess.PIPE,
                 stderr=log,
             )

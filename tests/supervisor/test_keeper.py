@@ -32,8 +32,9 @@ from mlepool.supervisor.messages import (
     Stopped,
     encode,
 )
+from mlepool.supervisor.spawn import command_line
 from tests.conftest import wait_until
-from tests.needs import small_disk
+from tests.needs import small_disk, unread
 from tests.supervisor.conftest import Line, RunningSupervisor
 
 PYTHON = sys.executable.encode()
@@ -181,6 +182,34 @@ def test_two_stops_of_one_job_are_both_answered(line):
     assert line.outcome("job").status == "STOPPED"
 
 
+# Nothing here outlives SIGKILL, as a process does that hangs in a dead NFS mount; one
+# that no signal reaches looks the same from outside.
+DEAF_TO_ALL = """
+import mlepool.supervisor.stop as stop
+stop.send_signal = lambda *_: False
+stop.KILL_LIMIT = 0.2
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [("exec sleep 61", "RUNNING"), ("setsid sleep 61 & exit 0", "STOPPED")],
+)
+def test_a_stop_that_cannot_kill_ends_and_names_the_survivor(tmp_path, command, status):
+    supervisor = RunningSupervisor(tmp_path / "state", DEAF_TO_ALL)
+    line = supervisor.connect()
+    line.greet()
+    line.spawn("job", command)
+    line.wait_for(Spawned)
+    wait_until(lambda: "sleep 61" in map(command_line, supervisor.children()))
+    line.send(Stop("job", "SIGKILL"))
+    report = line.wait_for(Stopped).report
+    (survivor,) = report.survivors
+    assert (report.status, survivor.command) == (status, "sleep 61")
+    assert survivor.pid in supervisor.children()
+    supervisor.end()
+
+
 # -- stdin
 
 
@@ -268,8 +297,10 @@ def full_disk(tmp_path: Path) -> Iterator[tuple[RunningSupervisor, Line, Path]]:
         line.greet()
         hog = disk / "hog"
         hog.write_bytes(bytes(200 * 1024))
-        yield supervisor, line, hog
-        supervisor.end()
+        try:
+            yield supervisor, line, hog
+        finally:
+            supervisor.end()
 
 
 def fill(hog: Path) -> None:
@@ -286,8 +317,9 @@ def test_on_a_full_disk_a_job_goes_on_and_what_is_lost_is_counted(full_disk, tmp
         f"head -c 1000000 /dev/zero; touch {tmp_path}/all; read x; echo end",
         stdin=True,
     )
+    pid = line.wait_for(Spawned, "job").pid
     wait_until((tmp_path / "all").exists)
-    wait_until(lambda: "output is dropped" in supervisor.log)
+    wait_until(lambda: unread(pid) == 0)
     os.truncate(hog, 0)
     line.send(Feed("job", 0, b"go\n"), Feed("other", 0, b"go\n"))
     outcome = line.outcome("job")
@@ -299,6 +331,7 @@ def test_on_a_full_disk_a_job_goes_on_and_what_is_lost_is_counted(full_disk, tmp
     assert records[-1].data.endswith(b"end\n")
     assert line.outcome("other").exit_code == 0
     assert supervisor.output("other")["stdout"] == b"well\n"
+    assert supervisor.log.count("output is dropped") == 1
     assert "Traceback" not in supervisor.log
 
 
@@ -340,13 +373,14 @@ def test_without_a_free_descriptor_a_job_fails_and_nothing_else(line, supervisor
     line.wait_for(Spawned, "steady")
     pid, kind = supervisor.process.pid, resource.RLIMIT_NOFILE
     usual = resource.prlimit(pid, kind)
-    for spare in (*range(9), 0):
+    for spare in range(9):
         taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
         free = [number for number in range(1000) if number not in taken]
         resource.prlimit(pid, kind, (free[spare], usual[1]))
         line.spawn(f"job-{spare}", "exit 0")
         line.send(Stop("nobody"))  # its answer comes after the other one
         line.wait_for(Stopped)
+    resource.prlimit(pid, kind, (3, usual[1]))
     new = supervisor.connect()
     wait_until(lambda: "cannot accept a worker" in supervisor.log)
     resource.prlimit(pid, kind, usual)
@@ -355,6 +389,20 @@ def test_without_a_free_descriptor_a_job_fails_and_nothing_else(line, supervisor
     assert new.outcome("steady").stdout == 5
     new.spawn("after-all", "echo well")
     assert new.outcome("after-all").exit_code == 0
+    assert "Traceback" not in supervisor.log
+
+
+def test_a_stop_without_a_free_descriptor_waits_for_one(line, supervisor):
+    line.spawn("job", "exec sleep 60")
+    line.wait_for(Spawned, "job")
+    pid, kind = supervisor.process.pid, resource.RLIMIT_NOFILE
+    usual = resource.prlimit(pid, kind)
+    resource.prlimit(pid, kind, (3, usual[1]))
+    line.send(Stop("job"), Stop("nobody"))
+    line.wait_for(Stopped, "nobody")
+    resource.prlimit(pid, kind, usual)
+    assert line.wait_for(Stopped, "job").report.complete
+    assert line.outcome("job").status == "STOPPED"
     assert "Traceback" not in supervisor.log
 
 

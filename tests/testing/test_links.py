@@ -207,6 +207,16 @@ async def test_a_cut_ends_both_and_loses_what_was_on_its_way():
         assert recorder.late == []
 
 
+@in_jumping_time
+async def test_a_cut_in_the_turn_of_a_send_is_before_it():
+    near, near_recorder, far, recorder = recorded_pair()
+    near.send(b"lost")
+    far.cut()
+    await settle()
+    assert (recorder.frames, recorder.notes) == ([], 0)
+    assert recorder.losses == near_recorder.losses == [CUT]
+
+
 @pytest.mark.parametrize(
     ("after", "frames", "notes"),
     [

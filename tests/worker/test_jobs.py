@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,8 @@ from mlepool.wire.codec import Data
 from mlepool.wire.messages import Accepted, Attach, Credit, Ended, Leave, Request
 from mlepool.wire.records import RecordParser
 from mlepool.worker.jobs import MAX_RECENT
-from tests.conftest import RunningWorker
-from tests.needs import small_disk
+from tests.conftest import RunningWorker, wait_until
+from tests.needs import small_disk, unread
 from tests.raw import RawClient, raw_client
 
 pytestmark = pytest.mark.real
@@ -272,3 +273,28 @@ def full_disk(tmp_path) -> Iterator[RunningWorker]:
         finally:
             worker.end()
         assert "Traceback" not in worker.log
+
+
+def test_what_a_full_disk_lost_is_said_in_the_stream(full_disk, tmp_path):
+    code = (
+        "import sys; sys.stdout.write('x' * 999_999 + '\\n');"
+        "sys.stdout.flush(); open(sys.argv[1], 'w').close();"
+        "sys.stdin.readline(); print('last')"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "all")]
+    with mlepool.ClientPool() as pool, pool.add(f"unix:{full_disk.state_dir}") as conn:
+        job = conn.run(command, stdin=True, complete=False)
+        (info,) = conn.jobs().value
+        wait_until((tmp_path / "all").exists)
+        wait_until(lambda: unread(info.pid) == 0)
+        full_disk.state_dir.with_name("hog").unlink()
+        job.send_input("go\n")
+        assert job.wait(20).exit_code == 0
+        lines = list(job)
+        kept = sum(len(data) for _, _, data in job.records())
+        assert conn.run("echo well").stdout == "well\n"
+    assert lines[-1] == "last"
+    said = [one for one in lines if "bytes of output were not kept" in one]
+    dropped = sum(int(one.split()[1]) for one in said)
+    assert dropped == 1_000_005 - kept
+    assert dropped > 300_000
