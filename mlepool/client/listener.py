@@ -85,12 +85,12 @@ class AsyncListener(Facts):
         )
         self.max_interval = options.max_interval
         self._owner = owner
+        self._seen_end = False  # before any reader asks
         self._reader = Reader(self)
         self._decoder: LineDecoder | None = None
         self._next_ended = False
         self._waiting: Iterator[Any] = iter(())
         self._index: _Index | None = None
-        self._seen_end = False
         self._expired = False
         self._fed = 0
         self._timer = self._set_timer()
@@ -170,7 +170,8 @@ class AsyncListener(Facts):
         Args:
             stream: ``"stdout"``, ``"stderr"``, or None for both in their order.
         """
-        await self.wait()
+        await self._wait_for_end()
+        self.end_reached(quiet=True)
         try:
             return self._held_text(stream)
         except EvictedError:
@@ -186,12 +187,7 @@ class AsyncListener(Facts):
             CommandTimeoutError, CommandError, RemoteError, ConnectionLostError: As
                 :meth:`next`.
         """
-        self.intake.begin_drain()
-        try:
-            while not self.intake.is_over:
-                await self.change(silence=False)
-        finally:
-            self.intake.end_drain()
+        await self._wait_for_end()
         self.end_reached()
         return self
 
@@ -304,16 +300,27 @@ class AsyncListener(Facts):
             self._expired = False
             raise self._timeout_error(stopped=False)
 
-    def end_reached(self) -> None:
-        """Note that a reader has come to the end; raise what is to be raised, once."""
-        first, self._seen_end = not self._seen_end, True
-        problem = self.intake.problem
-        if problem is not None:
-            raise problem
-        if first and (self.raise_error or self.status is Status.TIMED_OUT):
+    def end_reached(self, *, quiet: bool = False) -> None:
+        """Note that a reader has come to the end; raise what is to be raised.
+
+        Args:
+            quiet: True to raise only what has cut the output off.
+        """
+        self._seen_end = True
+        if self.intake.problem is not None:
+            raise self.intake.problem
+        if not quiet and (self.raise_error or self.status is Status.TIMED_OUT):
             error = self.error
             if error is not None:
                 raise error
+
+    async def _wait_for_end(self) -> None:
+        self.intake.begin_drain()
+        try:
+            while not self.intake.is_over:
+                await self.change(silence=False)
+        finally:
+            self.intake.end_drain()
 
     def _set_timer(self) -> asyncio.TimerHandle | None:
         if self.timeout is None:

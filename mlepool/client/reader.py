@@ -19,11 +19,19 @@ class Source(Protocol):
 
     intake: Intake
 
+    @property
+    def done(self) -> bool:
+        """True once somebody has come to the end, and was told of it."""
+
     async def change(self) -> None:
         """Wait until something has come."""
 
-    def end_reached(self) -> None:
-        """Note that a reader has come to the end; raise what is to be raised."""
+    def end_reached(self, *, quiet: bool) -> None:
+        """Note that a reader has come to the end; raise what is to be raised.
+
+        Args:
+            quiet: True to raise only what has cut the output off.
+        """
 
     def again(self) -> Source:
         """Read the same job again from its beginning."""
@@ -38,15 +46,20 @@ class Reader:
     Args:
         source: What to read.
         new: True to leave out what has come already.
+        quiet: True to leave it to others to say that the command failed. One that
+            begins after it was said is quiet, too.
     """
 
-    def __init__(self, source: Source, *, new: bool = False) -> None:
+    def __init__(
+        self, source: Source, *, new: bool = False, quiet: bool = False
+    ) -> None:
         output = source.intake.output
         self._source = source
         self._place = output.end if new else 0
         self._given = output.records if new else 0
         self._again: Reader | None = None
         self._skip = 0
+        self._quiet = quiet or source.done
 
     async def next(self) -> list[Record] | None:
         """Wait for the next records, as many as came together; None at the end."""
@@ -56,13 +69,13 @@ class Reader:
             try:
                 records = self._take()
             except EvictedError:
-                self._again = Reader(self._source.again())
+                self._again = Reader(self._source.again(), quiet=True)
                 self._skip = self._given
                 continue
             if records is not None:
                 return records
             if self._source.intake.is_over:
-                self._source.end_reached()
+                self._end()
                 return None
             await self._source.change()
 
@@ -83,9 +96,13 @@ class Reader:
         while True:
             records = await again.next()
             if records is None:
-                self._source.end_reached()
+                self._end()
                 return None
             fresh = records[self._skip :]
             self._skip = max(0, self._skip - len(records))
             if fresh:
                 return fresh
+
+    def _end(self) -> None:
+        quiet, self._quiet = self._quiet, True
+        self._source.end_reached(quiet=quiet)

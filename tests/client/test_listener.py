@@ -296,3 +296,16 @@ def test_the_async_face(worker):
             assert await conn.heartbeat()
 
     asyncio.run(scenario())
+
+
+def test_raise_error_is_raised_by_wait_whoever_came_to_the_end_first(conn):
+    for _ in range(20):
+        live = conn.run("echo a; exit 4", complete=False, raise_error=True)
+        assert live.next() == "a"
+        with pytest.raises(mlepool.CommandError):
+            live.wait()
+        with pytest.raises(mlepool.CommandError):
+            live.next()
+        assert live.next() is None
+        assert list(live) == ["a"]  # it was told: looking at the output is free
+        assert live.read() == "a\n"

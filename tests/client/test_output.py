@@ -68,7 +68,11 @@ class FakeSource:
     async def change(self):
         await self.intake.changed()
 
-    def end_reached(self):
+    @property
+    def done(self):
+        return self.ends_seen > 0
+
+    def end_reached(self, *, quiet):
         self.ends_seen += 1
 
     def again(self):
