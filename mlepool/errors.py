@@ -132,6 +132,7 @@ class ConnectionClosedError(ClientError):
         hint = {
             "new": "call connect() first, or use it in a 'with' block",
             "disconnected": "call connect() again",
+            "lost": "call connect() again",
         }.get(self.state, "make a new one with add()")
         return f"the connection to {self.name} is {self.state}; {hint}"
 

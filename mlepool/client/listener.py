@@ -125,8 +125,9 @@ class AsyncListener(Facts):
 
         Raises:
             ListenerTimeoutError: After ``max_interval`` of silence; go on as you like.
-            CommandTimeoutError: At the command's deadline, once.
-            CommandError, RemoteError: What failed, once, if ``raise_error``.
+            CommandTimeoutError: At the command's deadline.
+            CommandError, RemoteError: What failed, if ``raise_error``. This and the
+                one before are raised once for each reader, and by every ``wait()``.
             ConnectionLostError: If the link was lost.
         """
         while True:

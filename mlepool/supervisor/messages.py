@@ -157,7 +157,8 @@ _to: msgspec.msgpack.Decoder[ToSupervisor] = msgspec.msgpack.Decoder(ToSuperviso
 _from: msgspec.msgpack.Decoder[FromSupervisor] = msgspec.msgpack.Decoder(FromSupervisor)
 encode = msgspec.msgpack.Encoder().encode
 
-_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# TypeError: a map as a map's key, before msgspec 0.22.
+_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)
 
 
 def decode_to_supervisor(frame: bytes) -> ToSupervisor:

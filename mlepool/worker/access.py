@@ -72,6 +72,10 @@ class Identity:
         self.channel = hashlib.sha256(der).digest()
         self.fingerprint = base64.urlsafe_b64encode(self.channel).decode().rstrip("=")
 
+    def discard(self) -> None:
+        """Undo the making, while nobody has seen it: the next start is the first."""
+        (self._state_dir / CERTIFICATE_FILE).unlink(missing_ok=True)
+
     def tls(self) -> ssl.SSLContext:
         """Make the TLS settings of the listening side: TLS 1.3 only.
 

@@ -63,6 +63,8 @@ class Worker:
         try:
             await self._open()
         except BaseException:
+            if hasattr(self, "identity") and self.identity.is_new:
+                self.identity.discard()
             await self.close()
             raise
         return self

@@ -101,6 +101,9 @@ def test_a_taken_port_is_one_line_and_leaves_no_process(tmp_path, here):
     assert "already in use" in done.err
     assert len(done.err.splitlines()) == 1
     wait_until(lambda: not supervisor_runs(state))
+    # It was no first start: the next one still prints the join URL.
+    with started("--listen", "127.0.0.1:0", "--state-dir", str(state)) as said:
+        assert JOIN_URL.fullmatch(said[2])
 
 
 def test_a_state_folder_has_one_worker_at_most(worker, here):

@@ -176,7 +176,9 @@ def test_a_killed_worker_is_a_lost_connection_and_the_job_is_not_a_success(own_w
             live.next()
         assert live.status == "LOST"
         assert not live.ok
-        with pytest.raises(mlepool.ConnectionClosedError, match="lost"):
+        with pytest.raises(
+            mlepool.ConnectionClosedError, match=r"lost; call connect\(\) again"
+        ):
             conn.run("true")
         assert not conn.heartbeat()
 
