@@ -10,14 +10,8 @@ from pathlib import Path
 
 from mlepool.supervisor.journal import JobHead, JobProcess, JournalWriter
 from mlepool.supervisor.messages import Spawn
-from mlepool.supervisor.spawn import (
-    Process,
-    boot_id,
-    grow_pipe,
-    identify,
-    members,
-    start,
-)
+from mlepool.supervisor.processes import Process, boot_id, members
+from mlepool.supervisor.spawn import grow_pipe, start
 from mlepool.supervisor.stop import Stopping
 from mlepool.wire.messages import Failure, Outcome
 from mlepool.wire.records import MAX_PAYLOAD, STDERR, STDOUT
@@ -69,7 +63,6 @@ class Job:
         self.outcome: Outcome | None = None
         self.stopping: Stopping | None = None
         self._status: int | None = None
-        self._leader = Process(0, 0, 0, 0, 0, is_zombie=True)
         self._input = bytearray()
         self._input_ends = False
         self._fed = 0
@@ -193,7 +186,7 @@ class Job:
     def living(self, leaders: Callable[[], list[int]]) -> list[Process]:
         """Find the job's living processes."""
         others = [pid for pid in leaders() if pid != self.pid]
-        return members(self.id, self._leader, others=others)
+        return members(self.id, self.pid, others=others)
 
     def try_to_end(self) -> bool:
         """End the job if its process is reaped and its pipes have ended.
@@ -237,13 +230,7 @@ class Job:
             return
         self.pid, self.stdin = started.pid, started.stdin
         self.pipes = {started.stdout: STDOUT, started.stderr: STDERR}
-        # Not reaped yet, so that the pid is surely still this process.
-        self._leader = identify(self.pid) or Process(
-            self.pid, os.getpid(), self.pid, self.pid, 0, is_zombie=False
-        )
-        self._journal.begin(
-            JobProcess(self.pid, self._leader.start_ticks, self.started)
-        )
+        self._journal.begin(JobProcess(self.pid, started.born, self.started))
 
     def _undo(self) -> None:
         """End a process that can't be noted: nobody would know of it."""
@@ -260,7 +247,7 @@ class Job:
         text = getattr(exc, "strerror", None) or str(exc)
         name = os.fsdecode(filename) if filename is not None else None
         self.failure = Failure(type(exc).__name__, text, "", number, name)
-        self._journal.begin(JobProcess(0, 0, self.started))
+        self._journal.begin(JobProcess(0, (0, 0), self.started))
         now = time.time()
         self._end(
             Outcome("FAILED", failure=self.failure, started=self.started, ended=now)

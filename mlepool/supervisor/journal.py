@@ -53,16 +53,21 @@ class JobHead(msgspec.Struct, frozen=True, array_like=True):
 
 
 class JobProcess(msgspec.Struct, frozen=True, array_like=True):
-    """Which process it became; pid 0 if none."""
+    """Which process it became; pid 0 if none.
+
+    Attributes:
+        born: It was started between these times, in clock ticks since boot.
+        started: When, in seconds since the epoch.
+    """
 
     pid: int
-    start_ticks: int
+    born: tuple[int, int]
     started: float
 
 
-def journal_path(folder: Path, job_id: str) -> Path:
+def journal_path(folder: Path | str, job_id: str) -> str:
     """Say where a job's journal is."""
-    return folder / f"{job_id}.journal"
+    return f"{folder}/{job_id}.journal"  # a Path would cost as much as opening it
 
 
 class JournalWriter:
@@ -128,7 +133,7 @@ class JournalWriter:
     def discard(self) -> None:
         """Close the file and remove it: there is no such job."""
         os.close(self._fd)
-        self._path.unlink(missing_ok=True)
+        os.unlink(self._path)
 
     def _write(self, parts: list[bytes]) -> None:
         size = sum(map(len, parts))

@@ -39,7 +39,7 @@ from mlepool.supervisor.messages import (
     decode_to_supervisor,
     encode,
 )
-from mlepool.supervisor.spawn import become_subreaper
+from mlepool.supervisor.processes import become_subreaper
 from mlepool.supervisor.stop import POLL, Stopping
 from mlepool.wire.messages import Failure
 from mlepool.wire.values import StopReport
@@ -267,10 +267,12 @@ class Keeper:
     # -- jobs
 
     def _drain(self, job: Job, fd: int) -> None:
+        before = job.position
         if not job.drain(fd):
             self._selector.unregister(fd)
             self._try_to_end(job)
-        self._grown[job.id] = job
+        if job.position != before and job.outcome is None:
+            self._grown[job.id] = job
 
     def _woken(self, wakeup: socket.socket) -> None:
         wakeup.recv(4096)

@@ -1,70 +1,48 @@
-"""Processes: starting one, proving who it is, finding its tree, signalling.
+"""Starting a job's process.
 
-What depends on the platform stands here. Linux is first-class; where there is no
-``/proc`` a job's process group stands for its tree.
+With posix_spawn(3), which starts it as vfork(2) does: its price does not grow with
+ours, and it takes half the time of ``subprocess.Popen``.
 """
 
 import contextlib
-import ctypes
+import errno
 import fcntl
 import functools
 import os
 import signal
-import subprocess
-from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 from mlepool.supervisor.messages import Spawn
+from mlepool.supervisor.processes import JOB_VARIABLE, boot_ticks
 
-__all__ = [
-    "JOB_VARIABLE",
-    "Process",
-    "Started",
-    "become_subreaper",
-    "boot_id",
-    "command_line",
-    "grow_pipe",
-    "identify",
-    "ignores",
-    "members",
-    "send_signal",
-    "start",
-]
+__all__ = ["Started", "grow_pipe", "start"]
 
-JOB_VARIABLE = b"MLEPOOL_JOB"  # the stamp in a job's environment that says whose it is
+DEFAULT_PATH = os.defpath.encode()
 PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for on Linux
-PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
-PROC = Path("/proc")
 
-
-class Process(NamedTuple):
-    """A process as /proc/PID/stat tells of it: proc(5).
-
-    Attributes:
-        start_ticks: When it began, in clock ticks since boot. With the pid (and the
-            boot) this names one process for ever; a pid alone is used again.
-    """
-
-    pid: int
-    parent: int
-    group: int
-    session: int
-    start_ticks: int
-    is_zombie: bool
+# What Python ignores, and a program expects not to be.
+_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 class Started(NamedTuple):
-    """A new process, and our ends of its pipes; ``stdin`` is -1 without one."""
+    """A new process, and our ends of its pipes; ``stdin`` is -1 without one.
+
+    Attributes:
+        born: It was started between these two times, in clock ticks since boot: with
+            its pid that names one process for ever.
+    """
 
     pid: int
     stdin: int
     stdout: int
     stderr: int
+    born: tuple[int, int]
 
 
 def start(order: Spawn, environment: dict[bytes, bytes]) -> Started:
     """Start a process in a session of its own.
+
+    For a process of one thread: its working directory is the other's for a moment.
 
     Args:
         order: What to start.
@@ -78,34 +56,65 @@ def start(order: Spawn, environment: dict[bytes, bytes]) -> Started:
     try:
         for _ in range(3 if order.stdin else 2):
             ends += os.pipe()
-        process = _popen(order, environment, ends)
+        before = boot_ticks()
+        pid = _spawn(order, environment, ends)
+        born = (before, boot_ticks())
     except BaseException:
         for end in ends:
             os.close(end)
         raise
-    # The keeper reaps by itself: let Popen think that this is done.
-    process.returncode = 0
     ours = [ends[0], ends[2], *ends[5:]]
     for end in (ends[1], ends[3], *ends[4:5]):
         os.close(end)
     for end in ours:
         os.set_blocking(end, False)
-    return Started(process.pid, ours[2] if order.stdin else -1, ours[0], ours[1])
+    return Started(pid, ours[2] if order.stdin else -1, ours[0], ours[1], born)
 
 
-def _popen(
-    order: Spawn, environment: dict[bytes, bytes], ends: list[int]
-) -> subprocess.Popen[bytes]:
-    """Start it with pipes of our own making: Popen's would be wrapped in files."""
-    return subprocess.Popen(
-        order.argv,
-        cwd=order.cwd,
-        env={**environment, **order.env, JOB_VARIABLE: order.id.encode()},
-        stdin=ends[4] if order.stdin else _null(),
-        stdout=ends[1],
-        stderr=ends[3],
-        start_new_session=True,
+def _spawn(order: Spawn, environment: dict[bytes, bytes], ends: list[int]) -> int:
+    env = {**environment, **order.env, JOB_VARIABLE: order.id.encode()}
+    actions = (
+        (os.POSIX_SPAWN_DUP2, ends[4] if order.stdin else _null(), 0),
+        (os.POSIX_SPAWN_DUP2, ends[1], 1),
+        (os.POSIX_SPAWN_DUP2, ends[3], 2),
     )
+    here = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.chdir(order.cwd)  # posix_spawn has no other way to say where
+        return os.posix_spawn(
+            _find(order.argv[0], env.get(b"PATH", DEFAULT_PATH)),
+            order.argv,
+            env,
+            file_actions=actions,
+            setsid=True,
+            setsigdef=_RESTORED,
+        )
+    finally:
+        os.fchdir(here)
+        os.close(here)
+
+
+def _find(program: bytes, path: bytes) -> bytes:
+    """Find a program as execvp(3) does, on the PATH that it will have itself.
+
+    Raises:
+        PermissionError: If there are such files, but none may be executed.
+        FileNotFoundError: If there is none.
+    """
+    if b"/" in program:
+        return program
+    candidates = [folder + program for folder in _folders(path)]
+    for one in candidates:
+        if os.access(one, os.X_OK) and os.path.isfile(one):
+            return one
+    denied = any(map(os.path.isfile, candidates))
+    number = errno.EACCES if denied else errno.ENOENT
+    raise OSError(number, os.strerror(number), program)
+
+
+@functools.lru_cache
+def _folders(path: bytes) -> list[bytes]:
+    return [(folder or b".") + b"/" for folder in path.split(b":")]
 
 
 @functools.cache
@@ -114,133 +123,7 @@ def _null() -> int:
     return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def ignores(process: Process, number: int) -> bool:
-    """Tell if a process ignores a signal, so that waiting for it is in vain."""
-    try:
-        text = (PROC / str(process.pid) / "status").read_text()
-        mask = text.partition("SigIgn:")[2].split(maxsplit=1)[0]
-    except (OSError, IndexError):
-        return False
-    return bool(int(mask, 16) >> (number - 1) & 1)
-
-
 def grow_pipe(fd: int) -> None:
     """Let a busy pipe hold more, so that its writer is woken up less often."""
     with contextlib.suppress(OSError, AttributeError):  # over the user's pipe quota
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-
-
-def become_subreaper() -> bool:
-    """Have orphaned descendants become our children, not init's: prctl(2)."""
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        return bool(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
-    except (OSError, AttributeError):
-        return False
-
-
-def boot_id() -> str:
-    """Name this boot of the machine; empty where the system doesn't say."""
-    try:
-        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def identify(pid: int) -> Process | None:
-    """Read who a pid is now; None if there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
-    except OSError:
-        return None
-    # The name in parentheses may hold spaces and parentheses itself.
-    fields = text[text.rindex(b")") + 2 :].split()
-    return Process(
-        pid=pid,
-        parent=int(fields[1]),
-        group=int(fields[2]),
-        session=int(fields[3]),
-        start_ticks=int(fields[19]),
-        is_zombie=fields[0] in (b"Z", b"X"),
-    )
-
-
-def command_line(pid: int) -> str:
-    """Give a process's command line, for people; empty if it is gone."""
-    try:
-        raw = (PROC / str(pid) / "cmdline").read_bytes()
-    except OSError:
-        return ""
-    return raw.replace(b"\0", b" ").decode("utf-8", "replace").strip()
-
-
-def members(job_id: str, leader: Process, *, others: Iterable[int]) -> list[Process]:
-    """Find the living processes of a job.
-
-    Only descendants of this process count: as a subreaper it stays an ancestor of
-    all that its jobs start, so a stranger with a recycled number is never among them.
-
-    Args:
-        job_id: The stamp to look for in environments.
-        leader: The job's first process, which may be dead by now.
-        others: Leaders of other jobs, whose sessions are not this job's.
-    """
-    ours = _descendants(os.getpid())
-    strangers = set(others)
-    found: dict[int, Process] = {}
-    for process in ours:  # parents come before their children
-        if process.session in strangers:
-            continue
-        if (
-            process.session == leader.pid
-            or process.parent in found
-            or _has_stamp(process.pid, job_id)
-        ):
-            found[process.pid] = process
-    return [process for process in found.values() if not process.is_zombie]
-
-
-def _descendants(root: int) -> list[Process]:
-    children: dict[int, list[Process]] = {}
-    for name in os.listdir(PROC):
-        if name.isdigit():
-            process = identify(int(name))
-            if process is not None:
-                children.setdefault(process.parent, []).append(process)
-    found: list[Process] = list(children.get(root, ()))
-    for process in found:  # grows while it is walked
-        found.extend(children.get(process.pid, ()))
-    return found
-
-
-def _has_stamp(pid: int, job_id: str) -> bool:
-    try:
-        environment = (PROC / str(pid) / "environ").read_bytes()
-    except OSError:
-        return False
-    stamp = JOB_VARIABLE + b"=" + job_id.encode()
-    return stamp in environment.split(b"\0")
-
-
-def send_signal(process: Process, number: int) -> bool:
-    """Signal exactly this process, never one that has taken over its pid.
-
-    Returns:
-        False if it is gone.
-    """
-    try:
-        handle = os.pidfd_open(process.pid)
-    except OSError:
-        return False
-    try:
-        # The handle now names one process: compare it with the one that is meant.
-        now = identify(process.pid)
-        if now is None or now.start_ticks != process.start_ticks:
-            return False
-        signal.pidfd_send_signal(handle, number)
-    except ProcessLookupError:
-        return False
-    finally:
-        os.close(handle)
-    return True

@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Callable
 
-from mlepool.supervisor.spawn import Process, command_line, ignores, send_signal
+from mlepool.supervisor.processes import Process, command_line, ignores, send_signal
 from mlepool.wire.values import Signalled, StopReport, Survivor
 
 __all__ = ["KILL_LIMIT", "POLL", "Stopping"]

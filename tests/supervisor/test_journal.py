@@ -22,7 +22,7 @@ from mlepool.wire.records import HEADER_SIZE, STDERR, STDOUT, RecordParser
 from tests.needs import small_disk
 
 HEAD = JobHead("job", "echo hi", "/tmp", 12.5, "boot")
-PROCESS = JobProcess(4711, 99, 12.75)
+PROCESS = JobProcess(4711, (99, 100), 12.75)
 OUTPUT = [(STDOUT, b"one\n"), (STDERR, b"oh\n"), (STDOUT, b"two\n")]
 
 
@@ -96,7 +96,7 @@ def test_a_journal_without_an_end_has_no_outcome_but_all_its_output(tmp_path):
 def test_measure_leaves_a_torn_tail_out(tmp_path):
     first = write(tmp_path / "one", OUTPUT[:1]).position
     writer = write(tmp_path / "two", OUTPUT[:2])
-    whole = journal_path(tmp_path / "two", "job").read_bytes()
+    whole = Path(journal_path(tmp_path / "two", "job")).read_bytes()
     begin = len(whole) - (writer.position - first)
     for length in range(begin, len(whole) + 1):
         journal = opened(tmp_path, whole[:length])
@@ -108,7 +108,7 @@ def test_measure_leaves_a_torn_tail_out(tmp_path):
 
 def test_a_journal_that_is_cut_in_its_head_is_damaged_at_every_length(tmp_path):
     write(tmp_path)
-    whole = journal_path(tmp_path, "job").read_bytes()
+    whole = Path(journal_path(tmp_path, "job")).read_bytes()
     for length in range(len(whole)):
         with pytest.raises(WorkerError, match=r"no whole (HEAD|PROC) block"):
             opened(tmp_path, whole[:length])
@@ -117,7 +117,7 @@ def test_a_journal_that_is_cut_in_its_head_is_damaged_at_every_length(tmp_path):
 
 def test_every_changed_byte_of_the_head_is_noticed(tmp_path):
     write(tmp_path)
-    whole = journal_path(tmp_path, "job").read_bytes()
+    whole = Path(journal_path(tmp_path, "job")).read_bytes()
     for changed in changed_bytes(whole, 0):
         with pytest.raises(WorkerError):
             opened(tmp_path, changed)
@@ -125,9 +125,9 @@ def test_every_changed_byte_of_the_head_is_noticed(tmp_path):
 
 def test_a_damaged_end_is_no_end_and_the_output_is_still_there(tmp_path):
     writer = write(tmp_path, OUTPUT)
-    begin = journal_path(tmp_path, "job").stat().st_size
+    begin = Path(journal_path(tmp_path, "job")).stat().st_size
     finish(writer)
-    whole = journal_path(tmp_path, "job").read_bytes()
+    whole = Path(journal_path(tmp_path, "job")).read_bytes()
     cuts = [whole[:length] for length in range(begin, len(whole))]
     for damaged in cuts + list(changed_bytes(whole, begin)):
         journal = opened(tmp_path, damaged)
@@ -138,7 +138,7 @@ def test_a_damaged_end_is_no_end_and_the_output_is_still_there(tmp_path):
 
 def test_output_that_looks_like_an_end_is_not_taken_for_one(tmp_path):
     finish(write(tmp_path, OUTPUT))
-    journal = journal_path(tmp_path, "job").read_bytes()
+    journal = Path(journal_path(tmp_path, "job")).read_bytes()
     end = journal[journal.index(b"END1") :]
     writer = write(tmp_path / "other", [(STDOUT, b"MLEE" * 20), (STDOUT, end[-8:])])
     other = Journal(tmp_path / "other", "job")
@@ -166,7 +166,7 @@ def test_the_same_id_is_never_begun_twice(tmp_path):
 
 def test_no_other_account_may_read_a_journal(tmp_path):
     write(tmp_path)
-    assert journal_path(tmp_path, "job").stat().st_mode & 0o777 == 0o600
+    assert Path(journal_path(tmp_path, "job")).stat().st_mode & 0o777 == 0o600
 
 
 def test_an_unknown_job_is_a_lookup_error(tmp_path):
@@ -211,7 +211,7 @@ def fill(writer: JournalWriter) -> int:
 
 def opened(folder: Path, content: bytes) -> Journal:
     """Open a journal of this content."""
-    journal_path(folder, "made").write_bytes(content)
+    Path(journal_path(folder, "made")).write_bytes(content)
     return Journal(folder, "made")
 
 

@@ -32,7 +32,7 @@ from mlepool.supervisor.messages import (
     Stopped,
     encode,
 )
-from mlepool.supervisor.spawn import command_line
+from mlepool.supervisor.processes import command_line
 from tests.conftest import wait_until
 from tests.needs import small_disk, unread
 from tests.supervisor.conftest import Line, RunningSupervisor
@@ -353,7 +353,7 @@ def test_an_end_that_cannot_be_written_is_told_to_the_next_worker(line, supervis
     line.spawn("job", "head -c 50000 /dev/zero; read x; exit 7", stdin=True)
     line.wait_for(Spawned)
     wait_until(lambda: len(supervisor.output("job")["stdout"]) == 50_000)
-    size = journal_path(supervisor.folder / JOBS_FOLDER, "job").stat().st_size
+    size = Path(journal_path(supervisor.folder / JOBS_FOLDER, "job")).stat().st_size
     resource.prlimit(supervisor.process.pid, resource.RLIMIT_FSIZE, (size, size))
     line.send(Feed("job", 0, b"go\n"))
     line.wait_for(Fed)

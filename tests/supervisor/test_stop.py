@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from mlepool.supervisor.messages import Spawn
-from mlepool.supervisor.spawn import (
+from mlepool.supervisor.processes import (
     PR_SET_CHILD_SUBREAPER,
     Process,
     become_subreaper,
@@ -20,8 +20,8 @@ from mlepool.supervisor.spawn import (
     identify,
     members,
     send_signal,
-    start,
 )
+from mlepool.supervisor.spawn import start
 from mlepool.supervisor.stop import KILL_LIMIT, POLL, Stopping
 from mlepool.wire.values import StopReport
 from tests.conftest import wait_until
@@ -43,7 +43,7 @@ class Tree:
         self._seen = {found.pid}
 
     def find(self) -> list[Process]:
-        living = members("job-1", self.leader, others=[])
+        living = members("job-1", self.leader.pid, others=[])
         self._seen.update(one.pid for one in living)
         return living
 

@@ -1,0 +1,178 @@
+"""Processes: proving who one is, finding a job's tree, signalling.
+
+What depends on the platform stands here and in :mod:`mlepool.supervisor.spawn`. Linux
+is first-class; where there is no ``/proc`` a job's process group stands for its tree.
+"""
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = [
+    "JOB_VARIABLE",
+    "Process",
+    "become_subreaper",
+    "boot_id",
+    "boot_ticks",
+    "command_line",
+    "identify",
+    "ignores",
+    "members",
+    "send_signal",
+]
+
+JOB_VARIABLE = b"MLEPOOL_JOB"  # the stamp in a job's environment that says whose it is
+PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+PROC = Path("/proc")
+
+
+class Process(NamedTuple):
+    """A process as /proc/PID/stat tells of it: proc(5).
+
+    Attributes:
+        start_ticks: When it began, in clock ticks since boot. With the pid (and the
+            boot) this names one process for ever; a pid alone is used again.
+    """
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    start_ticks: int
+    is_zombie: bool
+
+
+def boot_ticks() -> int:
+    """Give the clock by which processes' start times go: ticks since boot."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return int(time.clock_gettime(clock) * os.sysconf("SC_CLK_TCK"))
+
+
+def ignores(process: Process, number: int) -> bool:
+    """Tell if a process ignores a signal, so that waiting for it is in vain."""
+    try:
+        text = (PROC / str(process.pid) / "status").read_text()
+        mask = text.partition("SigIgn:")[2].split(maxsplit=1)[0]
+    except (OSError, IndexError):
+        return False
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+def become_subreaper() -> bool:
+    """Have orphaned descendants become our children, not init's: prctl(2)."""
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        return bool(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    except (OSError, AttributeError):
+        return False
+
+
+def boot_id() -> str:
+    """Name this boot of the machine; empty where the system doesn't say."""
+    try:
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def identify(pid: int) -> Process | None:
+    """Read who a pid is now; None if there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except OSError:
+        return None
+    # The name in parentheses may hold spaces and parentheses itself.
+    fields = text[text.rindex(b")") + 2 :].split()
+    return Process(
+        pid=pid,
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        session=int(fields[3]),
+        start_ticks=int(fields[19]),
+        is_zombie=fields[0] in (b"Z", b"X"),
+    )
+
+
+def command_line(pid: int) -> str:
+    """Give a process's command line, for people; empty if it is gone."""
+    try:
+        raw = (PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return ""
+    return raw.replace(b"\0", b" ").decode("utf-8", "replace").strip()
+
+
+def members(job_id: str, leader: int, *, others: Iterable[int]) -> list[Process]:
+    """Find the living processes of a job.
+
+    Only descendants of this process count: as a subreaper it stays an ancestor of
+    all that its jobs start, so a stranger with a recycled number is never among them.
+
+    Args:
+        job_id: The stamp to look for in environments.
+        leader: The pid of the job's first process, which may be dead by now.
+        others: Leaders of other jobs, whose sessions are not this job's.
+    """
+    ours = _descendants(os.getpid())
+    strangers = set(others)
+    found: dict[int, Process] = {}
+    for process in ours:  # parents come before their children
+        if process.session in strangers:
+            continue
+        if (
+            process.session == leader
+            or process.parent in found
+            or _has_stamp(process.pid, job_id)
+        ):
+            found[process.pid] = process
+    return [process for process in found.values() if not process.is_zombie]
+
+
+def _descendants(root: int) -> list[Process]:
+    children: dict[int, list[Process]] = {}
+    for name in os.listdir(PROC):
+        if name.isdigit():
+            process = identify(int(name))
+            if process is not None:
+                children.setdefault(process.parent, []).append(process)
+    found: list[Process] = list(children.get(root, ()))
+    for process in found:  # grows while it is walked
+        found.extend(children.get(process.pid, ()))
+    return found
+
+
+def _has_stamp(pid: int, job_id: str) -> bool:
+    try:
+        environment = (PROC / str(pid) / "environ").read_bytes()
+    except OSError:
+        return False
+    stamp = JOB_VARIABLE + b"=" + job_id.encode()
+    return stamp in environment.split(b"\0")
+
+
+def send_signal(process: Process, number: int) -> bool:
+    """Signal exactly this process, never one that has taken over its pid.
+
+    Returns:
+        False if it is gone.
+    """
+    try:
+        handle = os.pidfd_open(process.pid)
+    except OSError:
+        return False
+    try:
+        # The handle now names one process: compare it with the one that is meant.
+        now = identify(process.pid)
+        if now is None or now.start_ticks != process.start_ticks:
+            return False
+        signal.pidfd_send_signal(handle, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(handle)
+    return True
