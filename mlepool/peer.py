@@ -7,7 +7,7 @@ import logging
 from typing import Protocol
 
 from mlepool.errors import RemoteProtocolError
-from mlepool.transport.base import Link
+from mlepool.transport.base import Link, Piece
 from mlepool.wire.codec import Data, encode_data
 from mlepool.wire.messages import Bye, Message
 from mlepool.wire.session import Session, State
@@ -71,10 +71,14 @@ class Peer:
         self.session.send(message)
         self._flush()
 
-    def send_data(self, call: int, position: int, payload: bytes) -> None:
-        """Send journal bytes."""
+    def send_data(self, call: int, position: int, piece: Piece) -> None:
+        """Send journal bytes from their file.
+
+        Raises:
+            EOFError: If the file ends before the piece does.
+        """
         if not self._gone:
-            self.link.send_data(encode_data(call, position, b""), payload)
+            self.link.send_file(encode_data(call, position, b""), piece)
 
     def flush(self) -> None:
         """Send what the session has queued."""
@@ -88,7 +92,7 @@ class Peer:
         self._flush()
         self._end(reason or code, code)
 
-    def frame_received(self, frame: bytes) -> None:
+    def frame_received(self, frame: bytes | memoryview) -> None:
         """Take a frame from the link."""
         if self._gone:
             return
@@ -129,8 +133,9 @@ class Peer:
         self._end(cause, "lost")
 
     def _flush(self) -> None:
-        for frame in self.session.frames_to_send():
-            self.link.send(frame)
+        if self.session.has_frames:
+            for frame in self.session.frames_to_send():
+                self.link.send(frame)
 
     def _set_timer(self) -> None:
         due = self.session.next_tick()

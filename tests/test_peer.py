@@ -1,6 +1,7 @@
 """Peers over links in memory, in jumping time."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -8,6 +9,7 @@ from mlepool.errors import LocalProtocolError, RemoteProtocolError
 from mlepool.peer import CLOSE_LIMIT, Peer
 from mlepool.testing.links import MemoryLink, Recorder, memory_pair
 from mlepool.testing.loop import run
+from mlepool.transport.base import Piece
 from mlepool.wire.codec import HEADER_SIZE, MAX_DATA, Data, decode, encode
 from mlepool.wire.messages import (
     Bye,
@@ -208,10 +210,17 @@ async def test_versions_that_do_not_meet_end_both_with_the_same_words():
 # -- data and flow
 
 
+def piece_of(payload: bytes) -> Piece:
+    """Put bytes into a file; its descriptor lives as long as the test process."""
+    file = os.memfd_create("journal")
+    os.write(file, payload)
+    return Piece(file, 0, len(payload))
+
+
 @in_jumping_time
 async def test_data_goes_past_the_session():
     client, worker = await open_pair()
-    worker.peer.send_data(7, 100, b"output")
+    worker.peer.send_data(7, 100, piece_of(b"output"))
     (data,) = await client.received(1)
     assert isinstance(data, Data)
     assert (data.call, data.position, bytes(data.payload)) == (7, 100, b"output")
@@ -224,7 +233,7 @@ async def test_bulk_waits_while_the_other_side_reads_nothing():
     client.link.stall()
     assert not worker.peer.is_full
     while not worker.peer.is_full:
-        worker.peer.send_data(1, 0, bytes(MAX_DATA))
+        worker.peer.send_data(1, 0, piece_of(bytes(MAX_DATA)))
     await asyncio.sleep(1)
     assert worker.writable_again == 0
     client.link.resume()
@@ -238,7 +247,7 @@ async def test_who_is_gone_is_not_told_that_it_may_write():
     client, worker = await open_pair()
     client.link.stall()
     while not worker.peer.is_full:
-        worker.peer.send_data(1, 0, bytes(MAX_DATA))
+        worker.peer.send_data(1, 0, piece_of(bytes(MAX_DATA)))
     worker.peer.close()
     worker.peer.writable()
     assert worker.writable_again == 0
@@ -447,7 +456,7 @@ async def test_nothing_is_sent_after_the_end():
     client, worker = await open_pair()
     client.peer.close()
     client.peer.send(Request(1, "id", "run"))
-    client.peer.send_data(1, 0, b"x")
+    client.peer.send_data(1, 0, piece_of(b"x"))
     client.peer.flush()
     await worker.ended()
     assert worker.messages == []

@@ -20,6 +20,7 @@ from mlepool.wire.values import JobInfo
 __all__ = ["Job"]
 
 READS_AT_ONCE = 8  # reads of one pipe before others get their turn
+BUSY = 32 * 1024  # bytes in one read that show a writer worth a larger pipe
 MAX_PENDING_INPUT = 1024 * 1024  # bytes of stdin held for a process that reads slowly
 
 BOOT_ID = boot_id()
@@ -119,10 +120,10 @@ class Job:
                 del self.pipes[fd]
                 return False
             self._write(self.pipes[fd], data)
+            if len(data) >= BUSY and self.position < 8 * MAX_PAYLOAD:
+                grow_pipe(fd)
             if len(data) < MAX_PAYLOAD:
                 return True
-            if self.position < 4 * MAX_PAYLOAD:
-                grow_pipe(fd)
         return True
 
     def _write(self, stream: int, data: bytes) -> None:

@@ -37,6 +37,7 @@ __all__ = ["JobHead", "JobProcess", "Journal", "JournalWriter", "journal_path"]
 _BLOCK = struct.Struct("<4sII")  # tag, payload length, CRC-32 of the payload
 _TRAILER = struct.Struct("<I4s")
 _TRAILER_MAGIC = b"MLEE"
+SMALL = 4 * 1024  # bytes; a record so small may as well be cut between two frames
 MAX_BLOCK = 1024 * 1024  # bytes; a longer one is a damaged file
 
 T = TypeVar("T")
@@ -175,6 +176,26 @@ class Journal:
     def read(self, position: int, size: int) -> bytes:
         """Read output bytes; the caller knows how far it was written."""
         return os.pread(self._fd, size, self._base + position)
+
+    def locate(self, position: int) -> tuple[int, int]:
+        """Say where output bytes are: the descriptor of the file, and the offset."""
+        return self._fd, self._base + position
+
+    def whole_records(self, position: int, size: int) -> int:
+        """Give how many of some bytes are best sent together: whole records.
+
+        A large record that is cut is put together again with two more copies. Where
+        small ones come, or the bytes begin within one, all of them are as good.
+        """
+        at = 0
+        while size - at >= HEADER_SIZE:
+            length = unpack_header(self.read(position + at, HEADER_SIZE))
+            if length is None or length < SMALL:
+                return size
+            if at + HEADER_SIZE + length > size:
+                break
+            at += HEADER_SIZE + length
+        return at or size
 
     def outcome(self) -> Outcome | None:
         """Read the end; None if none was written."""

@@ -161,7 +161,7 @@ encode = msgspec.msgpack.Encoder().encode
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)
 
 
-def decode_to_supervisor(frame: bytes) -> ToSupervisor:
+def decode_to_supervisor(frame: bytes | memoryview) -> ToSupervisor:
     """Read what a worker sent.
 
     Raises:
@@ -173,7 +173,7 @@ def decode_to_supervisor(frame: bytes) -> ToSupervisor:
         raise RemoteProtocolError(f"not a message to a supervisor: {exc}") from exc
 
 
-def decode_from_supervisor(frame: bytes) -> FromSupervisor:
+def decode_from_supervisor(frame: bytes | memoryview) -> FromSupervisor:
     """Read what a supervisor sent.
 
     Raises:

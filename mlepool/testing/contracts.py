@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, NamedTuple
 
 from mlepool.testing.links import Recorder
-from mlepool.transport.base import Link
+from mlepool.transport.base import Link, Piece
 from mlepool.wire.codec import MAX_DATA, MAX_FRAME
 
 __all__ = ["LINK_CONTRACTS", "LinkContract", "LinkPair", "OpenPair"]
 
 LIMIT = 20.0  # seconds for one contract: none should come near it
 BULK = bytes(64 * 1024)
+NOTHING = Piece(-1, 0, 0)
+BURST = 12  # bulk frames: more than one kernel buffer
 MAX_BULK = 1000  # bulk frames until a link must be full: no kernel buffers 64 MB
 SIZES = (0, 1, 125, 126, 4091, 4092, 4093, 65535, 65536, MAX_DATA, 2, 1, 0)
 
@@ -102,17 +105,28 @@ async def a_frame_over_the_limit_ends_the_link(open_pair: OpenPair) -> None:
         assert far.frames == [b"before"]
 
 
-async def two_parts_arrive_as_one_frame(open_pair: OpenPair) -> None:
-    """Join them, though one or both may be empty."""
-    async with _attached(open_pair) as (pair, near, far):
-        pair.dialled.send_data(b"head", b"body")
-        pair.dialled.send_data(b"head", b"")
-        pair.accepted.send_data(b"", b"")
-        pair.accepted.send_data(b"h", BULK)
-        await far.until(lambda: len(far.frames) >= 2)
-        await near.until(lambda: len(near.frames) >= 2)
-        assert far.frames == [b"headbody", b"head"]
-        assert near.frames == [b"", b"h" + BULK]
+async def frames_from_a_file_arrive_whole(open_pair: OpenPair) -> None:
+    """Send neither more nor less than the head and the piece; fail if it is short."""
+    with tempfile.TemporaryFile() as file:
+        file.write(b"abc" + BULK + b"def")
+        file.flush()
+        fd = file.fileno()
+        async with _attached(open_pair) as (pair, near, far):
+            pair.dialled.send_file(b"head", Piece(fd, 0, 3))
+            pair.dialled.send_file(b"", Piece(fd, 3, len(BULK)))
+            pair.accepted.send_file(b"", Piece(fd, 0, 0))
+            for _ in range(BURST):
+                pair.accepted.send_file(b"h", Piece(fd, 3, len(BULK)))
+            pair.accepted.send(b"behind")
+            await far.until(lambda: len(far.frames) >= 2)
+            await near.until(lambda: near.frames[-1:] == [b"behind"])
+            assert far.frames == [b"headabc", BULK]
+            assert near.frames == [b"", *[b"h" + BULK] * BURST, b"behind"]
+            try:
+                pair.dialled.send_file(b"h", Piece(fd, len(BULK), 7))
+            except EOFError:
+                return
+            raise AssertionError("a piece beyond the file's end was no error")
 
 
 async def frames_before_attach_are_kept_in_order(open_pair: OpenPair) -> None:
@@ -156,7 +170,7 @@ async def a_close_comes_after_what_was_sent(open_pair: OpenPair) -> None:
         pair.dialled.close()
         pair.dialled.close()
         pair.dialled.send(b"too late")
-        pair.dialled.send_data(b"too", b"late")
+        pair.dialled.send_file(b"too late", NOTHING)
         await far.lost()
         await near.lost()
         assert far.frames == [BULK] * 10
@@ -181,7 +195,7 @@ async def sending_after_the_end_does_nothing(open_pair: OpenPair) -> None:
         for link in (pair.dialled, pair.accepted):
             for _ in range(10):  # asyncio would warn from the fifth on
                 link.send(b"x")
-                link.send_data(b"x", b"y")
+                link.send_file(b"xy", NOTHING)
             link.close()
 
 
@@ -215,7 +229,7 @@ class _Closer(Recorder):
         self._link = link
         self.losses_inside = 0
 
-    def frame_received(self, frame: bytes) -> None:
+    def frame_received(self, frame: bytes | memoryview) -> None:
         """Close."""
         super().frame_received(frame)
         self._link.close()
@@ -279,7 +293,7 @@ async def a_link_knows_its_other_end(open_pair: OpenPair) -> None:
 LINK_CONTRACTS: tuple[LinkContract, ...] = (
     frames_arrive_whole_and_in_order_both_ways,
     a_frame_over_the_limit_ends_the_link,
-    two_parts_arrive_as_one_frame,
+    frames_from_a_file_arrive_whole,
     frames_before_attach_are_kept_in_order,
     an_end_before_attach_is_told_at_attach,
     a_close_comes_after_what_was_sent,

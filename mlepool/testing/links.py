@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from mlepool.transport.base import LinkInfo, Receiver
+from mlepool.transport.base import LinkInfo, Piece, Receiver
 from mlepool.wire.codec import MAX_FRAME
 
 __all__ = ["MemoryLink", "Recorder", "memory_pair"]
@@ -74,9 +74,9 @@ class MemoryLink:
             self._other._arrive(frame)
             self._full = self._other._waiting > WRITE_HIGH
 
-    def send_data(self, head: bytes, body: bytes) -> None:
-        """Send a frame made of two parts."""
-        self.send(head + body)
+    def send_file(self, head: bytes, piece: Piece) -> None:
+        """Send a frame whose second part is in a file."""
+        self.send(bytes(piece.read_behind(head)))
 
     def close(self) -> None:
         """Close; the other end still takes in what was sent."""
@@ -196,9 +196,9 @@ class Recorder:
         await self.until(lambda: bool(self.losses))
         return self.losses[0]
 
-    def frame_received(self, frame: bytes) -> None:
+    def frame_received(self, frame: bytes | memoryview) -> None:
         """Note a frame (link)."""
-        self.frames.append(frame)
+        self.frames.append(bytes(frame))
         self._note("a frame")
 
     def bytes_received(self) -> None:

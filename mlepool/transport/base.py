@@ -6,18 +6,19 @@ for each frame cost more than the frame itself.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-__all__ = ["Acceptor", "Link", "LinkInfo", "Receiver"]
+__all__ = ["Acceptor", "Link", "LinkInfo", "Piece", "Receiver"]
 
 
 class Receiver(Protocol):
     """Who takes what comes over a link. No method may raise."""
 
-    def frame_received(self, frame: bytes) -> None:
-        """Take one whole frame."""
+    def frame_received(self, frame: bytes | memoryview) -> None:
+        """Take one whole frame. A view is valid until this returns."""
 
     def bytes_received(self) -> None:
         """Note that something came, perhaps only a part of a frame."""
@@ -44,6 +45,29 @@ class LinkInfo:
     is_local: bool = False
 
 
+class Piece(NamedTuple):
+    """A part of an open file, in bytes."""
+
+    fd: int
+    offset: int
+    size: int
+
+    def read_behind(self, head: bytes, *, room: int = 0) -> bytearray:
+        """Read it into a buffer, behind free bytes and a head.
+
+        Raises:
+            EOFError: If the file ends before.
+        """
+        begin = room + len(head)
+        buffer = bytearray(begin + self.size)
+        buffer[room:begin] = head
+        with memoryview(buffer)[begin:] as view:
+            count = os.preadv(self.fd, [view], self.offset) if self.size else 0
+        if count < self.size:
+            raise EOFError(f"it ends at {self.offset + count}")
+        return buffer
+
+
 class Link(Protocol):
     """A way for whole frames, in order, both ways."""
 
@@ -59,8 +83,13 @@ class Link(Protocol):
     def send(self, frame: bytes) -> None:
         """Send a frame. Never waits; after the link's end it does nothing."""
 
-    def send_data(self, head: bytes, body: bytes) -> None:
-        """Send one frame that is made of two parts, sparing a copy."""
+    def send_file(self, head: bytes, piece: Piece) -> None:
+        """Send a frame that is made of a head and a piece of a file.
+
+        Raises:
+            EOFError: If the file ends before the piece does; nothing was sent, or
+                the link is lost.
+        """
 
     def close(self) -> None:
         """Close the link after what was sent is on its way; twice is fine."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from mlepool.errors import LinkError
-from mlepool.transport.base import Accept, LinkInfo, Receiver
+from mlepool.transport.base import Accept, LinkInfo, Piece, Receiver
 
 __all__ = ["UnixAcceptor", "dial_unix", "listen_unix"]
 
@@ -25,6 +25,7 @@ FIRST_BUFFER = 4 * 1024  # bytes; an idle link costs no more
 FULL_BUFFER = 256 * 1024  # bytes; two data frames, so that a busy link reads both
 WRITE_HIGH = 256 * 1024  # bytes that may wait before bulk has to: control is behind it
 SEND_BUFFER = 1024 * 1024  # bytes in the kernel; the system's limit may be lower
+WORTH_SENDFILE = 16 * 1024  # bytes; a smaller piece is read and written as soon
 CLOSE_LIMIT = 5.0  # seconds that what was sent may take to leave after close()
 MAX_SOCKET_PATH = 100  # bytes; sun_path holds 104 (macOS) to 108 (Linux)
 
@@ -45,6 +46,7 @@ class UnixLink(asyncio.BufferedProtocol):
         self._lost: str | None = None
         self._ending: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport
+        self._fd = -1
         self.info = LinkInfo()
 
     @property
@@ -66,11 +68,31 @@ class UnixLink(asyncio.BufferedProtocol):
         if not self._is_over():
             self._transport.write(_LENGTH.pack(len(frame)) + frame)
 
-    def send_data(self, head: bytes, body: bytes) -> None:
-        """Send a frame made of two parts."""
-        if not self._is_over():
-            length = _LENGTH.pack(len(head) + len(body))
-            self._transport.writelines([length, head, body])
+    def send_file(self, head: bytes, piece: Piece) -> None:
+        """Send a frame whose second part is in a file.
+
+        Where nothing else waits, the kernel moves the file's pages itself.
+        """
+        if self._is_over():
+            return
+        head = _LENGTH.pack(len(head) + piece.size) + head
+        if piece.size < WORTH_SENDFILE or self._transport.get_write_buffer_size():
+            self._transport.write(piece.read_behind(head))
+            return
+        self._transport.write(head)
+        sent = 0
+        if not self._transport.get_write_buffer_size():
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):
+                sent = os.sendfile(self._fd, piece.fd, piece.offset, piece.size)
+        if sent < piece.size:
+            self._send_rest(Piece(piece.fd, piece.offset + sent, piece.size - sent))
+
+    def _send_rest(self, piece: Piece) -> None:
+        try:
+            self._transport.write(piece.read_behind(b""))
+        except EOFError:
+            self._fail("a frame could not be sent whole")
+            raise
 
     def close(self) -> None:
         """Close after what was sent is on its way."""
@@ -85,6 +107,7 @@ class UnixLink(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH)
         sock = transport.get_extra_info("socket")
+        self._fd = sock.fileno()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self.info = _peer_info(sock)
         if self._accept is not None:
@@ -144,13 +167,13 @@ class UnixLink(asyncio.BufferedProtocol):
             after = at + _LENGTH.size + needed
             if after > self._filled:
                 break
-            self._hand_out(bytes(memoryview(self._buffer)[at + _LENGTH.size : after]))
+            self._hand_out(memoryview(self._buffer)[at + _LENGTH.size : after])
             at = after
         return at, needed
 
-    def _hand_out(self, frame: bytes) -> None:
+    def _hand_out(self, frame: memoryview) -> None:
         if self._receiver is None:
-            self._early.append(frame)
+            self._early.append(bytes(frame))
         else:
             self._receiver.frame_received(frame)
 

@@ -16,10 +16,18 @@ import msgspec
 from mlepool.errors import LocalProtocolError, RemoteProtocolError
 from mlepool.wire.messages import Message
 
-__all__ = ["MAX_DATA", "MAX_FRAME", "Data", "decode", "encode", "encode_data"]
+__all__ = [
+    "HEADER_SIZE",
+    "MAX_DATA",
+    "MAX_FRAME",
+    "Data",
+    "decode",
+    "encode",
+    "encode_data",
+]
 
 MAX_FRAME = 1024 * 1024  # bytes; bounds what one peer can make the other hold
-MAX_DATA = 112 * 1024  # bytes; below glibc's 128 KiB mmap threshold, header included
+MAX_DATA = 112 * 1024  # bytes; below glibc's 128 KiB mmap threshold, headers included
 
 DATA_KIND = 0x01
 _HEADER = struct.Struct(">BIQ")  # kind, call, position
@@ -56,12 +64,13 @@ class Data(NamedTuple):
     Attributes:
         call: The call that it answers.
         position: Journal position of its first byte.
-        frame: The whole frame; the payload starts at ``HEADER_SIZE``.
+        frame: The whole frame; the payload starts at ``HEADER_SIZE``. A view is valid
+            only while the frame is being received.
     """
 
     call: int
     position: int
-    frame: bytes
+    frame: bytes | memoryview
 
     @property
     def payload(self) -> memoryview:
@@ -92,7 +101,7 @@ def encode_data(call: int, position: int, payload: bytes) -> bytes:
     return _HEADER.pack(DATA_KIND, call, position) + payload
 
 
-def decode(frame: bytes) -> Message | Data:
+def decode(frame: bytes | memoryview) -> Message | Data:
     """Read one frame.
 
     Raises:

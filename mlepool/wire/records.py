@@ -33,9 +33,10 @@ STDERR = 2
 STREAM_NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 
 MAGIC = 0x4D
-MAX_PAYLOAD = 64 * 1024  # bytes of one record: one read of a pipe
 _HEADER = struct.Struct("<BBHIQd")
 HEADER_SIZE = _HEADER.size
+MAX_RECORD = 112 * 1024  # bytes: one data frame (mlepool.wire.codec.MAX_DATA)
+MAX_PAYLOAD = MAX_RECORD - HEADER_SIZE  # one read of a pipe
 
 
 class Record(NamedTuple):

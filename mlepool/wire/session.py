@@ -121,9 +121,16 @@ class Session:
         self.version = 0
         self.farewell = ""
         self._outgoing: list[bytes] = [encode(hello)]
+        self._other = Role.WORKER if role is Role.CLIENT else Role.CLIENT
+        self._look_up()
         self._heard = now
         self._pinged = now
         self._opened = now
+
+    @property
+    def has_frames(self) -> bool:
+        """True if there is something to send now."""
+        return bool(self._outgoing)
 
     def frames_to_send(self) -> list[bytes]:
         """Take the frames that are to be sent now."""
@@ -145,7 +152,7 @@ class Session:
             raise self._untimely(message)
         self._queue(message)
 
-    def receive(self, frame: bytes) -> Message | Data | None:
+    def receive(self, frame: bytes | memoryview) -> Message | Data | None:
         """Take a frame.
 
         Returns:
@@ -157,11 +164,14 @@ class Session:
         if self.state is State.CLOSED:
             return None
         message = decode(frame)
-        if type(message) not in EXPECTED[self.role, self.state]:
+        kind = type(message)
+        if kind not in self._expected:
             raise RemoteProtocolError(
-                f"{type(message).__name__} is not expected by the "
+                f"{kind.__name__} is not expected by the "
                 f"{self.role.value} while {self.state.value}"
             )
+        if kind is Data:
+            return message  # nearly all that comes: it is judged in one step
         if isinstance(message, Ping):
             self._outgoing.append(encode(Pong(message.number)))
             return None
@@ -260,8 +270,7 @@ class Session:
         return f"no common protocol version: {', '.join(texts)}"
 
     def _queue(self, message: Message) -> None:
-        other = Role.WORKER if self.role is Role.CLIENT else Role.CLIENT
-        if type(message) not in EXPECTED.get((other, self.state), frozenset()):
+        if type(message) not in self._sendable:
             raise self._untimely(message)
         self._outgoing.append(encode(message))
 
@@ -271,3 +280,9 @@ class Session:
 
     def _move(self, event: str) -> None:
         self.state = TRANSITIONS[self.state, event]
+        self._look_up()
+
+    def _look_up(self) -> None:
+        """Note what may come and go now: looked at for every frame."""
+        self._expected = EXPECTED.get((self.role, self.state), frozenset())
+        self._sendable = EXPECTED.get((self._other, self.state), frozenset())

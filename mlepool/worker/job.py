@@ -11,6 +11,7 @@ from pathlib import Path
 from mlepool.errors import WorkerError
 from mlepool.peer import Peer
 from mlepool.supervisor.journal import Journal
+from mlepool.transport.base import Piece
 from mlepool.wire.codec import MAX_DATA
 from mlepool.wire.messages import Accepted, Ended, Outcome
 from mlepool.wire.values import JobInfo
@@ -89,11 +90,21 @@ class Job:
         TRANSITIONS[self.status, status]
         self.status = status
 
+    def piece(self, position: int, size: int) -> Piece:
+        """Find output bytes that are known to be there; fewer, to cut no record."""
+        journal = self._open()
+        if size == MAX_DATA:
+            size = journal.whole_records(position, size)
+        return Piece(*journal.locate(position), size)
+
     def read(self, position: int, size: int) -> bytes:
         """Read output bytes that are known to be there."""
+        return self._open().read(position, size)
+
+    def _open(self) -> Journal:
         if self._journal is None:
             self._journal = Journal(self._folder, self.id)
-        return self._journal.read(position, size)
+        return self._journal
 
     def close(self) -> None:
         """Close the journal's file; a later read opens it again."""
@@ -127,6 +138,9 @@ class Reader:
         self._peer = peer
         self._window = window
         self._finished = finished
+        # Credit that falls short of a frame is worth waiting for the next, if there
+        # must be a next: records are not cut between frames then.
+        self._is_roomy = window.allowed >= 2 * MAX_DATA
         self._accepted = False
         self._scheduled = False
 
@@ -147,7 +161,7 @@ class Reader:
         """Send what there is, what credit allows and what the link takes."""
         try:
             self._pump()
-        except (LookupError, OSError, WorkerError) as exc:
+        except (LookupError, OSError, EOFError, WorkerError) as exc:
             # Somebody has removed or cut the file: this reader's affair alone.
             end = self._window.position
             cause = f"its journal can't be read: {exc}"
@@ -158,9 +172,9 @@ class Reader:
         for _ in range(FRAMES_AT_ONCE):
             if self._peer.is_full or self._peer.is_gone:
                 return
-            there = self.job.position - self._window.position
-            size = min(MAX_DATA, self._window.allowed, there)
-            if size <= 0:
+            there = min(MAX_DATA, self.job.position - self._window.position)
+            size = min(self._window.allowed, there)
+            if size <= 0 or (size < there and self._is_roomy):
                 break
             self._send(size)
         else:
@@ -173,11 +187,9 @@ class Reader:
 
     def _send(self, size: int) -> None:
         position = self._window.position
-        data = self.job.read(position, size)
-        if not data:
-            raise WorkerError(f"it ends at {position}")
-        self._peer.send_data(self.call, position, data)
-        self._window.sent(len(data))
+        piece = self.job.piece(position, size)
+        self._peer.send_data(self.call, position, piece)
+        self._window.sent(piece.size)
 
     def _pump_later(self) -> None:
         """Go on after others had their turn."""

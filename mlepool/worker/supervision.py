@@ -139,7 +139,7 @@ class Supervision:
             self._send(Finish())
             self._link.close()
 
-    def frame_received(self, frame: bytes) -> None:
+    def frame_received(self, frame: bytes | memoryview) -> None:
         """Take a frame (link)."""
         try:
             self._dispatch(decode_from_supervisor(frame))

@@ -1,5 +1,6 @@
 """Journals on a real disk: written, read by position, damaged."""
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -219,3 +220,18 @@ def changed_bytes(whole: bytes, begin: int) -> Iterator[bytes]:
     """Give a copy for each byte, with that byte changed."""
     for at in range(begin, len(whole)):
         yield whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :]
+
+
+def test_large_records_are_not_cut_where_that_can_be_helped(tmp_path):
+    writer = JournalWriter(tmp_path, HEAD)
+    writer.begin(PROCESS)
+    for size in (50_000, 60_000, 10, 50_000):
+        writer.append(STDOUT, bytes(size), time=0.0)
+    with contextlib.closing(Journal(tmp_path, HEAD.id)) as journal:
+        first, both = 50_000 + HEADER_SIZE, 110_000 + 2 * HEADER_SIZE
+        assert journal.whole_records(0, both) == both
+        assert journal.whole_records(0, both - 1) == first
+        assert journal.whole_records(0, first + 5) == first
+        assert journal.whole_records(0, first - 1) == first - 1  # it can't be helped
+        assert journal.whole_records(both, 30_000) == 30_000  # it need not be
+        assert journal.whole_records(7, 30_000) == 30_000  # within a record

@@ -11,7 +11,7 @@ from mlepool.testing import contracts
 from mlepool.testing.contracts import LINK_CONTRACTS, LinkPair
 from mlepool.testing.links import MemoryLink, memory_pair
 from mlepool.testing.loop import run
-from mlepool.transport.base import LinkInfo, Receiver
+from mlepool.transport.base import LinkInfo, Piece, Receiver
 from tests.tools import memory_links
 
 
@@ -31,8 +31,8 @@ class Wrapped:
     def send(self, frame: bytes) -> None:
         self.link.send(frame)
 
-    def send_data(self, head: bytes, body: bytes) -> None:
-        self.link.send_data(head, body)
+    def send_file(self, head: bytes, piece: Piece) -> None:
+        self.link.send_file(head, piece)
 
     def close(self) -> None:
         self.link.close()
@@ -66,7 +66,7 @@ class TakesAnySize(Wrapped):
 
 
 class SendsOnlyTheHead(Wrapped):
-    def send_data(self, head: bytes, body: bytes) -> None:
+    def send_file(self, head: bytes, piece: Piece) -> None:
         self.link.send(head)
 
 
@@ -131,7 +131,7 @@ FAULTS = [
     (SwapsFrames, contracts.frames_arrive_whole_and_in_order_both_ways),
     (DropsEmptyFrames, contracts.frames_arrive_whole_and_in_order_both_ways),
     (TakesAnySize, contracts.a_frame_over_the_limit_ends_the_link),
-    (SendsOnlyTheHead, contracts.two_parts_arrive_as_one_frame),
+    (SendsOnlyTheHead, contracts.frames_from_a_file_arrive_whole),
     (ForgetsEarlyFrames, contracts.frames_before_attach_are_kept_in_order),
     (ForgetsEarlyFrames, contracts.an_end_before_attach_is_told_at_attach),
     (TellsNoEnd, contracts.an_end_before_attach_is_told_at_attach),

@@ -13,6 +13,7 @@ import pytest
 from mlepool.errors import LinkError
 from mlepool.testing.links import Recorder
 from mlepool.transport import unix
+from mlepool.transport.base import Piece
 from mlepool.transport.unix import (
     FIRST_BUFFER,
     FULL_BUFFER,
@@ -372,7 +373,7 @@ async def test_nothing_is_sent_after_close_though_frames_still_wait(tmp_path):
             count += 1
         pair.dialled.close()
         pair.dialled.send(b"too late")
-        pair.dialled.send_data(b"too", b"late")
+        pair.dialled.send_file(b"too late", Piece(-1, 0, 0))
         pair.accepted.attach(far)
         pair.resume()
         await far.lost()
