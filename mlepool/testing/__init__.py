@@ -1,1 +1,1 @@
-"""For tests, yours too: links in memory that stall and break, a clock that jumps."""
+"""For tests, yours too: a proxy of faults, kills, links in memory, a jumping clock."""
