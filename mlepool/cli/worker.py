@@ -12,13 +12,16 @@ from typing import Annotated
 
 import typer
 
+from mlepool.cli import service
 from mlepool.config import (
     DEFAULT_PORT,
+    ListenAddress,
     WorkerConfig,
     default_state_dir,
     parse_listen,
 )
 from mlepool.errors import ConfigError, LinkError, WorkerError
+from mlepool.worker.access import Identity
 from mlepool.worker.daemon import Worker
 
 __all__ = ["serve"]
@@ -42,6 +45,17 @@ def serve(
         bool,
         typer.Option("--join-url", help="Print the join URL at a later start, too."),
     ] = False,
+    install: Annotated[
+        bool,
+        typer.Option("--install", help="Have systemd start it, now and at each boot."),
+    ] = False,
+    uninstall: Annotated[
+        bool, typer.Option("--uninstall", help="End that; jobs go on.")
+    ] = False,
+    system: Annotated[
+        bool,
+        typer.Option("--system", help="(Un)install for the system, not the account."),
+    ] = False,
 ) -> None:
     """Serve this machine: run what trusted clients ask for.
 
@@ -59,10 +73,34 @@ def serve(
             name=name or socket.gethostname(),
             root=Path.cwd(),
         )
-        asyncio.run(_serve(config, join_url=join_url))
+        if not (install or uninstall or system):
+            asyncio.run(_serve(config, join_url=join_url))
+            return
+        if install == uninstall:
+            raise ConfigError("--system goes with one of --install and --uninstall")
+        unit = service.find(config.state_dir, name, is_system=system)
+        if uninstall:
+            done = service.remove(unit)
+        else:
+            unit = service.write(unit, [f"--listen={listen}", *_named(name)])
+            done = _install(config, unit, join_url=join_url)
     except (ConfigError, LinkError, WorkerError) as exc:
         typer.echo(f"mlepool worker: {exc}", err=True)
         raise typer.Exit(1) from None
+    raise typer.Exit(0 if done else 1)
+
+
+def _named(name: str) -> list[str]:
+    return [f"--name={name}"] if name else []
+
+
+def _install(config: WorkerConfig, unit: service.Service, *, join_url: bool) -> bool:
+    # Before its first start: what it would print then goes to the system's log, and
+    # the join URL is a secret.
+    identity = Identity(config.state_dir)
+    if (join_url or identity.is_new) and config.listen.port:
+        _print_join_url(identity, config.listen, config.listen.port)
+    return service.start(unit)
 
 
 async def _serve(config: WorkerConfig, *, join_url: bool) -> None:
@@ -78,9 +116,12 @@ async def _serve(config: WorkerConfig, *, join_url: bool) -> None:
 def _announce(worker: Worker, *, join_url: bool) -> None:
     print(f"listening on {worker.address}, state in {worker.config.state_dir}")
     if join_url:
-        listen = worker.config.listen
-        host = socket.gethostname() if listen.host in EVERYWHERE else listen.host
-        url = worker.identity.join_url(host, worker.port)
-        scheme = "" if listen.tls else "&scheme=ws"
-        print(f"join URL (a secret; for 'mlepool trust' elsewhere):\n  {url}{scheme}")
+        _print_join_url(worker.identity, worker.config.listen, worker.port)
     sys.stdout.flush()
+
+
+def _print_join_url(identity: Identity, listen: ListenAddress, port: int) -> None:
+    host = socket.gethostname() if listen.host in EVERYWHERE else listen.host
+    url = identity.join_url(host, port)
+    scheme = "" if listen.tls else "&scheme=ws"
+    print(f"join URL (a secret; for 'mlepool trust' elsewhere):\n  {url}{scheme}")
