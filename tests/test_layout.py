@@ -23,6 +23,7 @@ OF_THE_WHOLE = {
     "test_run.py": "client, worker and supervisor together, through the public names",
     "test_security.py": "what strangers and impostors get, from real workers",
     "client/test_faces.py": "compares the async and the blocking face",
+    "client/test_reconnect.py": "connections and listeners whose links break",
 }
 
 # Modules that nobody imports names from.

@@ -3,69 +3,54 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import secrets
-import shlex
-import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from mlepool.client.calls import Calls, Echo, new_job_id, print_message
 from mlepool.client.commands import BoundCommand, Catalogue
+from mlepool.client.conversation import Call, Conversation
+from mlepool.client.events import Callbacks
 from mlepool.client.handshake import Entrance, dial
 from mlepool.client.listener import AsyncListener
-from mlepool.client.options import CallOptions, split_options
+from mlepool.client.redial import LINK_CODES, Backoff, Redial
 from mlepool.client.tables import Table
 from mlepool.client.trust import Target
 from mlepool.errors import (
+    ClientError,
     ConnectError,
     ConnectionClosedError,
     ConnectionLostError,
     ConnectTimeoutError,
+    MlepoolError,
     RemoteProtocolError,
+    UntrustedWorkerError,
 )
 from mlepool.peer import Peer
-from mlepool.wire.calls import CallTable
-from mlepool.wire.codec import Data
-from mlepool.wire.messages import (
-    Accepted,
-    Attach,
-    Credit,
-    Ended,
-    Event,
-    Leave,
-    Message,
-    Ping,
-    Pong,
-    Request,
-)
-from mlepool.wire.values import InputAck, StopReport
 
-__all__ = ["AsyncConnection", "Echo", "new_job_id"]
+__all__ = ["AsyncConnection", "Echo", "new_job_id", "print_message"]
 
 logger = logging.getLogger("mlepool.client")
 
 CONNECT_LIMIT = 30.0  # seconds for one attempt where the caller set no limit
-CLOSE_GRACE = 2.0  # seconds between the signals to jobs that end with close()
-CLOSE_LIMIT = 15.0  # seconds that close() may take in all
 
-EVENTS = frozenset({"connected", "disconnected", "lost"})
-
-Echo = Callable[[Any], None]
-
-
-def new_job_id() -> str:
-    """Make a command's id: 64 random bits, made before anything is sent."""
-    return secrets.token_hex(8)
-
-
-def print_message(message: Any) -> None:
-    """Print a message where it came from: stdout or stderr."""
-    text = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
-    file = sys.stderr if getattr(message, "stream", "") == "stderr" else sys.stdout
-    file.write(f"{text}{getattr(message, 'end', chr(10))}")
-    file.flush()
+# What becomes of a connection. What is not here is an error.
+TRANSITIONS: dict[tuple[str, str], str] = {
+    ("new", "entered"): "connected",
+    ("disconnected", "entered"): "connected",
+    ("lost", "entered"): "connected",
+    ("reconnecting", "entered"): "connected",
+    ("connected", "broken"): "reconnecting",
+    ("connected", "given up"): "lost",
+    ("reconnecting", "given up"): "lost",
+    ("connected", "left"): "disconnected",
+    ("reconnecting", "left"): "disconnected",
+    **{
+        (state, "closed"): "closed"
+        for state in ("new", "disconnected", "lost", "closed")
+    },
+}
 
 
 class AsyncConnection:
@@ -75,8 +60,21 @@ class AsyncConnection:
     these keywords: ``complete`` (wait for the end), ``timeout``, ``echo_response``,
     ``max_interval``, ``raise_error``. Each call gives an :class:`AsyncListener`.
 
-    ``close()`` stops the jobs that were started through this connection, unless they
-    were started with ``detach=True``. A lost link stops nothing.
+    A lost link stops nothing. The connection dials again by itself, and its listeners
+    go on where they were; what is called meanwhile waits for the link. ``close()``
+    stops the jobs that were started through this connection, unless they were started
+    with ``detach=True``.
+
+    Args:
+        target: Where the worker is.
+        name: How the pool calls it.
+        labels: Free-form labels.
+        enter_connect: Have ``async with`` connect.
+        enter_connect_timeout: Seconds that ``async with`` may take to connect.
+        raise_error: Default of the keyword for all calls.
+        proxy: URL of an HTTP or SOCKS proxy; the system's by default.
+        reconnect_timeout: Seconds after which to dial no more after a lost link; 0
+            for not at all, None for ever.
 
     Attributes:
         name: How the pool calls it.
@@ -94,6 +92,7 @@ class AsyncConnection:
         enter_connect_timeout: float | None = None,
         raise_error: bool = False,
         proxy: str | None = None,
+        reconnect_timeout: float | None = None,
     ) -> None:
         self.name = name or target.name
         self.labels = dict(labels or {})
@@ -102,21 +101,25 @@ class AsyncConnection:
         self._enter_connect = enter_connect
         self._enter_connect_timeout = enter_connect_timeout
         self._proxy = proxy
+        self._reconnect_timeout = _check_seconds(reconnect_timeout)
         self._state = "new"
+        self._key = ""
         self._connecting = asyncio.Lock()
         self._worker_state: dict[str, Any] = {}
-        self._peer: Peer | None = None
         self._catalogue: Catalogue | None = None
-        self._calls: CallTable[AsyncListener] = CallTable()
-        self._numbers: dict[AsyncListener, int] = {}
-        self._owned: dict[str, str] = {}
-        self._callbacks: dict[str, list[Callable[..., object]]] = {}
-        self._pongs: list[asyncio.Future[None]] = []
+        self._conversation: Conversation | None = None
+        self._redial: Redial | None = None
+        self._backoff = Backoff()
+        self._problem: MlepoolError | None = None
+        self._callbacks = Callbacks()
+        self._calls = Calls(self)
 
     # -- life
 
     async def connect(self) -> None:
         """Connect to the worker and bind its commands; nothing if it is connected.
+
+        While it is reconnecting by itself, this waits for that.
 
         Raises:
             ConnectError: If it can't be reached (within 30 s), or one of these:
@@ -134,29 +137,40 @@ class AsyncConnection:
         seconds = CONNECT_LIMIT if limit is None else limit
         try:
             async with asyncio.timeout(seconds), self._connecting:
-                if self._peer is None:
+                if self._redial is not None:
+                    await self._wait_for_redial()
+                elif self._conversation is None:
+                    self._backoff.reset()
                     await self._enter()
         except TimeoutError as exc:
             if isinstance(exc, ConnectError):
                 raise
-            raise self._timeout_error(seconds) from None
+            cause = f"no answer within {seconds:g} s"
+            raise self._error(cause, ConnectTimeoutError) from None
 
     async def disconnect(self) -> None:
         """Leave the worker; jobs go on. :meth:`connect` comes back. Twice is fine."""
-        peer = self._peer
-        if peer is not None:
-            self._state = "disconnected"
-            peer.close("closed", "this side has disconnected")
-            await peer.wait_closed()
+        conversation, cause = self._conversation, "this side has disconnected"
+        if conversation is not None:
+            self._move("left")
+            conversation.peer.close("closed", cause)
+            await conversation.peer.wait_closed()
+        elif self._redial is not None:
+            self._redial.cancel()
+            self._redial = None
+            self._move("left")
+            self._fail_all(cause)
 
     async def close(self) -> None:
-        """Stop the jobs that this connection owns and leave for good. Twice is fine."""
+        """Stop the jobs that this connection owns and leave for good. Twice is fine.
+
+        Without a link they can't be stopped: a warning names them, and they go on.
+        """
         if self._state == "closed":
             return
-        if self._peer is not None and self._owned:
-            await self._stop_owned()
+        await self._calls.stop_owned()
         await self.disconnect()
-        self._state = "closed"
+        self._move("closed")
 
     async def __aenter__(self) -> Self:
         if self._enter_connect:
@@ -174,7 +188,7 @@ class AsyncConnection:
     @property
     def is_connected(self) -> bool:
         """True while there is a link to the worker."""
-        return self._peer is not None
+        return self._conversation is not None
 
     @property
     def is_closed(self) -> bool:
@@ -183,25 +197,16 @@ class AsyncConnection:
 
     async def heartbeat(self) -> bool:
         """Ask the worker for a sign of life; False if there is no link to it."""
-        if self._peer is None:
+        if self._conversation is None:
             return False
-        pong: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pongs.append(pong)
-        self._peer.send(Ping())
-        try:
-            await pong
-        except ConnectionLostError:
-            return False
-        finally:
-            if pong in self._pongs:
-                self._pongs.remove(pong)
-        return True
+        return await self._conversation.heartbeat()
 
     @property
     def state(self) -> dict[str, Any]:
         """What the worker tells of itself: id, name, version, os, ...
 
-        With ``connection``: new, connected, disconnected, lost or closed.
+        With ``connection``: new, connected, reconnecting, disconnected, lost (given
+        up) or closed.
         """
         return {**self._worker_state, "connection": self._state}
 
@@ -209,22 +214,31 @@ class AsyncConnection:
         """Have a function called on an event.
 
         Args:
-            event: ``"connected"``, ``"disconnected"``, ``"lost"``, or a worker's own.
+            event: ``"connected"`` and ``"disconnected"`` (by this side),
+                ``"reconnecting"`` (the link was lost), ``"reconnected"``, ``"lost"``
+                (given up), or the worker's own ``"state-change"``.
             callback: Called with this connection, and with the event's data for a
                 worker's own event. What it raises is logged.
+
+        Raises:
+            ValueError: If there is no such event.
         """
-        self._callbacks.setdefault(event, []).append(callback)
+        self._callbacks.add(event, callback)
 
     # -- commands
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[AsyncListener]]:
         if name.startswith("_"):
             raise AttributeError(name)
-        return self.bind(self.find(name), self._caller(self.find(name)))
+        command = self.find(name)
+
+        async def call(*args: Any, **keywords: Any) -> AsyncListener:
+            return await self.call(command, args, keywords)
+
+        return self.bind(command, call)
 
     def __dir__(self) -> list[str]:
-        names = self._catalogue.names() if self._catalogue is not None else []
-        return sorted({*super().__dir__(), *names})
+        return sorted({*super().__dir__(), *self.server_methods()})
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}: {self._state}>"
@@ -254,7 +268,7 @@ class AsyncConnection:
             )
         return self._catalogue.find(name)
 
-    async def call(
+    def call(
         self,
         command: BoundCommand,
         args: tuple[Any, ...],
@@ -262,8 +276,11 @@ class AsyncConnection:
         *,
         job_id: str | None = None,
         echo: Echo = print_message,
-    ) -> AsyncListener:
+    ) -> Coroutine[Any, Any, AsyncListener]:
         """Call a command; what its bound method does.
+
+        While it is reconnecting the call waits for the link, within its ``timeout``;
+        cancelled before it was sent, it is never run.
 
         Args:
             command: One of :meth:`find`.
@@ -271,161 +288,45 @@ class AsyncConnection:
             keywords: The others.
             job_id: The id to use; a new one by default. The same id is the same job.
             echo: What prints a message, for ``echo_response``.
-        """
-        listener = self.start(command, args, keywords, job_id=job_id)
-        if listener.options.input is not None:
-            with contextlib.suppress(BrokenPipeError):  # as subprocess.run() does
-                await listener.send_input(listener.options.input)
-                await listener.close_input()
-        if not listener.options.complete:
-            await listener.accepted()
-            return listener
-        if listener.options.echo_response:
-            async for message in listener:
-                echo(message)
-        return await listener.wait()
-
-    def start(
-        self,
-        command: BoundCommand,
-        args: tuple[Any, ...],
-        keywords: dict[str, Any],
-        *,
-        job_id: str | None = None,
-    ) -> AsyncListener:
-        """Send a command's request; nothing is waited for.
 
         Raises:
             TypeError: For arguments that don't fit the command.
-            ConnectionClosedError: If there is no link.
+            ConnectionClosedError: If there is no link, and none will come.
         """
         keywords = {"raise_error": self.raise_error, **keywords}
-        options, arguments = command.bind(args, keywords)
-        if options.input is not None:
-            arguments["stdin"] = True
-        peer = self._open_peer()
-        name = command.spec.name
-        text = arguments.get("command", name) if command.spec.spawns else name
-        job_id = job_id or new_job_id()
-        listener = AsyncListener(job_id, _display(text), options, owner=self)
-        listener.returns = command.spec.returns
-        number = self._calls.next_number()
-        limit = options.timeout if options.on_timeout == "stop" else None
-        window = listener.intake.window
-        awaited = not options.complete
-        request = Request(number, job_id, name, arguments, window, limit, awaited)
-        try:
-            peer.send(request)
-        except BaseException:
-            listener.close()
-            raise
-        self._enter_call(number, listener)
-        if command.spec.spawns and not options.detach:
-            self._owned[job_id] = name
-        return listener
+        return self._calls.call(command, args, keywords, job_id=job_id, echo=echo)
 
-    async def attach(self, job_id: str, **keywords: Any) -> AsyncListener:
-        """Read a job from the beginning of its output, then follow it.
+    async def attach(
+        self, job_id: str, *, offset: int = 0, **keywords: Any
+    ) -> AsyncListener:
+        """Read a job's output, from its beginning or a position, then follow it.
 
         Any job of the worker, whoever started it. It is not owned by this connection.
 
         Args:
             job_id: The job.
+            offset: Where to begin: the ``position`` of another listener of the job,
+                which has received all that is before it.
             keywords: ``encoding``, ``errors``, ``max_interval``, ``raise_error``.
 
         Raises:
             LookupError: If there is no such job.
+            ValueError: If the offset is not the position of a record of its output.
         """
-        options, rest = split_options(
-            {"raise_error": self.raise_error, **keywords}, spawns=True
-        )
-        if rest:
-            raise TypeError(f"attach() has no keyword {next(iter(rest))!r}")
-        listener = self._attach(job_id, job_id, options)
-        await listener.accepted()
-        if not listener.intake.is_accepted and listener.error is not None:
-            raise listener.error
-        return listener
+        keywords = {"raise_error": self.raise_error, **keywords}
+        return await self._calls.attach(job_id, offset, keywords)
 
     def owned(self) -> list[str]:
         """Give the ids of the jobs that :meth:`close` would stop."""
-        return list(self._owned)
+        return self._calls.owned()
 
-    def release(self, job_id: str) -> None:
-        """Own a job no more: ``close()`` leaves it running."""
-        self._owned.pop(job_id, None)
+    def release(self, job_id: str) -> bool:
+        """Own a job no more: ``close()`` leaves it running.
 
-    # -- what listeners need (Owner)
-
-    async def stop_job(self, job_id: str, signal: str, *, grace: float) -> StopReport:
-        """Stop a job."""
-        keywords = {"signal": signal, "grace": grace, "raise_error": True}
-        listener = await self.call(self.find("stop"), (job_id,), keywords)
-        assert isinstance(listener.value, StopReport)
-        return listener.value
-
-    async def feed_job(
-        self, job_id: str, data: bytes, *, offset: int, end: bool
-    ) -> int:
-        """Write to a job's stdin."""
-        keywords = {"data": data, "offset": offset, "end": end, "raise_error": True}
-        listener = await self.call(self.find("send_input"), (job_id,), keywords)
-        assert isinstance(listener.value, InputAck)
-        return listener.value.offset
-
-    def give_credit(self, listener: AsyncListener, position: int) -> None:
-        """Tell the worker how far it may send."""
-        number = self._numbers.get(listener)
-        if number is not None and self._peer is not None:
-            self._peer.send(Credit(number, position))
-
-    def leave(self, listener: AsyncListener) -> None:
-        """Receive no more for a listener."""
-        number = self._numbers.pop(listener, None)
-        if number is not None:
-            self._calls.close(number)
-            if self._peer is not None:
-                self._peer.send(Leave(number))
-
-    def reread(self, listener: AsyncListener) -> AsyncListener:
-        """Read a job's output again from its beginning."""
-        again = self._attach(listener.id, listener.command, listener.options)
-        again.max_interval = None
-        return again
-
-    # -- what the peer hands over (Handler)
-
-    def message_received(self, message: Message | Data) -> None:
-        """Act on what the worker sends."""
-        if isinstance(message, Pong):
-            self._settle_pongs(None)
-        elif isinstance(message, Event):
-            self._emit(message.name, message.data)
-        elif isinstance(message, Data | Accepted | Ended):
-            listener = self._calls.get(message.call)
-            if listener is not None:
-                self._deliver(listener, message)
-        else:
-            raise RemoteProtocolError(f"{type(message).__name__} came a second time")
-
-    def writable(self) -> None:
-        """Nothing to do: what a client sends is small."""
-
-    def peer_gone(self, cause: str, code: str) -> None:
-        """Tell everybody who waits that the link is gone; jobs go on."""
-        self._peer = None
-        for listener in self._calls:
-            listener.intake.fail(ConnectionLostError(self.name, cause))
-            listener.ended()
-        self._calls = CallTable()
-        self._numbers.clear()
-        self._settle_pongs(ConnectionLostError(self.name, cause))
-        if self._state == "connected":
-            self._state = "lost"
-            logger.warning("lost the connection to %s: %s", self.name, cause)
-        self._emit(self._state)
-
-    # -- within
+        Returns:
+            False if the worker can't have heard of it yet.
+        """
+        return self._calls.release(job_id)
 
     def bind(
         self, command: BoundCommand, function: Callable[..., Any]
@@ -437,96 +338,125 @@ class AsyncConnection:
         function.__signature__ = command.signature  # type: ignore[attr-defined]
         return function
 
-    def _timeout_error(self, seconds: float) -> ConnectTimeoutError:
-        """Make the error for a connect that took too long."""
-        target = self._target
-        cause = f"no answer within {seconds:g} s"
-        return ConnectTimeoutError(target.host or target.name, target.port, cause)
+    # -- what conversations and calls need (their Owner)
 
-    def _caller(self, command: BoundCommand) -> Callable[..., Any]:
-        async def call(*args: Any, **keywords: Any) -> AsyncListener:
-            return await self.call(command, args, keywords)
+    def check_usable(self) -> None:
+        """Raise an error if there is no link, and none will come by itself."""
+        if self._conversation is None and self._redial is None:
+            raise ConnectionClosedError(self.name, self._state)
 
-        return call
+    def call_ended(self, call: Call) -> None:
+        """Note that a call's end has come."""
+        self._calls.call_ended(call)
+
+    def event_came(self, name: str, data: Any) -> None:
+        """Note that something changed on the worker."""
+        self._callbacks.emit(name, self, data)
+
+    def link_gone(self, conversation: Conversation, cause: str, code: str) -> None:
+        """Begin to come back, unless this side has left, or it makes no sense."""
+        if conversation is not self._conversation:
+            return  # it never came to be ours
+        self._conversation = None
+        self._calls.link_gone()
+        if conversation.is_useful:
+            self._backoff.reset()
+        if self._state == "disconnected":
+            self._fail_all(cause)
+        elif code in LINK_CODES and self._reconnect_timeout != 0:
+            self._begin_redial(cause)
+        else:
+            self._give_up(cause)
+
+    # -- within
+
+    def _move(self, event: str) -> None:
+        self._state = TRANSITIONS[self._state, event]
 
     async def _enter(self) -> None:
+        """Dial, go through the handshake, and take up all open calls.
+
+        Raises:
+            ConnectError: If there is no way to the worker, or it is none.
+            ConnectionClosedError: If this connection was closed meanwhile.
+        """
         link = await dial(self._target, proxy=self._proxy)
-        entrance = Entrance(self._target, link, handler=self)
+        conversation = Conversation(self.name, self)
+        entrance = Entrance(self._target, link, handler=conversation)
         welcome = await entrance.enter()
+        conversation.peer = entrance.peer
         try:
+            self._judge(conversation.peer, key=entrance.key)
             self._catalogue = Catalogue(self.name, welcome.commands)
         except RemoteProtocolError as exc:
             entrance.peer.close("protocol", str(exc))
-            host = self._target.host or self._target.name
-            raise ConnectError(host, self._target.port, str(exc)) from exc
+            raise self._error(str(exc)) from exc
+        except ClientError as exc:
+            entrance.peer.close("closed", str(exc))
+            raise
+        self._key = entrance.key
         self._worker_state = welcome.state
-        self._peer = entrance.peer
-        self._state = "connected"
-        self._emit("connected")
+        self._entered(conversation)
 
-    def _open_peer(self) -> Peer:
-        if self._peer is None:
+    def _judge(self, peer: Peer, *, key: str) -> None:
+        """See if we can go on with who has let us in."""
+        if self._state == "closed":
             raise ConnectionClosedError(self.name, self._state)
-        return self._peer
+        if peer.is_gone:
+            raise self._error("the link broke at once")
+        if self._state == "reconnecting" and key != self._key:
+            # It does not know our jobs: it would start them once more.
+            cause = f"another worker answers there, with the key {key[:12]}..."
+            raise self._error(cause, UntrustedWorkerError)
 
-    def _enter_call(self, number: int, listener: AsyncListener) -> None:
-        self._calls.open(number, listener)
-        self._numbers[listener] = number
+    def _entered(self, conversation: Conversation) -> None:
+        event = "reconnected" if self._state == "reconnecting" else "connected"
+        self._move("entered")
+        self._redial = None
+        self._conversation = conversation
+        self._calls.link_made(conversation)
+        logger.info("%s: %s", self.name, event)
+        self._callbacks.emit(event, self)
 
-    def _attach(self, job_id: str, command: str, options: CallOptions) -> AsyncListener:
-        peer = self._open_peer()
-        listener = AsyncListener(job_id, command, options, owner=self)
-        number = self._calls.next_number()
-        peer.send(Attach(number, job_id, 0, listener.intake.window))
-        self._enter_call(number, listener)
-        return listener
+    def _begin_redial(self, cause: str) -> None:
+        self._move("broken")
+        logger.warning("lost the connection to %s: %s; reconnecting", self.name, cause)
 
-    def _deliver(
-        self, listener: AsyncListener, message: Data | Accepted | Ended
-    ) -> None:
-        if isinstance(message, Data):
-            listener.intake.data(message)
-        elif isinstance(message, Accepted):
-            listener.command = message.command or listener.command
-            listener.intake.accepted()
-        else:
-            # First the end: if it is a false one, the listener must still be known
-            # to be told that the link was closed over it.
-            listener.intake.ended(message.outcome)
-            self._calls.close(message.call)
-            self._numbers.pop(listener, None)
-            self._owned.pop(listener.id, None)
-            listener.ended()
+        def failed(problem: MlepoolError) -> None:
+            self._redial = None
+            self._problem = problem
+            self._give_up(f"{cause}; {problem}")
 
-    async def _stop_owned(self) -> None:
-        stops = [
-            self.stop_job(job_id, "SIGINT", grace=CLOSE_GRACE) for job_id in self._owned
-        ]
-        self._owned.clear()
-        tasks = [asyncio.ensure_future(stop) for stop in stops]
-        done, late = await asyncio.wait(tasks, timeout=CLOSE_LIMIT)
-        for task in late:
-            task.cancel()
-        failed = [task for task in done if task.exception() is not None]
-        if failed or late:
-            count = len(failed) + len(late)
-            logger.warning("%s: %d jobs could not be stopped", self.name, count)
+        self._redial = Redial(
+            self._enter,
+            backoff=self._backoff,
+            limit=self._reconnect_timeout,
+            problem=self._error(cause),
+            failed=failed,
+        )
+        self._callbacks.emit("reconnecting", self)
 
-    def _settle_pongs(self, error: ConnectionLostError | None) -> None:
-        for pong in self._pongs:
-            if not pong.done():
-                if error is None:
-                    pong.set_result(None)
-                else:
-                    pong.set_exception(error)
+    async def _wait_for_redial(self) -> None:
+        while self._redial is not None:
+            await self._redial.wait()
+        if self._conversation is None:
+            closed = ConnectionClosedError(self.name, self._state)
+            raise closed if self._problem is None else self._problem
 
-    def _emit(self, event: str, *data: Any) -> None:
-        for callback in self._callbacks.get(event, ()):
-            try:
-                callback(self, *data)
-            except Exception:
-                # Somebody else's code: it must not break the connection.
-                logger.exception("a callback for %r failed", event)
+    def _give_up(self, cause: str) -> None:
+        self._move("given up")
+        logger.warning("lost the connection to %s for good: %s", self.name, cause)
+        self._fail_all(cause)
+
+    def _fail_all(self, cause: str) -> None:
+        """Tell everybody who waits that nothing more comes; jobs go on."""
+        self._calls.fail(ConnectionLostError(self.name, cause))
+        self._callbacks.emit(self._state, self)
+
+    def _error(
+        self, cause: str, kind: type[ConnectError] = ConnectError
+    ) -> ConnectError:
+        return kind(self._target.host or self._target.name, self._target.port, cause)
 
     if TYPE_CHECKING:
         # The built-in commands, for editors and type checkers; bound at connect.
@@ -546,10 +476,12 @@ class AsyncConnection:
             """Give the host's time."""
 
 
-def _display(command: Any) -> str:
-    if not isinstance(command, list | tuple):
-        return str(command)
-    return shlex.join(
-        one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one)
-        for one in command
-    )
+def _check_seconds(seconds: float | None) -> float | None:
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        kind = type(seconds).__name__
+        raise TypeError(f"reconnect_timeout is a number of seconds or None, not {kind}")
+    if not seconds >= 0:
+        raise ValueError(f"reconnect_timeout must be seconds, not {seconds}")
+    return None if seconds == float("inf") else seconds

@@ -116,6 +116,18 @@ class Facts:
         return errors.get(self.status, lambda: self._command_error(outcome))()
 
     @property
+    def position(self) -> int:
+        """Journal position after the last record that this listener has received.
+
+        What comes before it is (or was) here, whether it was read or not; what comes
+        from there on is not: ``attach(id, offset=position)`` begins with it, in any
+        process. It moves while output comes in; once the listener is closed or at
+        its end, it stays. A record is one read of the job's pipes, so that it may
+        end in the middle of a line.
+        """
+        return self.intake.position
+
+    @property
     def reason(self) -> str:
         """Who or what ended it, where that was not itself; else empty."""
         return self.intake.outcome.reason if self.intake.outcome else ""

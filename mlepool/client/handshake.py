@@ -76,6 +76,12 @@ class Entrance:
         session = Session(Role.CLIENT, hello, now=loop.time())
         self.peer = Peer(link, session, handler=self)
 
+    @property
+    def key(self) -> str:
+        """The key that the worker has shown; empty before that."""
+        hello = self.peer.session.peer
+        return hello.key if hello is not None else ""
+
     async def enter(self) -> Welcome:
         """Do the handshake.
 

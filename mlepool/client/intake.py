@@ -28,15 +28,19 @@ class Intake:
     Args:
         options: What the caller asked for.
         credit: Tells the worker up to which journal position it may send.
+        begin: Journal position of the first byte that comes.
 
     Attributes:
+        begin: As given.
         output: What has come, as far as it is held.
         outcome: How the command ended; set after its last output has come.
         problem: Why nothing more will come, where that is not the command's end.
         is_accepted: True once the worker has started the command.
     """
 
-    def __init__(self, options: CallOptions, credit: Callable[[int], None]) -> None:
+    def __init__(
+        self, options: CallOptions, credit: Callable[[int], None], *, begin: int = 0
+    ) -> None:
         # What no reader has taken yet is within the window, so it is always held.
         memory = max(MIN_MEMORY, options.memory)
         self.output = Output(limit=memory)
@@ -44,9 +48,10 @@ class Intake:
         self.problem: MlepoolError | None = None
         self.is_accepted = False
         self._credit = credit
-        self._parser = RecordParser()
-        self._position = 0
-        self._window = ReceiveWindow(0, min(WINDOW, memory))
+        self.begin = begin
+        self._parser = RecordParser(checked=begin == 0)
+        self._position = begin
+        self._window = ReceiveWindow(begin, min(WINDOW, memory))
         self._taken = 0
         self._drains = 0
         self._ends: list[int] = []
@@ -54,8 +59,18 @@ class Intake:
 
     @property
     def window(self) -> int:
-        """Bytes that the worker may send at first."""
-        return self._window.window
+        """Bytes that the worker may send from :attr:`received` on."""
+        return self._window.limit - self._position
+
+    @property
+    def received(self) -> int:
+        """Journal position after the last byte that has come."""
+        return self._position
+
+    @property
+    def position(self) -> int:
+        """Journal position after the last record that has come as a whole."""
+        return self._position - self._parser.pending
 
     @property
     def is_over(self) -> bool:
@@ -105,7 +120,7 @@ class Intake:
             raise RemoteProtocolError(
                 f"the end came at {self._position}, it should be at {outcome.end}"
             )
-        whole = outcome.digest and not self.output.dropped
+        whole = outcome.digest and not self.output.dropped and self.begin == 0
         if whole and outcome.digest != self.output.digest():
             raise RemoteProtocolError("the output's digest is not the worker's")
         self.outcome = outcome

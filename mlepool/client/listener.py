@@ -14,9 +14,7 @@ from mlepool.client.lines import LineDecoder
 from mlepool.client.options import CallOptions
 from mlepool.client.output import EvictedError
 from mlepool.client.reader import Reader
-from mlepool.errors import (
-    ListenerTimeoutError,
-)
+from mlepool.errors import ListenerTimeoutError
 from mlepool.wire.records import STREAM_NAMES
 from mlepool.wire.values import StopReport
 
@@ -45,11 +43,11 @@ class Owner(Protocol):
     def leave(self, listener: AsyncListener) -> None:
         """Receive no more for a listener."""
 
-    def release(self, job_id: str) -> None:
-        """Own a job no more."""
+    def release(self, job_id: str) -> bool:
+        """Own a job no more; False if the worker can't have heard of it yet."""
 
     def reread(self, listener: AsyncListener) -> AsyncListener:
-        """Read a job's output again from its beginning."""
+        """Read a job's output again from where the listener began."""
 
 
 class AsyncListener(Facts):
@@ -58,7 +56,8 @@ class AsyncListener(Facts):
     For ``run`` a message is a line (:class:`~mlepool.Line`), a str with ``stream`` and
     ``end``. ``async for`` starts at the first message each time; ``next()`` has a
     place of its own. The job does not depend on its listener: it goes on when the
-    listener is closed or garbage-collected, or its link is lost.
+    listener is closed or garbage-collected. When a link is lost, the listener goes on
+    over the next one where it was: no byte is missing, and none comes twice.
 
     Cancelling a wait (``asyncio.timeout``, Ctrl-C) cancels the wait only: the job goes
     on, and the listener stays usable.
@@ -74,14 +73,22 @@ class AsyncListener(Facts):
     """
 
     def __init__(
-        self, job_id: str, command: str, options: CallOptions, *, owner: Owner
+        self,
+        job_id: str,
+        command: str,
+        options: CallOptions,
+        *,
+        owner: Owner,
+        position: int = 0,
     ) -> None:
         super().__init__(
             job_id,
             command,
             host=owner.name,
             options=options,
-            intake=Intake(options, lambda limit: owner.give_credit(self, limit)),
+            intake=Intake(
+                options, lambda limit: owner.give_credit(self, limit), begin=position
+            ),
         )
         self.max_interval = options.max_interval
         self._owner = owner
@@ -128,7 +135,7 @@ class AsyncListener(Facts):
             CommandTimeoutError: At the command's deadline.
             CommandError, RemoteError: What failed, if ``raise_error``. This and the
                 one before are raised once for each reader, and by every ``wait()``.
-            ConnectionLostError: If the link was lost.
+            ConnectionLostError: If the link was lost for good.
         """
         while True:
             for message in self._waiting:
@@ -259,12 +266,12 @@ class AsyncListener(Facts):
     # -- within
 
     def again(self) -> AsyncListener:
-        """Read the same job again from its beginning."""
+        """Read the same job again from where this one began."""
         return self._owner.reread(self)
 
-    def release(self, job_id: str) -> None:
-        """Have the connection own the job no more."""
-        self._owner.release(job_id)
+    def release(self, job_id: str) -> bool:
+        """Have the connection own the job no more; see its ``release()``."""
+        return self._owner.release(job_id)
 
     async def accepted(self) -> None:
         """Wait until the worker has started the command, or refused to."""

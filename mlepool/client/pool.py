@@ -10,6 +10,7 @@ from typing import Any, Self
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.trust import Target
 from mlepool.config import DEFAULT_PORT
+from mlepool.errors import ConfigError
 
 __all__ = ["AsyncClientPool", "make_target"]
 
@@ -20,8 +21,15 @@ def make_target(host: str, port: int, token: str | None) -> Target:
     """Read where a worker is.
 
     Raises:
-        ConfigError: If ``host`` is no host, address or URL.
+        ConfigError: If ``host`` is no host, address or URL, or there is no such port.
+        TypeError: If one of them has the wrong type.
     """
+    if not isinstance(host, str):
+        raise TypeError(f"host must be a str, not {host!r}")
+    if not isinstance(port, int) or isinstance(port, bool):
+        raise TypeError(f"port must be an int, not {port!r}")
+    if not 0 < port < 65536:
+        raise ConfigError(f"port must be 1 to 65535, not {port}")
     target = Target.parse(host, port)
     return target._replace(token=token) if token is not None else target
 
@@ -54,9 +62,11 @@ class AsyncClientPool:
             name: What to call it; ``host``, or ``host:port`` for an unusual port.
             token: The worker's token; by default the one that is known for its key.
             options: ``labels``, ``enter_connect``, ``enter_connect_timeout``,
-                ``raise_error``, ``proxy`` of :class:`AsyncConnection`.
+                ``raise_error``, ``proxy``, ``reconnect_timeout`` of
+                :class:`AsyncConnection`.
 
         Raises:
+            TypeError: If something has the wrong type.
             ValueError: If the pool has an open connection of that name, or ``host``
                 is not usable.
         """

@@ -34,7 +34,7 @@ class Source(Protocol):
         """
 
     def again(self) -> Source:
-        """Read the same job again from its beginning."""
+        """Read the same job again from where this one began."""
 
 
 class Reader:

@@ -173,6 +173,8 @@ class Request(msgspec.Struct, frozen=True, array_like=True, tag=7):
         timeout: Seconds until the worker stops the job; None for no limit.
         is_awaited: True if the caller waits for Accepted; else it may come late, or
             not at all before Ended.
+        position: Journal position to go on from: what was received over former links.
+        age: Seconds since it was first sent, if it is sent again; else 0.
     """
 
     call: CallNumber
@@ -182,6 +184,8 @@ class Request(msgspec.Struct, frozen=True, array_like=True, tag=7):
     window: Count = 0
     timeout: Seconds | None = None
     is_awaited: bool = True
+    position: Count = 0
+    age: Seconds = 0.0
 
 
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=8):
@@ -213,12 +217,19 @@ class Credit(msgspec.Struct, frozen=True, array_like=True, tag=10):
 
 
 class Attach(msgspec.Struct, frozen=True, array_like=True, tag=11):
-    """Reads a job's output from a journal position, then follows it to its end."""
+    """Reads a job's output from a journal position, then follows it to its end.
+
+    Attributes:
+        position: Where a record begins; anywhere, if it is resumed.
+        window: Bytes of output that may come before more credit is given.
+        is_resumed: True if it goes on with what came over a former link.
+    """
 
     call: CallNumber
     id: str
     position: Count = 0
     window: Count = 0
+    is_resumed: bool = False
 
 
 class Leave(msgspec.Struct, frozen=True, array_like=True, tag=12):

@@ -8,7 +8,6 @@ import fcntl
 import os
 import platform
 import secrets
-from collections.abc import Awaitable, Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +22,7 @@ from mlepool.wire.messages import Hello
 from mlepool.wire.session import NEWEST_VERSION, NONCE_SIZE, OLDEST_VERSION
 from mlepool.wire.values import InputAck, JobInfo, StopReport
 from mlepool.worker.access import AccessControl, Identity
+from mlepool.worker.answers import Answers
 from mlepool.worker.commands import builtin_commands
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.registry import Context, Registry
@@ -54,8 +54,8 @@ class Worker:
         self.registry = Registry(builtin_commands())
         self.address = ""
         self.port = 0
+        self.answers = Answers()
         self._services: set[Service] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._acceptors: list[UnixAcceptor | WebSocketAcceptor] = []
         self._lock = -1
 
@@ -84,9 +84,7 @@ class Worker:
         self._acceptors.clear()
         for service in list(self._services):
             service.peer.close("ending", "the worker ends; its jobs go on")
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.answers.close()
         if self._lock >= 0:
             if hasattr(self, "jobs"):
                 self.jobs.close()
@@ -121,13 +119,6 @@ class Worker:
             "arch": platform.machine(),
             "pid": os.getpid(),
         }
-
-    def keep(self, awaitable: Awaitable[None]) -> None:
-        """Run something to its end, whoever is connected."""
-        assert isinstance(awaitable, Coroutine)
-        task = asyncio.get_running_loop().create_task(awaitable)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def left(self, service: Service) -> None:
         """Note that a client is gone."""

@@ -9,10 +9,11 @@ import os
 import time
 from pathlib import Path
 
-from mlepool.errors import WorkerError
+from mlepool.errors import RemoteProtocolError, WorkerError
 from mlepool.supervisor.journal import Journal
 from mlepool.supervisor.messages import Feed, Greeting, JobEnded, Spawn, Spawned, Stop
 from mlepool.wire.messages import Failure, Outcome
+from mlepool.wire.records import RecordParser
 from mlepool.wire.values import InputAck, JobInfo, StopReport
 from mlepool.worker.job import Job, Reader, Status
 from mlepool.worker.registry import Process
@@ -22,6 +23,8 @@ __all__ = ["JobTable", "check_job_id", "failure_of"]
 
 logger = logging.getLogger("mlepool.worker")
 
+RETENTION = 7 * 24 * 3600.0  # seconds after its end that a job is known at least
+CHECKED = 256 * 1024  # bytes: no output looks like so many records in a row by chance
 MAX_RECENT = 256  # ended jobs kept in memory for listings; the rest is on disk
 JOB_ID_CHARACTERS = frozenset(
     "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-"
@@ -35,11 +38,16 @@ class JobTable:
     Args:
         state_dir: The worker's state folder.
         root: Where a relative working directory begins.
+
+    Attributes:
+        retention: Seconds after its end that a job is known at least. What was asked
+            for longer ago may have run, and is not started any more.
     """
 
     def __init__(self, state_dir: Path, *, root: Path) -> None:
         self._folder = state_dir / "jobs"
         self._root = root
+        self.retention = RETENTION
         self._jobs: dict[str, Job] = {}
         self._recent: dict[str, Job] = {}
         self._supervision = Supervision(
@@ -75,6 +83,29 @@ class JobTable:
     def knows(self, job_id: str) -> bool:
         """Tell if there is such a job in memory."""
         return job_id in self._jobs or job_id in self._recent
+
+    def check_position(self, job: Job, position: int) -> None:
+        """See that a record begins at a position, or that the output ends there.
+
+        Raises:
+            ValueError: If not.
+        """
+        size = min(CHECKED, job.position - position)
+        problem = "it is beyond the end" if size < 0 else ""
+        if size > 0:
+            journal = Journal(self._folder, job.id)
+            data = journal.read(position, size)
+            journal.close()
+            parser = RecordParser(checked=False)
+            try:
+                parser.feed(data)
+            except RemoteProtocolError as exc:
+                problem = str(exc)
+            if parser.pending and size < CHECKED:
+                problem = problem or "what follows is no record"
+        if problem:
+            text = f"no record of job {job.id} begins at {position}: {problem}"
+            raise ValueError(text)
 
     def start(
         self,

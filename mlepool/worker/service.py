@@ -31,7 +31,8 @@ from mlepool.wire.messages import (
 from mlepool.wire.session import Role, Session
 from mlepool.wire.window import SendWindow
 from mlepool.worker.access import AccessControl
-from mlepool.worker.job import Job, Reader
+from mlepool.worker.answers import Answers
+from mlepool.worker.job import Job, Reader, Status
 from mlepool.worker.jobs import JobTable, check_job_id, failure_of
 from mlepool.worker.registry import Context, Process, Registry
 
@@ -49,6 +50,7 @@ class House(Protocol):
     access: AccessControl
     registry: Registry
     jobs: JobTable
+    answers: Answers
 
     @property
     def context(self) -> Context:
@@ -59,9 +61,6 @@ class House(Protocol):
 
     def state(self) -> dict[str, Any]:
         """Give what clients may know of this worker."""
-
-    def keep(self, awaitable: Awaitable[None]) -> None:
-        """Run something to its end, whoever is connected."""
 
     def left(self, service: Service) -> None:
         """Note that a client is gone."""
@@ -130,20 +129,18 @@ class Service:
     def _request(self, request: Request) -> None:
         self._calls.open(request.call, None)
         if len(self._calls) > MAX_CALLS:
-            self._fail(request.call, WorkerError(f"over {MAX_CALLS} calls are open"))
+            self._fail(request, WorkerError(f"over {MAX_CALLS} calls are open"))
             return
         try:
             check_job_id(request.id)
             command = self._house.registry.find(request.command)
-            if command.spec.spawns and self._house.jobs.knows(request.id):
-                job = self._house.jobs.find(request.id)
-                self._read(job, request.call, SendWindow(0, request.window))
-                return
-            result = command.call(self._house.context, request.arguments)
-            self._answer(request, result)
+            known = self._rejoin if command.spec.spawns else self._answer_again
+            if not known(request):
+                result = command.call(self._house.context, request.arguments)
+                self._answer(request, result)
         except Exception as exc:
             # The top of a client's call: whatever it was, the client is told.
-            self._fail(request.call, exc)
+            self._fail(request, exc)
 
     def _answer(self, request: Request, result: Any) -> None:
         if isinstance(result, Process):
@@ -153,20 +150,79 @@ class Service:
                 timeout=request.timeout,
                 is_awaited=request.is_awaited,
             )
-            self._read(job, request.call, SendWindow(0, request.window))
+            self._read(job, request)
         elif inspect.isawaitable(result):
-            self._house.keep(self._finish(request, result))
+            work = self._finish(request, result)
+            task = self._house.answers.begin(request.command, request.id, work)
+            self._answer_with(request.call, task)
         else:
             self._end(request.call, Outcome("SUCCEEDED", value=result))
+
+    def _answer_again(self, request: Request) -> bool:
+        """Answer a repeated request as the first one; False if there was none."""
+        if not request.age:
+            return False
+        task = self._house.answers.find(request.command, request.id)
+        if task is not None:
+            self._answer_with(request.call, task)
+        return task is not None
+
+    def _answer_with(self, call: int, task: asyncio.Task[Outcome]) -> None:
+        def answer(task: asyncio.Task[Outcome]) -> None:
+            if not task.cancelled():
+                self._end(call, task.result())
+
+        task.add_done_callback(answer)
+
+    def _rejoin(self, request: Request) -> bool:
+        """Go on with the job of a repeated request; False if it is to be started."""
+        jobs = self._house.jobs
+        if not request.age:
+            if jobs.knows(request.id):
+                self._read(jobs.find(request.id), request)
+            return jobs.knows(request.id)
+        try:
+            self._read(jobs.find(request.id), request)
+        except WorkerError:
+            return False  # its journal is damaged: the supervisor finds it in the way
+        except LookupError:
+            return self._is_too_late(request)
+        return True
+
+    def _is_too_late(self, request: Request) -> bool:
+        """Refuse to start what a client has asked for long ago, and say so."""
+        kept = self._house.jobs.retention
+        if request.age > kept:
+            reason = (
+                f"it was first sent {request.age:.0f} s ago, and jobs are known for "
+                f"{kept:.0f} s: whether it has run can't be told; it was not run now"
+            )
+            self._end(
+                request.call, Outcome("LOST", end=request.position, reason=reason)
+            )
+        elif request.timeout == 0:
+            reason = "its time was over before it arrived; it has not run"
+            self._end(request.call, Outcome("TIMED_OUT", reason=reason))
+        else:
+            return False
+        return True
 
     def _attach(self, attach: Attach) -> None:
         self._calls.open(attach.call, None)
         try:
             job = self._house.jobs.find(attach.id)
-            window = SendWindow(min(attach.position, job.position), attach.window)
-            self._read(job, attach.call, window)
-        except (LookupError, WorkerError, OSError) as exc:
-            self._fail(attach.call, exc)
+            if attach.position and not attach.is_resumed:
+                self._house.jobs.check_position(job, attach.position)
+            self._read(job, attach)
+        except LookupError as exc:
+            if attach.is_resumed:
+                reason = f"it is not known any more: {exc}"
+                outcome = Outcome("LOST", end=attach.position, reason=reason)
+                self._end(attach.call, outcome)
+            else:
+                self._fail(attach, exc)
+        except (ValueError, WorkerError, OSError) as exc:
+            self._fail(attach, exc)
 
     def _credit(self, credit: Credit) -> None:
         reader = self._calls.get(credit.call)
@@ -181,7 +237,13 @@ class Service:
 
     # -- answers
 
-    def _read(self, job: Job, call: int, window: SendWindow) -> None:
+    def _read(self, job: Job, asked: Request | Attach) -> None:
+        call, position = asked.call, asked.position
+        if position > job.position and job.status is not Status.PENDING:
+            reason = f"its output ends at {job.position}, before what was read of it"
+            self._end(call, Outcome("LOST", end=position, reason=reason))
+            return
+        window = SendWindow(position, asked.window)
         reader = Reader(job, call, self.peer, window=window, finished=self._read_all)
         self._calls.replace(call, reader)
         self._house.jobs.add_reader(reader)
@@ -190,25 +252,19 @@ class Service:
         self._calls.close(reader.call)
         self._house.jobs.remove_reader(reader)
 
-    async def _finish(self, request: Request, result: Awaitable[Any]) -> None:
-        """Wait for an async command, and answer."""
+    async def _finish(self, request: Request, result: Awaitable[Any]) -> Outcome:
+        """Wait for an async command."""
         try:
             async with asyncio.timeout(request.timeout) as limit:
-                value = await result
+                return Outcome("SUCCEEDED", value=await result)
         except Exception as exc:
             # The top of a task: whatever it was, the client is told.
             if isinstance(exc, TimeoutError) and limit.expired():
-                self._end(request.call, Outcome("TIMED_OUT", reason="timeout"))
-            else:
-                self._fail(request.call, exc)
-        else:
-            self._end(request.call, Outcome("SUCCEEDED", value=value))
+                return Outcome("TIMED_OUT", reason="timeout")
+            return _failed(exc)
 
-    def _fail(self, call: int, exc: Exception) -> None:
-        text = "".join(traceback.format_exception(exc))
-        now = time.time()
-        failure = failure_of(exc, text)
-        self._end(call, Outcome("FAILED", failure=failure, started=now, ended=now))
+    def _fail(self, asked: Request | Attach, exc: Exception) -> None:
+        self._end(asked.call, _failed(exc, asked.position))
 
     def _end(self, call: int, outcome: Outcome) -> None:
         if self._calls.is_open(call):
@@ -218,3 +274,10 @@ class Service:
             except LocalProtocolError as exc:
                 failure = Failure("TypeError", f"the command's value: {exc}")
                 self.peer.send(Ended(call, Outcome("FAILED", failure=failure)))
+
+
+def _failed(exc: Exception, end: int = 0) -> Outcome:
+    text = "".join(traceback.format_exception(exc))
+    now = time.time()
+    failure = failure_of(exc, text)
+    return Outcome("FAILED", failure=failure, end=end, started=now, ended=now)

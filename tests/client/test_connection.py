@@ -168,7 +168,8 @@ def test_state_and_events(worker):
 
 
 def test_a_killed_worker_is_a_lost_connection_and_the_job_is_not_a_success(own_worker):
-    with mlepool.ClientPool().add("localhost", own_worker.port) as conn:
+    pool = mlepool.ClientPool()
+    with pool.add("localhost", own_worker.port, reconnect_timeout=0) as conn:
         live = conn.run("echo a; sleep 30", complete=False)
         assert live.next() == "a"
         own_worker.process.kill()

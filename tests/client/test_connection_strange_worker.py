@@ -204,7 +204,7 @@ STRANGE_ANSWERS: dict[str, list[bytes]] = {
         encode(Ended(1, msgspec.structs.replace(DONE, end=27, stdout=3, digest="x"))),
     ],
     "no status": [encode(Ended(1, Outcome("WONDERFUL")))],
-    "a farewell": [encode(Bye("ending", "I leave"))],
+    "a late refusal": [encode(Bye("refused", "not you"))],
 }
 
 

@@ -134,11 +134,11 @@ def test_a_state_folder_with_a_long_path_works(tmp_path, pool):
 def test_a_worker_that_ends_says_goodbye_and_leaves_nothing(own_worker, pool):
     connection = connect(pool, own_worker)
     connection.run("true")
-    lost = threading.Event()
-    connection.on("lost", lambda *_: lost.set())
+    noticed = threading.Event()
+    connection.on("reconnecting", lambda *_: noticed.set())
     own_worker.process.send_signal(signal.SIGTERM)
     assert own_worker.process.wait(20) == 0
-    assert lost.wait(10)
+    assert noticed.wait(10)
     wait_until(lambda: not (own_worker.state_dir / "supervisor.sock").exists())
     assert not (own_worker.state_dir / "worker.sock").exists()
     account = Path(os.environ["MLEPOOL_HOME"])
@@ -195,6 +195,7 @@ def test_a_job_goes_on_without_its_worker_and_is_read_again_from_byte_0(
     supervisor = own_worker.supervisor_pid()
     job.send_input("go\n")
     own_worker.process.kill()
+    connection.disconnect()
     with pytest.raises(mlepool.ConnectionLostError):
         job.wait()
     assert not job.ok

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 import mlepool
 from mlepool.wire.codec import Data
@@ -114,17 +115,58 @@ def test_who_has_no_credit_slows_nobody(client, worker):
     assert len(read(client, 1)[0]) == 6_000_000
 
 
-def test_an_attached_reader_may_begin_anywhere(client):
+def test_an_attached_reader_begins_with_a_record_unless_it_goes_on(client):
     job_id = run(client, "echo one; echo two")
     _, ended = read(client, 1)
     end = ended.outcome.end
     client.send(Attach(2, job_id, 0, PLENTY))
     whole = b"".join(_data_until_end(client))
     assert len(whole) == end
-    for call, position in enumerate((5, end - 1, end, end + 5), 3):
-        client.send(Attach(call, job_id, position, PLENTY))
-        assert client.wait_for(Accepted).position == min(position, end)
+    for call, position in enumerate((0, 5, end - 1, end), 3):
+        client.send(Attach(call, job_id, position, PLENTY, is_resumed=True))
+        assert client.wait_for(Accepted).position == position
         assert b"".join(_data_until_end(client)) == whole[position:]
+    for call, position in enumerate((5, end - 1, end + 1, end + 100), 7):
+        client.send(Attach(call, job_id, position, PLENTY))
+        refused = client.wait_for(Ended).outcome
+        assert refused.failure.type_name == "ValueError"
+        assert refused.end == position
+
+
+def test_what_was_read_of_a_job_and_is_gone_makes_it_lost(client):
+    job_id = run(client, "echo one")
+    _, ended = read(client, 1)
+    end = ended.outcome.end
+    client.send(Attach(2, job_id, end + 1, PLENTY, is_resumed=True))
+    outcome = client.wait_for(Ended).outcome
+    assert (outcome.status, outcome.end) == ("LOST", end + 1)
+    client.send(Attach(3, "nobody", 77, PLENTY, is_resumed=True))
+    outcome = client.wait_for(Ended).outcome
+    assert (outcome.status, outcome.end) == ("LOST", 77)
+
+
+def test_a_request_that_is_repeated_goes_on_from_its_position(client):
+    job_id = run(client, "echo one; echo two")
+    read(client, 1)
+    client.send(Attach(2, job_id, 0, PLENTY))
+    journal = b"".join(_data_until_end(client))
+    again = Request(3, job_id, "run", {"command": "echo no"}, PLENTY)
+    client.send(structs.replace(again, position=7, age=1.0))
+    assert b"".join(_data_until_end(client)) == journal[7:]
+
+
+def test_what_is_repeated_too_late_is_not_begun(client):
+    request = Request(1, secrets.token_hex(8), "run", {"command": "echo no"}, PLENTY)
+    client.send(structs.replace(request, age=1.0, timeout=0.0))
+    outcome = client.wait_for(Ended).outcome
+    assert (outcome.status, outcome.exit_code) == ("TIMED_OUT", None)
+    week = 7 * 24 * 3600
+    client.send(structs.replace(request, call=2, age=week + 1.0))
+    outcome = client.wait_for(Ended).outcome
+    assert (outcome.status, outcome.exit_code) == ("LOST", None)
+    client.send(structs.replace(request, call=3, age=week - 1.0))
+    _, ended = read(client, 3)
+    assert ended.outcome.exit_code == 0
 
 
 def _data_until_end(client: RawClient) -> Iterator[bytes]:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from mlepool.client.calls import new_job_id, print_message
 from mlepool.client.commands import BoundCommand
-from mlepool.client.connection import AsyncConnection, new_job_id, print_message
+from mlepool.client.connection import AsyncConnection
 from mlepool.client.listener import AsyncListener
 from mlepool.client.portal import Portal
 from mlepool.client.sync.listener import Listener, leave_alone, leaving_alone
@@ -64,6 +65,8 @@ class Connection:
     def connect(self, timeout: float | None = None) -> None:
         """Connect to the worker and bind its commands; nothing if it is connected.
 
+        While it is reconnecting by itself, this waits for that.
+
         Args:
             timeout: Seconds; by default an attempt may take 30.
 
@@ -72,6 +75,7 @@ class Connection:
             AuthenticationError: If the worker refuses us.
             UntrustedWorkerError: If it is not the trusted worker.
             VersionError: If there is no common protocol version.
+            ConnectionClosedError: If this connection was closed for good.
         """
         self._portal.call(self._async.connect_within(timeout))
 
@@ -80,7 +84,10 @@ class Connection:
         self._portal.call(self._async.disconnect())
 
     def close(self) -> None:
-        """Stop the jobs that this connection owns and leave for good. Twice is fine."""
+        """Stop the jobs that this connection owns and leave for good. Twice is fine.
+
+        Without a link they can't be stopped: a warning names them, and they go on.
+        """
         self._portal.call(self._async.close())
 
     def heartbeat(self, timeout: float | None = None) -> bool:
@@ -97,29 +104,39 @@ class Connection:
         except TimeoutError:
             return False
 
-    def attach(self, job_id: str, **keywords: Any) -> Listener:
-        """Read a job from the beginning of its output, then follow it.
+    def attach(self, job_id: str, *, offset: int = 0, **keywords: Any) -> Listener:
+        """Read a job's output, from its beginning or a position, then follow it.
 
         Any job of the worker, whoever started it. It is not owned by this connection.
 
         Args:
             job_id: The job.
+            offset: Where to begin: the ``position`` of another listener of the job,
+                which has received all that is before it.
             keywords: ``encoding``, ``errors``, ``max_interval``, ``raise_error``.
 
         Raises:
             LookupError: If there is no such job.
+            ValueError: If the offset is not the position of a record of its output.
         """
-        listener = self._portal.call(self._async.attach(job_id, **keywords))
-        return Listener(listener, self._portal)
+        attached = self._async.attach(job_id, offset=offset, **keywords)
+        return Listener(self._portal.call(attached), self._portal)
 
     def on(self, event: str, callback: Callable[..., object]) -> None:
         """Have a function called on an event, in mlepool's own thread.
 
         Args:
-            event: ``"connected"``, ``"disconnected"``, ``"lost"``, or a worker's own.
+            event: ``"connected"`` and ``"disconnected"`` (by this side),
+                ``"reconnecting"`` (the link was lost), ``"reconnected"``, ``"lost"``
+                (given up), or the worker's own ``"state-change"``.
             callback: Called with this connection, and with the event's data for a
                 worker's own event. It must not block, nor call this face.
+
+        Raises:
+            ValueError: If there is no such event.
         """
+        if not callable(callback):
+            raise TypeError(f"a {type(callback).__name__} can't be called")
         self._async.on(event, lambda _, *data: callback(self, *data))
 
     def __enter__(self) -> Self:

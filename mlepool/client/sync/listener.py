@@ -144,6 +144,15 @@ class Listener:
         return self._async.signal
 
     @property
+    def position(self) -> int:
+        """Journal position after the last record that this listener has received.
+
+        ``attach(id, offset=position)`` begins with what comes from there on; more is
+        said at :attr:`AsyncListener.position`.
+        """
+        return self._async.position
+
+    @property
     def value(self) -> Any:
         """What the command returned; None before the end."""
         return self._async.value
@@ -214,7 +223,7 @@ class Listener:
             CommandTimeoutError: At the command's deadline.
             CommandError, RemoteError: What failed, if ``raise_error``. This and the
                 one before are raised once for each reader, and by every ``wait()``.
-            ConnectionLostError: If the link was lost.
+            ConnectionLostError: If the link was lost for good.
         """
         while True:
             for message in self._waiting:
@@ -394,7 +403,7 @@ class Listener:
 
 @contextmanager
 def leaving_alone(
-    release: Callable[[str], None], job_id: str, host: str
+    release: Callable[[str], bool], job_id: str, host: str
 ) -> Iterator[None]:
     """On Ctrl-C disown the job, so that nothing on the way out stops it, and say so."""
     try:
@@ -404,8 +413,9 @@ def leaving_alone(
         raise
 
 
-def leave_alone(release: Callable[[str], None], job_id: str, host: str) -> None:
+def leave_alone(release: Callable[[str], bool], job_id: str, host: str) -> None:
     """Disown a job, and say that it goes on and how to come back to it."""
-    release(job_id)
+    if not release(job_id):
+        return  # it waited for a link, and was not begun
     text = "job %s goes on on %s: attach(%r) follows it, stop(%r) ends it"
     logger.warning(text, job_id, host, job_id, job_id)

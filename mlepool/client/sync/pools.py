@@ -39,6 +39,7 @@ class ClientPool:
         enter_connect_timeout: float | None = None,
         raise_error: bool = False,
         proxy: str | None = None,
+        reconnect_timeout: float | None = None,
     ) -> Connection:
         """Add a connection; it is not opened yet: ``with`` does that.
 
@@ -54,8 +55,11 @@ class ClientPool:
             enter_connect_timeout: Seconds that ``with`` may take to connect.
             raise_error: Default of the keyword for all calls of this connection.
             proxy: URL of an HTTP or SOCKS proxy; the system's by default.
+            reconnect_timeout: Seconds after which to dial no more after a lost link;
+                0 for not at all, None for ever.
 
         Raises:
+            TypeError: If something has the wrong type.
             ValueError: If the pool has an open connection of that name, or ``host``
                 is not usable.
         """
@@ -68,6 +72,7 @@ class ClientPool:
             enter_connect_timeout=enter_connect_timeout,
             raise_error=raise_error,
             proxy=proxy,
+            reconnect_timeout=reconnect_timeout,
         )
         self._async.enter(connection)
         blocking = Connection(connection, self._portal)

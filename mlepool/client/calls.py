@@ -1,0 +1,324 @@
+"""The calls of one connection, on one link after another, until each has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from mlepool.client.commands import BoundCommand
+from mlepool.client.conversation import Call, Conversation
+from mlepool.client.listener import AsyncListener
+from mlepool.client.options import CallOptions, split_options
+from mlepool.errors import MlepoolError
+from mlepool.wire.codec import encode
+from mlepool.wire.messages import Attach, Credit, Leave, Request
+from mlepool.wire.values import InputAck, StopReport
+
+__all__ = ["Calls", "Echo", "new_job_id", "print_message"]
+
+logger = logging.getLogger("mlepool.client")
+
+CLOSE_GRACE = 2.0  # seconds between the signals to jobs that end with close()
+CLOSE_LIMIT = 15.0  # seconds that close() may take in all
+UNSENT_NUMBER = 1  # in a message that waits for a link, which gives it its number
+
+Echo = Callable[[Any], None]
+
+
+def new_job_id() -> str:
+    """Make a command's id: 64 random bits, made before anything is sent."""
+    return secrets.token_hex(8)
+
+
+def print_message(message: Any) -> None:
+    """Print a message where it came from: stdout or stderr."""
+    text = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
+    file = sys.stderr if getattr(message, "stream", "") == "stderr" else sys.stdout
+    file.write(f"{text}{getattr(message, 'end', chr(10))}")
+    file.flush()
+
+
+class Owner(Protocol):
+    """The connection whose calls they are."""
+
+    name: str
+
+    def find(self, name: str) -> BoundCommand:
+        """Find a command of the worker."""
+
+    def check_usable(self) -> None:
+        """Raise ConnectionClosedError if there is no link, and none will come."""
+
+
+class Calls:
+    """The calls of one connection that have not ended; their listeners' owner.
+
+    A call is entered whether there is a link or not: each new link is told of all
+    that are open.
+
+    Args:
+        owner: The connection.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self.name = owner.name
+        self._owner = owner
+        self._open: dict[AsyncListener, Call] = {}
+        self._unsent: set[str] = set()
+        self._owned: dict[str, str] = {}
+        self._conversation: Conversation | None = None
+
+    # -- links
+
+    def link_made(self, conversation: Conversation) -> None:
+        """Take up all calls on a new link, from where each has come to."""
+        self._conversation = conversation
+        for listener, call in list(self._open.items()):
+            if listener.intake.is_over:
+                del self._open[listener]  # we gave up; the worker ends it by itself
+            else:
+                conversation.resume(call)
+            if call.sent is not None:
+                self._unsent.discard(listener.id)
+
+    def link_gone(self) -> None:
+        """Note that there is no link."""
+        self._conversation = None
+        for call in self._open.values():
+            call.number = 0
+
+    def fail(self, error: MlepoolError) -> None:
+        """Note that no link will come: nothing more comes for anybody."""
+        for listener in tuple(self._open):
+            listener.intake.fail(error)
+            listener.ended()
+        self._open.clear()
+        for job_id in self._unsent:
+            self._owned.pop(job_id, None)
+        self._unsent.clear()
+
+    def call_ended(self, call: Call) -> None:
+        """Note that a call's end has come (conversation)."""
+        listener = call.listener
+        self._open.pop(listener, None)
+        self._owned.pop(listener.id, None)
+        listener.ended()
+
+    # -- new calls
+
+    async def call(
+        self,
+        command: BoundCommand,
+        args: tuple[Any, ...],
+        keywords: dict[str, Any],
+        *,
+        job_id: str | None = None,
+        echo: Echo = print_message,
+    ) -> AsyncListener:
+        """Call a command; see :meth:`AsyncConnection.call`."""
+        listener = self.start(command, args, keywords, job_id=job_id)
+        options = listener.options
+        try:
+            if options.input is not None:
+                await _feed_all(listener, options.input)
+            if not options.complete:
+                await listener.accepted()
+                return listener
+            if options.echo_response:
+                async for message in listener:
+                    echo(message)
+            return await listener.wait()
+        except asyncio.CancelledError:
+            if listener.id in self._unsent:
+                self.leave(listener)  # nobody waits any more: it must not begin
+            raise
+
+    def start(
+        self,
+        command: BoundCommand,
+        args: tuple[Any, ...],
+        keywords: dict[str, Any],
+        *,
+        job_id: str | None = None,
+    ) -> AsyncListener:
+        """Send a command's request, or have it wait for a link.
+
+        Raises:
+            TypeError: For arguments that don't fit the command.
+            ConnectionClosedError: If there is no link, and none will come.
+            LocalProtocolError: If it can't be sent.
+        """
+        options, arguments = command.bind(args, keywords)
+        if options.input is not None:
+            arguments["stdin"] = True
+        self._owner.check_usable()
+        name, spawns = command.spec.name, command.spec.spawns
+        text = arguments.get("command", name) if spawns else name
+        job_id = job_id or new_job_id()
+        listener = AsyncListener(job_id, _display(text), options, owner=self)
+        listener.returns = command.spec.returns
+        limit = options.timeout if options.on_timeout == "stop" else None
+        window = listener.intake.window
+        awaited = not options.complete
+        number = self._next_number()
+        request = Request(number, job_id, name, arguments, window, limit, awaited)
+        self._enter(listener, request)
+        if spawns and not options.detach:
+            self._owned[job_id] = name
+        return listener
+
+    async def attach(
+        self, job_id: str, offset: int, keywords: dict[str, Any]
+    ) -> AsyncListener:
+        """Read a job; see :meth:`AsyncConnection.attach`."""
+        if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
+            raise ValueError(f"offset must be a listener's position, not {offset!r}")
+        options, rest = split_options(keywords, spawns=True)
+        if rest:
+            raise TypeError(f"attach() has no keyword {next(iter(rest))!r}")
+        listener = self._attach(job_id, job_id, options, position=offset)
+        await listener.accepted()
+        if not listener.intake.is_accepted and listener.error is not None:
+            raise listener.error
+        return listener
+
+    # -- what listeners need (their Owner)
+
+    async def stop_job(self, job_id: str, signal: str, *, grace: float) -> StopReport:
+        """Stop a job."""
+        keywords = {"signal": signal, "grace": grace, "raise_error": True}
+        listener = await self.call(self._owner.find("stop"), (job_id,), keywords)
+        assert isinstance(listener.value, StopReport)
+        return listener.value
+
+    async def feed_job(
+        self, job_id: str, data: bytes, *, offset: int, end: bool
+    ) -> int:
+        """Write to a job's stdin."""
+        keywords = {"data": data, "offset": offset, "end": end, "raise_error": True}
+        listener = await self.call(self._owner.find("send_input"), (job_id,), keywords)
+        assert isinstance(listener.value, InputAck)
+        return listener.value.offset
+
+    def give_credit(self, listener: AsyncListener, position: int) -> None:
+        """Tell the worker how far it may send; a new link is told by itself."""
+        call = self._open.get(listener)
+        if call is not None and call.number and self._conversation is not None:
+            self._conversation.peer.send(Credit(call.number, position))
+
+    def leave(self, listener: AsyncListener) -> None:
+        """Receive no more for a listener; what was not sent yet never is."""
+        call = self._open.pop(listener, None)
+        if call is None:
+            return
+        if call.is_unsent_request:
+            self._unsent.discard(listener.id)
+            self._owned.pop(listener.id, None)
+        if call.number and self._conversation is not None:
+            self._conversation.close_call(call)
+            self._conversation.peer.send(Leave(call.number))
+
+    def reread(self, listener: AsyncListener) -> AsyncListener:
+        """Read a job's output again from where the listener began."""
+        again = self._attach(
+            listener.id,
+            listener.command,
+            listener.options,
+            position=listener.intake.begin,
+        )
+        again.max_interval = None
+        return again
+
+    def release(self, job_id: str) -> bool:
+        """Own a job no more: ``close()`` leaves it running.
+
+        Returns:
+            False if the worker can't have heard of it yet.
+        """
+        self._owned.pop(job_id, None)
+        return job_id not in self._unsent
+
+    # -- at the end
+
+    def owned(self) -> list[str]:
+        """Give the ids of the jobs that ``close()`` would stop."""
+        return list(self._owned)
+
+    async def stop_owned(self) -> None:
+        """Stop the jobs that end with ``close()``, or say which could not be."""
+        job_ids = [one for one in self._owned if one not in self._unsent]
+        self._owned.clear()
+        if self._conversation is None:
+            if job_ids:
+                text = "%s: there is no link; not stopped: %s"
+                logger.warning(text, self.name, ", ".join(job_ids))
+            return
+        stops = {
+            asyncio.ensure_future(self.stop_job(one, "SIGINT", grace=CLOSE_GRACE)): one
+            for one in job_ids
+        }
+        if stops:
+            await self._wait_for_stops(stops)
+
+    async def _wait_for_stops(self, stops: Mapping[asyncio.Task[Any], str]) -> None:
+        done, late = await asyncio.wait(stops, timeout=CLOSE_LIMIT)
+        for task in late:
+            task.cancel()
+        failed = [task for task in done if task.exception() is not None]
+        if failed or late:
+            names = ", ".join(stops[task] for task in (*failed, *late))
+            logger.warning("%s: could not stop %s", self.name, names)
+
+    # -- within
+
+    def _next_number(self) -> int:
+        if self._conversation is None:
+            return UNSENT_NUMBER
+        return self._conversation.next_number()
+
+    def _enter(self, listener: AsyncListener, message: Request | Attach) -> None:
+        call = Call(listener, message)
+        try:
+            if self._conversation is not None:
+                self._conversation.send(call)
+            else:
+                encode(message)  # what can't be sent is said now
+                if call.is_unsent_request:
+                    self._unsent.add(listener.id)
+        except BaseException:
+            listener.close()
+            raise
+        self._open[listener] = call
+
+    def _attach(
+        self, job_id: str, command: str, options: CallOptions, *, position: int
+    ) -> AsyncListener:
+        self._owner.check_usable()
+        listener = AsyncListener(
+            job_id, command, options, owner=self, position=position
+        )
+        number = self._next_number()
+        message = Attach(number, job_id, position, listener.intake.window)
+        self._enter(listener, message)
+        return listener
+
+
+async def _feed_all(listener: AsyncListener, data: str | bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):  # as subprocess.run() does
+        await listener.send_input(data)
+        await listener.close_input()
+
+
+def _display(command: Any) -> str:
+    if not isinstance(command, list | tuple):
+        return str(command)
+    return shlex.join(
+        one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one)
+        for one in command
+    )

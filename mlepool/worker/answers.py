@@ -1,0 +1,48 @@
+"""What commands that take time have answered: a repeated request is not run again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from mlepool.wire.messages import Outcome
+
+__all__ = ["Answers"]
+
+MAX_KEPT = 256  # answers that were given already; their links may have lost them
+
+
+class Answers:
+    """The commands under way and the latest answers, by command and request id."""
+
+    def __init__(self) -> None:
+        self._running: dict[tuple[str, str], asyncio.Task[Outcome]] = {}
+        self._kept: dict[tuple[str, str], asyncio.Task[Outcome]] = {}
+
+    def find(self, command: str, request_id: str) -> asyncio.Task[Outcome] | None:
+        """Find what a request before this one has begun."""
+        key = (command, request_id)
+        return self._running.get(key) or self._kept.get(key)
+
+    def begin(
+        self, command: str, request_id: str, work: Coroutine[Any, Any, Outcome]
+    ) -> asyncio.Task[Outcome]:
+        """Run something to its end, whoever is connected."""
+        task = asyncio.get_running_loop().create_task(work)
+        key = (command, request_id)
+        self._running[key] = task
+        task.add_done_callback(lambda _: self._keep(key))
+        return task
+
+    async def close(self) -> None:
+        """Cancel what runs."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _keep(self, key: tuple[str, str]) -> None:
+        self._kept[key] = self._running.pop(key)
+        if len(self._kept) > MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
