@@ -76,6 +76,7 @@ class User:
 @pytest.fixture
 def user(tmp_path, here, monkeypatch) -> User:
     monkeypatch.setattr(service, "SYSTEM_UNITS", tmp_path / "etc")
+    monkeypatch.delenv("MLEPOOL_LOOP", raising=False)
     return User(tmp_path, here, monkeypatch)
 
 
