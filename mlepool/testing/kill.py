@@ -14,11 +14,11 @@ import signal
 import sys
 from pathlib import Path
 
-from mlepool.supervisor.keeper import LOCK_FILE as SUPERVISOR_LOCK
-from mlepool.worker.daemon import LOCK_FILE as WORKER_LOCK
-
 __all__ = ["alive", "kill_supervisor", "kill_worker", "supervisor_pid", "worker_pid"]
 
+# As docs/reference/state-folder.md has them: the worker may be of another version.
+WORKER_LOCK = "worker.lock"
+SUPERVISOR_LOCK = "supervisor.lock"
 PROC = Path("/proc")
 DEAD_LIMIT = 10.0  # seconds that a process may take to die of SIGKILL
 
