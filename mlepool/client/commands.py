@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mlepool.client.options import CLIENT_PARAMETERS, CallOptions, split_options
@@ -49,6 +50,11 @@ class BoundCommand:
         self._names = {one.name for one in parameters}
         self._positional = [one.name for one in own if one.kind is not _KEYWORD_ONLY]
         self._required = {one.name for one in own if one.default is one.empty}
+        self._checks = [
+            (one.name, _CHECKS[one.annotation])
+            for one in spec.parameters
+            if one.annotation in _CHECKS
+        ]
 
     def bind(
         self, args: tuple[Any, ...], keywords: dict[str, Any]
@@ -74,7 +80,11 @@ class BoundCommand:
                 self.signature.bind(*args, **keywords)
             except TypeError as exc:
                 raise TypeError(f"{self.spec.name}(): {exc}") from None
-        return split_options(named, spawns=self.spec.spawns)
+        options, arguments = split_options(named, spawns=self.spec.spawns)
+        for name, check in self._checks:
+            if name in arguments:
+                arguments[name] = check(f"{self.spec.name}(): {name}", arguments[name])
+        return options, arguments
 
 
 class Catalogue:
@@ -136,3 +146,37 @@ def _shown(source: str) -> Any:
         return ast.literal_eval(source)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return _Source(source)
+
+
+def _check_argv(what: str, value: Any) -> str | list[Any]:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list | tuple):
+        kind = type(value).__name__
+        raise TypeError(f"{what} must be a str or a list of str, not {kind}")
+    for one in value:
+        if not isinstance(one, str | bytes | os.PathLike):
+            raise TypeError(f"{what}: an argument must be str or bytes, not {one!r}")
+    return list(value)
+
+
+def _check_texts(what: str, value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{what} must be a dict, not {type(value).__name__}")
+    for name, one in value.items():
+        if not isinstance(name, str) or not isinstance(one, str | os.PathLike):
+            kind = type(one).__name__  # not the value itself: it may be a secret
+            raise TypeError(
+                f"{what}: names and values must be str, not {name!r}: {kind}"
+            )
+    return dict(value)
+
+
+# By the worker's annotation: what is seen here need not be sent to be refused. What is
+# given is copied, too: the request may be repeated after the caller has changed it.
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "str | list[Any]": _check_argv,
+    "dict[str, str] | None": _check_texts,
+}

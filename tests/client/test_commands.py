@@ -1,6 +1,7 @@
 """The catalogue: signatures, nearest names, options parted from arguments."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,11 @@ def test_an_unknown_name_says_the_worker_and_the_nearest_command():
         (("a",), {"complete": "yes"}, "complete: expected bool, got str"),
         (("a",), {"timeout": "1"}, "timeout: expected float"),
         (("a",), {"input": 5}, "input is str or bytes, not int"),
+        ((["echo", 1],), {}, r"run\(\): command: .* str or bytes, not 1"),
+        ((7,), {}, r"run\(\): command must be a str or a list of str, not int"),
+        (("a",), {"env": {"A": 1}}, r"run\(\): env: .* must be str, not 'A': int"),
+        (("a",), {"env": {1: "A"}}, r"run\(\): env: .* must be str, not 1: str"),
+        (("a",), {"env": "A=B"}, r"run\(\): env must be a dict, not str"),
     ],
 )
 def test_wrong_arguments_are_a_type_error_before_anything_is_sent(args, keywords, text):
@@ -92,3 +98,13 @@ def test_a_default_that_is_no_literal_is_shown_as_its_source():
     signature = BoundCommand(type(spec)("f", "", (parameter,))).signature
     assert isinstance(signature, inspect.Signature)
     assert "x=object()" in str(signature)
+
+
+def test_what_the_caller_changes_later_is_not_what_is_repeated():
+    argv, env = ["echo", b"a", Path("b")], {"A": "a"}
+    _, arguments = catalogue().find("run").bind((argv,), {"env": env})
+    argv.append("c")
+    env["B"] = "b"
+    assert arguments == {"command": ["echo", b"a", Path("b")], "env": {"A": "a"}}
+    _, arguments = catalogue().find("run").bind(("true",), {"env": None})
+    assert arguments == {"command": "true", "env": None}

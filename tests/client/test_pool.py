@@ -87,3 +87,21 @@ def test_eight_connections_to_eight_workers_from_one_pool(start_worker):
         lives = [conn.run("echo $MLEPOOL_JOB", complete=False) for conn in pool]
         outputs = [live.wait().stdout.strip() for live in lives]
         assert outputs == [live.id for live in lives]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "text"),
+    [
+        (("h", 99999), ValueError, "port must be 1 to 65535, not 99999"),
+        (("h", 0), ValueError, "port must be 1 to 65535, not 0"),
+        (("h", "9"), TypeError, "port must be an int, not '9'"),
+        (("h", True), TypeError, "port must be an int, not True"),
+        ((7,), TypeError, "host must be a str, not 7"),
+        (("h:99999",), ValueError, "'h:99999' is not a host or host:port"),
+    ],
+)
+def test_a_wrong_place_is_said_by_its_name(arguments, kind, text):
+    for pool in (mlepool.ClientPool(), mlepool.AsyncClientPool()):
+        with pytest.raises(kind, match=text):
+            pool.add(*arguments)
+        assert len(pool) == 0
