@@ -20,6 +20,7 @@ OF_THE_WHOLE = {
     "test_examples.py": "runs examples/",
     "test_layers.py": "import directions",
     "test_layout.py": "this",
+    "test_outlive_links.py": "jobs whose links are cut and whose worker is killed",
     "test_run.py": "client, worker and supervisor together, through the public names",
     "test_security.py": "what strangers and impostors get, from real workers",
     "client/test_faces.py": "compares the async and the blocking face",
