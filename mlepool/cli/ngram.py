@@ -158,6 +158,7 @@ class Progress:
         self.epochs = epochs
         self.epoch = 1  # Reading the text counts as part of the first epoch.
         self.characters = 0
+        self.is_open = False  # A line was begun and not ended.
         self._started = self._shown = time.monotonic()
 
     def show(self, percent: float) -> None:
@@ -167,12 +168,14 @@ class Progress:
             self._shown = now
             head = f"\repoch {self.epoch}/{self.epochs} {percent:3.0f} % "
             print(f"{head}{self.characters / 1e6:.1f} MB", end="", flush=True)
+            self.is_open = True
 
     def finish(self, bits: str, contexts: str) -> None:
         """Replace the line by the result of the epoch."""
         seconds = time.monotonic() - self._started
         text = f"{bits}, {self.characters / 1e6:.1f} MB, {contexts}, {seconds:.1f} s"
         print(f"\repoch {self.epoch}/{self.epochs}: {text}", flush=True)
+        self.is_open = False
         self._started += seconds
 
 
@@ -239,7 +242,8 @@ def main() -> None:
         run(options, progress)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # A second one must not cut this.
-        print(flush=True)
+        if progress.is_open:
+            print(flush=True)
         print(f"stopped at epoch {progress.epoch}", file=sys.stderr, flush=True)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)

@@ -75,6 +75,7 @@ def test_the_demo_trains_on_three_workers_and_leaves_nothing(tmp_path):
     assert all(f"alpha | epoch {number}/4: " in out for number in (1, 2, 3, 4))
     assert "gamma | epoch 2/4: " in out
     assert "gamma | epoch 4/4: " not in out
+    assert not re.search(r"^gamma \|\s*$", out, re.M)
     assert lines[-1].startswith("all workers have ended; ")
     warned = sorted(
         line.split(" | ")[0] for line in err.splitlines() if "warning" in line
