@@ -12,7 +12,7 @@ import pytest
 import typer.main
 
 import mlepool
-from mlepool.cli.main import app
+from mlepool.cli.main import COMMANDS, make_app
 from mlepool.client.options import CallOptions
 from mlepool.wire import messages
 
@@ -175,7 +175,7 @@ def test_the_reference_has_every_public_name():
 
 def test_the_reference_has_every_option_of_the_command_line():
     text = read("docs/reference/cli.md")
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_command(make_app(COMMANDS)).commands  # type: ignore[attr-defined]
     options = {
         option
         for command in commands.values()

@@ -2,48 +2,128 @@
 
 from __future__ import annotations
 
-import io
+import functools
+import importlib
 import logging
 import sys
-from typing import Annotated
+from collections.abc import Callable, Container
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from mlepool.cli import demo, hosts, run, trust, worker
+from mlepool.cli import streams
+from mlepool.cli.light import LightCommand, LightGroup
 from mlepool.errors import MlepoolError
 from mlepool.version import __version__
 
-__all__ = ["app", "main"]
-
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode=None,  # plain text: an error is a line in a log, not a box
-)
-app.command("worker")(worker.serve)
-app.command("trust")(trust.trust)
-app.command("hosts")(hosts.hosts)
-# Options end at the first word of the command, as with ssh: the rest is the command's.
-app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
-app.command("demo")(demo.demo)
+__all__ = ["COMMANDS", "main", "make_app"]
 
 FAILED = 1  # exit status for what mlepool itself could not do
+PIPE_CLOSED = 141  # 128 + SIGPIPE, which Windows has no name for
+
+# What a worker needs and Windows has not.
+POSIX_ONLY = frozenset({"fcntl", "grp", "pwd", "resource", "termios", "tty"})
+
+
+class _Command(NamedTuple):
+    """A subcommand: where its function is, and the first line of that one's docs.
+
+    The line stands here so that help can show it without loading the subcommand.
+    """
+
+    module: str
+    function: str
+    summary: str
+    options_first: bool = False
+
+
+COMMANDS = {
+    "worker": _Command(
+        "worker", "serve", "Serve this machine: run what trusted clients ask for."
+    ),
+    "trust": _Command(
+        "trust", "trust", "Trust a worker: keep its key and token for this account."
+    ),
+    "hosts": _Command("hosts", "hosts", "Show the workers that this account knows."),
+    # Options end at the first word of the command, as with ssh: the rest is its own.
+    "run": _Command(
+        "run", "run", "Run a command on one host or many, live.", options_first=True
+    ),
+    "jobs": _Command("jobs", "jobs", "List the jobs of workers."),
+    "logs": _Command("logs", "logs", "Print what a job has printed."),
+    "attach": _Command("attach", "attach", "Follow a job from its first byte on."),
+    "stop": _Command(
+        "stop", "stop", "Stop jobs: all their processes, and say what became of them."
+    ),
+    "demo": _Command(
+        "demo", "demo", "Train language models on three local workers, live."
+    ),
+}
 
 
 def main() -> None:
     """Run the command line; an error of ours is one line, not a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A host may print what this terminal's encoding does not have.
-            stream.reconfigure(errors="backslashreplace")
+    streams.mend()
     # What goes wrong is said by the subcommands, once; the worker sets up its own log.
     logging.getLogger("mlepool").addHandler(logging.NullHandler())
     try:
-        app()
+        # Only the subcommand that is wanted is loaded: the others take longer than it.
+        make_app(sys.argv[1:2])()
     except (MlepoolError, OSError) as exc:
+        streams.drop_unwritable()
         print(f"mlepool: {exc}", file=sys.stderr)
         sys.exit(FAILED)
+
+
+def make_app(wanted: Container[str]) -> typer.Typer:
+    """Make the command line.
+
+    Args:
+        wanted: The subcommands to load; the others are known by name and summary.
+    """
+    app = typer.Typer(
+        cls=LightGroup,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        rich_markup_mode=None,  # plain text: an error is a line in a log, not a box
+    )
+    app.callback()(_options)
+    for name, command in COMMANDS.items():
+        settings = {"allow_interspersed_args": not command.options_first}
+        if name in wanted:
+            function = _load(name, command)
+            app.command(name, cls=LightCommand, context_settings=settings)(function)
+        else:
+            app.command(name, help=command.summary)(_not_loaded)
+    return app
+
+
+def _load(name: str, command: _Command) -> Callable[..., Any]:
+    try:
+        module = importlib.import_module(f"mlepool.cli.{command.module}")
+    except ModuleNotFoundError as exc:
+        if exc.name not in POSIX_ONLY:
+            raise
+        raise MlepoolError(
+            f"'mlepool {name}' needs a POSIX system; this one can be a client only"
+        ) from None
+    function: Callable[..., Any] = getattr(module, command.function)
+
+    @functools.wraps(function)
+    def call(*args: Any, **keywords: Any) -> None:
+        try:
+            function(*args, **keywords)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read our output has enough: no error of ours
+            streams.drop_unwritable()
+            raise typer.Exit(PIPE_CLOSED) from None
+
+    return call
+
+
+def _not_loaded() -> None:
+    """Stand for a subcommand that is not wanted now."""
 
 
 def _show_version(*, value: bool) -> None:
@@ -52,7 +132,6 @@ def _show_version(*, value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     *,
     version: Annotated[

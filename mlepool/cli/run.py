@@ -5,26 +5,27 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import signal
-import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
+from mlepool.cli.exits import INTERRUPTED, TIMED_OUT, UNKNOWN, exit_status
+from mlepool.cli.interrupts import Interrupts
 from mlepool.cli.printer import Printer
+from mlepool.cli.reach import leave, open_connection, split_hosts, stop_job
+from mlepool.cli.streams import drop_stdout
+from mlepool.cli.wording import come_back, complain, in_words
 from mlepool.client.connection import AsyncConnection, new_job_id
-from mlepool.client.listener import AsyncListener
 from mlepool.client.trust import Target
 from mlepool.errors import ClientError, CommandTimeoutError, MlepoolError
 
 __all__ = ["run"]
 
-NOT_EXECUTABLE = 126  # as shells do, and likewise the next
-NOT_FOUND = 127
-SIGNAL_BASE = 128  # 128 + n for a signal n, as shells do
-UNKNOWN = 255  # as ssh: the command's own status is not known
-INTERRUPTED = SIGNAL_BASE + signal.SIGINT
-TIMED_OUT = SIGNAL_BASE + signal.SIGTERM
+LINGER = 2.0  # seconds for the second Ctrl-C, which stops the jobs
+STOP_GRACE = 5.0  # seconds between the signals of that stop
+PIPE_GRACE = 2.0  # seconds after SIGPIPE, where our output's reader has gone away
+STOP_LIMIT = 30.0  # seconds that workers may take to say that jobs are dead
 
 
 def run(
@@ -56,73 +57,125 @@ def run(
     command writes to stderr goes to stderr. Its stdin is empty.
 
     Exits with the worst exit status of all hosts: 128+n for signal n, 255 for a host
-    that can't be reached. Ctrl-C leaves the jobs running and prints their ids.
+    that can't be reached. Ctrl-C leaves the jobs running and says how to come back; a
+    second one stops them.
     """
-    names = [name for group in hosts for name in group.split(",") if name]
-    if not names:
-        raise typer.BadParameter("no host is named", param_hint="-H")
+    targets = split_hosts(hosts)
     if timeout is not None and not 0 <= timeout < math.inf:
         raise typer.BadParameter("give seconds", param_hint="--timeout")
     # Bytes, since an argument may be a file's name that is no text.
     what = command[0] if len(command) == 1 else [os.fsencode(one) for one in command]
     keywords = {"cwd": cwd, "timeout": timeout, "detach": detach}
     given = {name: value for name, value in keywords.items() if value is not None}
-    jobs = _Jobs(names, what, given, leave=detach)
+    jobs = _Jobs(targets, what, given, leave=detach)
+    status: Any
     try:
-        statuses = asyncio.run(jobs.run())
-    except KeyboardInterrupt:
-        jobs.say_what_goes_on()
-        raise typer.Exit(INTERRUPTED) from None
-    except OSError:  # nobody takes our output: a closed pipe, a full disk
+        status = asyncio.run(jobs.run())
+    except BrokenPipeError:  # the jobs were stopped
+        raise
+    except OSError:  # a full disk
         jobs.say_what_goes_on()
         raise
-    raise typer.Exit(max(statuses))
+    except (KeyboardInterrupt, SystemExit) as exc:  # nobody reads; told to end
+        drop_stdout()
+        jobs.say_what_goes_on()
+        status = exc.code if isinstance(exc, SystemExit) else INTERRUPTED
+    raise typer.Exit(status)
 
 
 class _Jobs:
-    """One command on several hosts at once; a host named twice is one host."""
+    """One command on several hosts at once."""
 
     def __init__(
-        self, names: list[str], command: Any, keywords: dict[str, Any], *, leave: bool
+        self,
+        targets: dict[str, Target],
+        command: Any,
+        keywords: dict[str, Any],
+        *,
+        leave: bool,
     ) -> None:
-        targets = {(target := Target.parse(name)).name: target for name in names}
-        self._connections = [AsyncConnection(target) for target in targets.values()]
+        self._connections = [
+            open_connection(target, name) for name, target in targets.items()
+        ]
         self._command = command
         self._keywords = keywords
         self._leave = leave
         self._printer = Printer(list(targets) if len(targets) > 1 else [])
-        self._going: dict[str, str] = {}
+        self._going: dict[str, AsyncConnection] = {}
 
-    async def run(self) -> list[int]:
-        """Run on all; the exit status of each."""
-        runs = (self._run_on(connection) for connection in self._connections)
-        try:
-            return await asyncio.gather(*runs)
-        finally:
-            # Not close(): what Ctrl-C leaves running is not to be stopped.
-            for connection in self._connections:
-                await connection.disconnect()
+    async def run(self) -> int:
+        """Run on all; the worst exit status."""
+        with Interrupts() as interrupts:
+            try:
+                status = await interrupts.unless_pressed(self._run_on_all())
+                if status is None:
+                    await self._interrupted(interrupts)
+                return INTERRUPTED if status is None else status
+            except BrokenPipeError:
+                # As in a shell: who writes into a pipe that nobody reads is ended.
+                await self._stop_all("SIGPIPE", grace=PIPE_GRACE)
+                raise
+            finally:
+                # Not close(): what Ctrl-C leaves running is not to be stopped.
+                await leave(self._connections)
 
     def say_what_goes_on(self) -> None:
         """Name the jobs that were begun and have not ended."""
-        for job_id, host in self._going.items():
-            print(f"mlepool: job {job_id} goes on on {host}", file=sys.stderr)
+        for job_id, connection in self._going.items():
+            complain(come_back(job_id, connection.name))
+
+    async def _run_on_all(self) -> int:
+        return max(await asyncio.gather(*map(self._run_on, self._connections)))
+
+    async def _interrupted(self, interrupts: Interrupts) -> None:
+        """Say what goes on, and stop it if Ctrl-C comes again soon."""
+        if not self._going:
+            return
+        self.say_what_goes_on()
+        what = "it" if len(self._going) == 1 else "them"
+        complain(f"press Ctrl-C again within {LINGER:g} s to stop {what}")
+        if await interrupts.unless_pressed(_linger()):
+            return
+        complain(f"stopping {what}")
+        stop = self._stop_all("SIGINT", grace=STOP_GRACE)
+        reports = await interrupts.unless_pressed(stop)
+        for line in reports or ["not waited for the end of the stop"]:
+            complain(line)
+
+    async def _stop_all(self, signal: str, *, grace: float) -> list[str]:
+        """Stop what was begun and has not ended; say what became of it."""
+        stops = [
+            self._stop(job_id, connection, signal, grace=grace)
+            for job_id, connection in self._going.items()
+        ]
+        return [line for lines in await asyncio.gather(*stops) for line in lines]
+
+    async def _stop(
+        self, job_id: str, connection: AsyncConnection, signal: str, *, grace: float
+    ) -> Sequence[str]:
+        try:
+            async with asyncio.timeout(STOP_LIMIT):
+                report = await stop_job(connection, job_id, signal, grace=grace)
+        except (MlepoolError, TimeoutError) as exc:
+            why = str(exc) or f"no answer within {STOP_LIMIT:g} s"
+            return [f"job {job_id} on {connection.name} could not be stopped: {why}"]
+        return in_words(report, connection.name)
 
     async def _run_on(self, connection: AsyncConnection) -> int:
-        job_id = new_job_id()
+        name, job_id = connection.name, new_job_id()
         try:
             await connection.connect()
             return await self._follow(connection, job_id)
         except CommandTimeoutError as exc:
-            self._printer.complain(connection.name, str(exc))
+            self._printer.complain(name, str(exc))
             if not exc.stopped:
                 return UNKNOWN
             del self._going[job_id]
             return TIMED_OUT
         except MlepoolError as exc:
-            self._printer.complain(connection.name, str(exc))
+            self._printer.complain(name, str(exc))
             if isinstance(exc, ClientError) and job_id in self._going:
-                self._printer.complain(connection.name, f"job {job_id} goes on")
+                self._printer.complain(name, come_back(job_id, name))
             return UNKNOWN
 
     async def _follow(self, connection: AsyncConnection, job_id: str) -> int:
@@ -130,24 +183,18 @@ class _Jobs:
         keywords = {**self._keywords, "complete": False}
         run = connection.find("run")
         # Entered before it is sent: Ctrl-C may come before the worker's answer.
-        self._going[job_id] = name
+        self._going[job_id] = connection
         listener = await connection.call(run, (self._command,), keywords, job_id=job_id)
         was_begun = listener.error is None or listener.exit_code is not None
         if self._leave and was_begun:
-            print(f"{name}: job {listener.id}")
+            print(f"{name}: job {listener.id}", flush=True)
             return 0
         async for batch in listener.batches():
             self._printer.print(name, batch)
         del self._going[job_id]
-        return self._status(listener)
+        return exit_status(listener, lambda text: self._printer.complain(name, text))
 
-    def _status(self, listener: AsyncListener) -> int:
-        code = listener.exit_code
-        if code is not None:
-            return SIGNAL_BASE - code if code < 0 else code
-        self._printer.complain(listener.host, str(listener.error))
-        kinds = {FileNotFoundError: NOT_FOUND, PermissionError: NOT_EXECUTABLE}
-        for kind, status in kinds.items():
-            if isinstance(listener.error, kind):
-                return status
-        return UNKNOWN
+
+async def _linger() -> bool:
+    await asyncio.sleep(LINGER)
+    return True

@@ -1,9 +1,14 @@
 """The mlepool command itself: help, version, how errors end it."""
 
+import subprocess
+import sys
+from collections.abc import Callable
+
 import pytest
 
 import mlepool as package
-from tests.cli.shell import mlepool
+from mlepool.cli.main import COMMANDS
+from tests.cli.shell import LIMIT, MLEPOOL, mlepool
 
 
 @pytest.mark.real
@@ -11,12 +16,14 @@ def test_python_dash_m_mlepool_is_the_command():
     assert mlepool("--version") == (0, f"mlepool {package.__version__}\n", "")
 
 
-@pytest.mark.parametrize("name", ["worker", "trust", "hosts", "run", "demo"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_is_plain_text_and_names_every_subcommand(name, here):
     whole, own = here("--help"), here(name, "--help")
     assert (whole.status, own.status) == (0, 0)
     assert f"\n  {name} " in whole.out
     assert own.out.startswith(f"Usage: mlepool {name} ")
+    # What help says without loading a subcommand is what that says itself.
+    assert f"\n  {COMMANDS[name].summary}\n" in own.out
     assert (whole.out + own.out).isascii()
 
 
@@ -36,3 +43,97 @@ def test_a_damaged_file_of_the_account_is_one_line(here, tmp_path, monkeypatch):
     assert done.err.startswith("mlepool: ")
     assert f"known/{key} is damaged" in done.err
     assert len(done.err.splitlines()) == 1
+
+
+# -- what is loaded, and where
+
+
+Loader = Callable[..., tuple[int, set[str]]]
+
+
+@pytest.fixture
+def load(tmp_path) -> Loader:
+    """Runs a command; gives its status, and the modules that it has loaded."""
+    path = tmp_path / "modules"
+
+    def call(*arguments: str, missing: tuple[str, ...] = ()) -> tuple[int, set[str]]:
+        script = (
+            "import atexit, sys\n"
+            f"sys.modules.update(dict.fromkeys({missing!r}))\n"
+            f"note = lambda: open({str(path)!r}, 'w').write(' '.join(sys.modules))\n"
+            "atexit.register(note)\n"
+            "from mlepool.cli.main import main; main()\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        return done.returncode, set(path.read_text().split())
+
+    return call
+
+
+@pytest.mark.real
+def test_a_command_loads_nothing_that_only_others_need(host, load):
+    status, modules = load("run", "-H", host, "--", "true")
+    assert status == 0
+    # Half of the time that it took, each of them in its turn.
+    unwanted = {
+        "cryptography",
+        "pydantic",
+        "rich",
+        "mlepool.worker",
+        "mlepool.cli.demo",
+    }
+    assert modules & unwanted == set()
+
+
+@pytest.mark.real
+def test_a_client_needs_nothing_that_windows_has_not(host, load):
+    missing = ("fcntl", "grp", "pwd", "resource", "termios", "tty")
+    assert load("run", "-H", host, "--", "exit 3", missing=missing)[0] == 3
+    assert load("jobs", "-H", host, missing=missing)[0] == 0
+    assert load("--help", missing=missing)[0] == 0
+    assert load("worker", missing=missing)[0] == 1
+
+
+# -- streams that are not as usual
+
+
+def shell(line: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of shell, in which "$@" is mlepool and the arguments."""
+    return subprocess.run(
+        ["bash", "-c", line, "bash", *MLEPOOL, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+@pytest.mark.real
+def test_closed_streams_are_as_the_null_device(host):
+    done = shell('"$@" >&-', "run", "-H", host, "--", "echo out; echo err >&2; exit 4")
+    assert (done.returncode, done.stdout, done.stderr) == (4, "", "err\n")
+    done = shell('"$@" <&- >&- 2>&-', "run", "-H", host, "--", "echo out; exit 5")
+    assert (done.returncode, done.stdout, done.stderr) == (5, "", "")
+
+
+@pytest.mark.real
+def test_a_reader_that_has_enough_is_told_of_by_the_status_only(host):
+    done = shell(
+        'exec 4> >(exec true); wait $!; "$@" >&4', "jobs", "-H", host, "--json"
+    )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.real
+def test_a_full_disk_is_one_line(host):
+    done = shell('"$@" > /dev/full', "jobs", "-H", host, "--json")
+    assert done.returncode == 1
+    assert done.stderr.startswith("mlepool: ")
+    assert len(done.stderr.splitlines()) == 1

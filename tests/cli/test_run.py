@@ -1,16 +1,20 @@
 """mlepool run: live output, exit statuses, what goes on when we leave."""
 
+import contextlib
 import os
+import pty
 import re
 import signal
 import socket
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import mlepool as package
-from tests.cli.shell import LIMIT, interrupt, running
-from tests.conftest import command_line, processes, wait_until
+from tests.cli.shell import LIMIT, MLEPOOL, Finished, interrupt, running
+from tests.conftest import RunningWorker, command_line, processes, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -153,7 +157,12 @@ def test_detach_prints_the_job_and_leaves_it_running(host, tmp_path, here):
         assert conn.attach(job_id).wait().stdout == "done\n"
 
 
-def test_ctrl_c_leaves_the_job_running_and_names_it(host, tmp_path):
+def goes_on(job_id: str, host: str) -> str:
+    again = f"mlepool attach {job_id} -H {host}"
+    return f"mlepool: job {job_id} goes on on {host}; come back with: {again}\n"
+
+
+def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(host, tmp_path):
     go = tmp_path / "go"
     command = f"echo on; until [ -e {go} ]; do sleep 0.02; done; exit 5"
     with running("run", "-H", host, "--", command) as process:
@@ -162,10 +171,92 @@ def test_ctrl_c_leaves_the_job_running_and_names_it(host, tmp_path):
         done = interrupt(process)
     assert (done.status, done.out) == (128 + signal.SIGINT, "")
     job_id = JOB.findall(done.err)[0]
-    assert done.err == f"mlepool: job {job_id} goes on on {host}\n"
+    hint = "mlepool: press Ctrl-C again within 2 s to stop it\n"
+    assert done.err == goes_on(job_id, host) + hint
     assert find_job(host, job_id).status == "RUNNING"
     go.touch()
     wait_until(lambda: find_job(host, job_id).status == "FAILED")
+
+
+def at_terminal(*arguments: str, presses: tuple[str, ...]) -> Finished:
+    """Run a command at a terminal; press Ctrl-C as each of the texts is seen."""
+    ours, its = pty.openpty()
+    command = ["setsid", "-c", *MLEPOOL, *arguments]
+    process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its)
+    os.close(its)
+    seen, waiting = "", list(presses)
+    with contextlib.suppress(OSError):  # EIO: it has ended
+        while piece := os.read(ours, 4096):
+            seen += piece.decode()
+            if waiting and waiting[0] in seen:
+                os.write(ours, b"\x03")
+                waiting.pop(0)
+    os.close(ours)
+    return Finished(process.wait(LIMIT), seen.replace("\r\n", "\n"), "")
+
+
+def test_a_second_ctrl_c_stops_the_jobs_with_proof(host, other, tmp_path):
+    stamp = str(tmp_path)
+    command = f"setsid sh -c 'while sleep 0.1; do :; done' {stamp} & echo on; wait"
+    done = at_terminal(
+        *("run", "-H", f"{host},{other}", "--", command), presses=("on\r", "again")
+    )
+    assert done.status == 128 + signal.SIGINT
+    assert "press Ctrl-C again within 2 s to stop them" in done.out
+    assert "mlepool: stopping them\n" in done.out
+    proofs = re.findall(r"mlepool: job \w+ on (\S+): all dead after .*SIGINT", done.out)
+    assert sorted(proofs) == sorted([host, other])
+    assert not is_running(stamp)
+
+
+def test_a_third_ctrl_c_does_not_wait_for_the_stop(host, tmp_path):
+    command = (
+        f"trap '' INT TERM; echo on; until [ -e {tmp_path}/go ]; do sleep 0.1; done"
+    )
+    done = at_terminal(
+        *("run", "-H", host, "--", command), presses=("on\r", "again", "stopping")
+    )
+    assert done.status == 128 + signal.SIGINT
+    assert done.out.endswith("mlepool: not waited for the end of the stop\n")
+    (tmp_path / "go").touch()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_request_to_end_leaves_the_job_at_once(number, host, tmp_path):
+    go = tmp_path / "go"
+    command = f"echo on; until [ -e {go} ]; do sleep 0.02; done"
+    with running("run", "-H", host, "--", command) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(number)
+        _, said = process.communicate(timeout=LIMIT)
+    assert process.returncode == 128 + number
+    job_id = JOB.findall(said)[0]
+    assert said == goes_on(job_id, host)
+    assert find_job(host, job_id).status == "RUNNING"
+    go.touch()
+
+
+@pytest.mark.parametrize("presses", [(signal.SIGINT,) * 2, (signal.SIGTERM,)])
+def test_it_ends_when_told_to_while_nobody_reads_what_it_prints(presses, host):
+    with running(
+        "run", "-H", host, "--", "yes | head -c 20000000; exec sleep 60"
+    ) as process:
+        for number in presses:
+            wait_until(lambda: is_stuck(process.pid))  # its pipe is full
+            process.send_signal(number)
+        assert process.wait(LIMIT) == 128 + presses[0]
+        assert process.stderr is not None
+        job_id = JOB.findall(process.stderr.readline())[0]
+    with package.ClientPool() as pool, pool.add(host) as conn:
+        conn.stop(job_id, signal="SIGKILL")
+
+
+def is_stuck(pid: int) -> bool:
+    """Tell if a process waits in a write, and has taken all its signals."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    pending = [int(one, 16) for one in re.findall(r"(?:Sig|Shd)Pnd:\s(\w+)", status)]
+    return not any(pending) and "pipe_write" in Path(f"/proc/{pid}/wchan").read_text()
 
 
 def test_ctrl_c_while_it_connects_ends_at_once(tmp_path):
@@ -179,35 +270,58 @@ def test_ctrl_c_while_it_connects_ends_at_once(tmp_path):
     assert done == (128 + signal.SIGINT, "", "")
 
 
-def test_a_reader_that_goes_away_is_no_end_of_the_job(host, tmp_path):
-    go = tmp_path / "go"
-    command = f"echo on; until [ -e {go} ]; do sleep 0.02; echo more; done"
+def test_a_reader_that_has_enough_ends_the_job_as_in_a_shell(host, tmp_path):
+    command = f": {tmp_path}; while echo on; do sleep 0.02; done"
     with running("run", "-H", host, "--", command) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.stdout.close()  # as head -1 does
         assert process.stderr is not None
-        said = process.stderr.read()
-        assert process.wait(LIMIT) == 1
-    job_id = JOB.findall(said)[0]
-    assert said == f"mlepool: job {job_id} goes on on {host}\n"
+        assert process.stderr.read() == ""
+        assert process.wait(LIMIT) == 128 + signal.SIGPIPE
+    with package.ClientPool() as pool, pool.add(host) as conn:
+        job = next(one for one in conn.jobs().value if str(tmp_path) in one.command)
+        assert job.status == "STOPPED"
+
+
+def test_a_full_disk_is_no_end_of_the_job(host, tmp_path):
+    go = tmp_path / "go"
+    command = f"echo on; until [ -e {go} ]; do sleep 0.02; done"
+    line = 'exec "$@" > /dev/full'
+    done = subprocess.run(
+        ["sh", "-c", line, "sh", *MLEPOOL, "run", "-H", host, "--", command],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 1
+    goes, why = done.stderr.splitlines(keepends=True)
+    job_id = JOB.findall(goes)[0]
+    assert goes == goes_on(job_id, host)
+    assert why.startswith("mlepool: [Errno 28]")
     assert find_job(host, job_id).status == "RUNNING"
     go.touch()
-    wait_until(lambda: find_job(host, job_id).status == "SUCCEEDED")
 
 
-def test_a_worker_that_goes_away_is_255_and_the_job_is_named(own_worker, tmp_path):
-    host, go = f"localhost:{own_worker.port}", tmp_path / "go"
-    command = f"echo on; until [ -e {go} ]; do sleep 0.02; done"
-    with running("run", "-H", host, "--", command) as process:
+def test_a_worker_that_goes_away_is_waited_for_and_the_output_goes_on(
+    own_worker, tmp_path
+):
+    port, go = own_worker.port, tmp_path / "go"
+    command = f"echo on; until [ -e {go} ]; do sleep 0.02; done; echo last; exit 6"
+    with running("run", "-H", f"localhost:{port}", "--", command) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         process.stdout.readline()
+        own_worker.process.kill()
         own_worker.end()
-        _, said = process.communicate(timeout=LIMIT)
-    assert process.returncode == 255
-    lost, goes_on = said.splitlines()
-    assert lost.startswith(f"mlepool: lost the connection to {host}: ")
-    assert re.fullmatch(r"mlepool: job [0-9a-f]{16} goes on", goes_on)
-    assert is_running(str(go))
-    go.touch()
-    wait_until(lambda: not is_running(str(go)))
+        lost = process.stderr.readline()
+        go.touch()
+        again = RunningWorker(own_worker.state_dir.parent, listen=f"127.0.0.1:{port}")
+        try:
+            out, said = process.communicate(timeout=LIMIT)
+        finally:
+            again.end()
+    assert lost == f"mlepool: lost the link to localhost:{port}; reconnecting\n"
+    assert said == f"mlepool: connected to localhost:{port} again\n"
+    assert (process.returncode, out) == (6, "last\n")

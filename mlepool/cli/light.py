@@ -1,0 +1,75 @@
+"""Typer commands that take words as they are.
+
+Newer versions of typer load pydantic to find that a text is a text, which takes a third
+of the processor time of a short ``mlepool run``. What needs a conversion (a number, a
+path) still goes through typer, and so does everything in versions that are unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+__all__ = ["LightCommand", "LightGroup"]
+
+
+class LightCommand(TyperCommand):
+    """A command whose texts, lists of texts and defaults need no conversion."""
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        _lighten(*self.params)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Give the option ``--help``, which is not among the others."""
+        return _lighten(super().get_help_option(ctx))
+
+
+class LightGroup(TyperGroup):
+    """A group of commands, as :class:`LightCommand`."""
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        _lighten(*self.params)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Give the option ``--help``, which is not among the others."""
+        return _lighten(super().get_help_option(ctx))
+
+
+class _Words:
+    """Turns what stands on the command line into one parameter's value."""
+
+    def __init__(self, parameter: Any, kind: Any) -> None:
+        self._parameter = parameter
+        self._kind = kind
+        self._is_list: bool = parameter.multiple or parameter.nargs == -1
+        self._convert: Callable[[Any, Any], Any] = parameter.process_value
+
+    def __call__(self, context: Any, value: Any) -> Any:
+        if not self._is_plain(value):
+            return self._convert(context, value)
+        if self._is_list:
+            value = list(value or ())
+        callback = self._parameter.callback
+        return value if callback is None else callback(context, self._parameter, value)
+
+    def _is_plain(self, value: Any) -> bool:
+        if value is None:
+            return not self._parameter.required
+        if self._is_list:
+            return self._kind == list[str] and bool(value)
+        # What is typed is text: a number is a default.
+        return isinstance(value, int | float) or self._kind is str
+
+
+def _lighten(*parameters: Any) -> Any:
+    """Replace what click calls for each value; gives the last parameter."""
+    parameter = None
+    for parameter in parameters:
+        described = getattr(parameter, "type_descriptor", None)
+        if described is not None and not isinstance(parameter.process_value, _Words):
+            parameter.process_value = _Words(parameter, described.annotation)
+    return parameter

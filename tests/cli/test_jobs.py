@@ -1,0 +1,96 @@
+"""mlepool jobs: a table for people, JSON for machines."""
+
+import json
+import socket
+
+import pytest
+
+import mlepool as package
+from tests.cli.shell import mlepool
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def job(conn):
+    """A job that runs for the length of a test."""
+    live = conn.run("echo on; exec sleep 60", complete=False, detach=True)
+    yield live
+    live.stop("SIGKILL")
+
+
+def test_it_lists_what_runs_here_and_with_all_what_has_ended(worker, job, conn):
+    ended = conn.run("exit 3").id
+    done = mlepool("jobs")
+    assert (done.status, done.err) == (0, "")
+    head, _, *rows = done.out.splitlines()
+    assert head.split()[:4] == ["id", "host", "status", "exit"]
+    row = next(row.split() for row in rows if row.startswith(job.id))
+    assert row[1:3] == [f"localhost:{worker.port}", "RUNNING"]
+    assert done.out.isascii()
+    assert "\x1b" not in done.out
+    assert ended not in done.out
+    rows = mlepool("jobs", "--all").out.splitlines()
+    row = next(row.split() for row in rows if row.startswith(ended))
+    assert row[2:4] == ["FAILED", "3"]
+
+
+def test_json_has_all_facts(here, job, conn):
+    ended = conn.run("kill -9 $$", cwd="/").id
+    done = here("jobs", "--all", "--json")
+    facts = {one["id"]: one for one in json.loads(done.out)}
+    running = facts[job.id]
+    assert running["status"] == "RUNNING"
+    assert running["exit_code"] is running["ended"] is None
+    assert running["pid"] > 1
+    assert running["command"] == "echo on; exec sleep 60"
+    assert facts[ended]["exit_code"] == -9
+    assert facts[ended]["ended"] >= facts[ended]["started"]
+    assert facts[ended]["cwd"] == "/"
+
+
+def test_what_a_command_is_called_steers_no_terminal(host, here, conn):
+    job_id = conn.run("true '\x1b[2J\n\r'").id
+    rows = here("jobs", "-H", host, "--all").out.splitlines()
+    row = next(row for row in rows if row.startswith(job_id))
+    assert row.endswith(r"true '\x1b[2J\n\r'")
+
+
+def test_a_host_that_is_not_there_is_told_of_and_the_others_are_listed(host, here, job):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    done = here("jobs", "-H", f"{host},localhost:{port}")
+    assert done.status == 255
+    assert job.id in done.out
+    assert done.err.startswith(f"mlepool: cannot connect to localhost:{port}: ")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_local_worker_that_was_killed_is_told_of_and_no_failure(start_worker, here):
+    running, killed = start_worker("running"), start_worker("killed")
+    killed.process.kill()
+    killed.process.wait()
+    done = here("jobs")
+    assert (done.status, done.out) == (0, "no job runs; see --all\n")
+    assert str(killed.state_dir) in done.err
+    assert str(running.state_dir) not in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_where_no_worker_is_known_it_says_so(here):
+    done = here("jobs")
+    assert (done.status, done.out) == (1, "")
+    assert done.err == (
+        "mlepool: no worker of this account runs on this machine; name hosts with -H\n"
+    )
+
+
+def test_it_says_when_there_is_nothing_to_list(start_worker, here):
+    host = f"localhost:{start_worker('idle').port}"
+    assert here("jobs", "-H", host) == (0, "no job runs; see --all\n", "")
+    assert here("jobs", "-H", host, "--all") == (0, "no job is known\n", "")
+    assert here("jobs", "-H", host, "--json") == (0, "[]\n", "")
+    with package.ClientPool() as pool, pool.add(host) as conn:
+        conn.run("true")
+    assert here("jobs", "-H", host) == (0, "no job runs; see --all\n", "")

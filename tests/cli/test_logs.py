@@ -1,0 +1,124 @@
+"""mlepool logs: what a job has printed, from its worker."""
+
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta
+
+import pytest
+import typer
+
+from mlepool.cli.logs import read_since
+from tests.cli.shell import LIMIT, MLEPOOL, interrupt, mlepool, running
+
+pytestmark = pytest.mark.real
+
+RAW = b"\xff\x00 odd \r\nno end"
+
+
+def test_history_is_printed_as_the_job_wrote_it_also_while_it_runs(host, conn):
+    script = f"import os,time; os.write(1, {RAW!r}); os.write(2, b'e'); time.sleep(60)"
+    live = conn.run([sys.executable, "-c", script], complete=False)
+    list(zip("oe", live.records(), strict=False))  # both have been written
+    command = [*MLEPOOL, "logs", live.id, "-H", host]
+    done = subprocess.run(command, capture_output=True, timeout=LIMIT, check=True)
+    assert (done.stdout, done.stderr) == (RAW, b"e")
+    assert live.status == "RUNNING"
+    live.stop("SIGKILL")
+    done = subprocess.run(command, capture_output=True, timeout=LIMIT, check=True)
+    assert (done.stdout, done.stderr) == (RAW, b"e")
+
+
+def test_following_goes_on_to_the_end(host, conn, tmp_path):
+    go = tmp_path / "go"
+    wait = f"until [ -e {go} ]; do sleep 0.02; done"
+    live = conn.run(f"seq 3; echo e >&2; {wait}; echo last; exit 3", complete=False)
+    with running("logs", "-f", "-H", host, "--tail", "1", live.id) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "e\n"
+        go.touch()
+        assert process.communicate(timeout=LIMIT) == ("last\n", "")
+        assert process.returncode == 0  # it has done what it should
+
+
+def test_ctrl_c_ends_the_following_and_not_the_job(host, conn):
+    live = conn.run("echo on; exec sleep 60", complete=False)
+    with running("logs", "-f", "-H", host, live.id) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "on\n"
+        assert interrupt(process) == (130, "", "")
+    assert live.status == "RUNNING"
+    live.stop("SIGKILL")
+
+
+def test_tail_since_stream_and_timestamps(host, conn, here):
+    done = conn.run("seq 5; echo odd >&2; sleep 0.2; echo late")
+    times = [time for time, _, data in done.records() if data == b"late\n"]
+    call = ("logs", done.id, "-H", host)
+    assert here(*call, "--tail", "2", "--stream", "stdout").out == "5\nlate\n"
+    since = datetime.fromtimestamp(times[0] - 0.05).isoformat()
+    assert here(*call, "--since", since) == (0, "late\n", "")
+    assert here(*call, "--since", "1h", "--stream", "stderr") == (0, "", "odd\n")
+    stamp, text = here(*call, "-t", "--tail", "1").out.split()
+    assert text == "late"
+    assert datetime.fromisoformat(stamp).timestamp() == pytest.approx(
+        times[0], abs=0.01
+    )
+
+
+def test_a_job_that_no_listing_has_any_more_is_found_by_its_whole_id(own_worker, here):
+    host = f"localhost:{own_worker.port}"
+    job_id = here("run", "-H", host, "--detach", "echo kept").out.split()[-1]
+    assert here("attach", "-H", host, job_id).out == "kept\n"
+    own_worker.end()
+    own_worker.__init__(own_worker.state_dir.parent)
+    host = f"localhost:{own_worker.port}"
+    assert job_id not in here("jobs", "--all", "-H", host).out
+    assert here("logs", "-H", host, job_id) == (0, "kept\n", "")
+    assert here("logs", "-H", host, job_id[:8]).status == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "Invalid value for JOB: name a job"),
+        (["a", "--since", "soon"], "Invalid value for --since: give 90s"),
+        (["a", "--stream", "out"], "Invalid value for --stream: stdout or stderr"),
+        (["a", "--tail", "-1"], "Invalid value for '--tail'"),
+        (["a", "-f", "--state-dir", "/"], "Invalid value for --state-dir"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments, complaint, here):
+    done = here("logs", *arguments)
+    assert (done.status, done.out) == (2, "")
+    assert complaint in done.err
+
+
+def test_times_are_so_long_ago_or_iso_8601():
+    assert read_since("") == 0
+    for text, ago in (("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)):
+        assert read_since(text) == pytest.approx(time.time() - ago, abs=5)
+    assert read_since("1970-01-02T00:00:00+00:00") == 86400
+    local = datetime.now().replace(microsecond=0) - timedelta(hours=3)
+    assert read_since(local.isoformat()) == local.timestamp()
+    for text in ("10", "m", "-1m", "10m ago", "yesterday"):
+        with pytest.raises(typer.BadParameter):
+            read_since(text)
+
+
+def test_a_reader_that_has_enough_ends_it_quietly_and_leaves_the_job(host, conn):
+    live = conn.run("while echo x; do sleep 0.02; done", complete=False)
+    with running("logs", "-f", "-H", host, live.id) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(LIMIT) == 141
+    assert live.status == "RUNNING"
+    live.stop("SIGKILL")
+
+
+def test_without_a_host_all_workers_of_this_machine_are_looked_through(worker, conn):
+    done = conn.run("echo found")
+    assert mlepool("logs", done.id[:10]) == (0, "found\n", "")
