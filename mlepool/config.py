@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import tomllib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 import platformdirs
@@ -24,12 +25,15 @@ from mlepool.errors import ConfigError
 __all__ = [
     "DEFAULT_PORT",
     "SOCKET_FILE",
+    "Limits",
     "ListenAddress",
+    "Retention",
     "WorkerConfig",
     "account_dir",
     "default_state_dir",
     "new_event_loop",
     "parse_listen",
+    "read_settings",
     "write_private",
 ]
 
@@ -46,6 +50,35 @@ class ListenAddress(NamedTuple):
     tls: bool = True
 
 
+class Limits(msgspec.Struct, frozen=True, array_like=True):
+    """What jobs' journals may take.
+
+    Attributes:
+        job_quota: Bytes of output that are kept of one job.
+        keep_free: The part of the disk, 0 to 1, that is left free.
+        durability: ``"process"``: an end is told once any process may die, and is safe
+            from a loss of power 0.1 s later; ``"power"``: it is told only then.
+    """
+
+    job_quota: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = 10 * 1024**3
+    keep_free: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1
+    durability: Literal["process", "power"] = "process"
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How much is kept of jobs that have ended; the oldest go first.
+
+    Attributes:
+        seconds: After its end a job is kept no longer.
+        size: Bytes on disk of all of them.
+        jobs: Their number.
+    """
+
+    seconds: float = 7 * 24 * 3600.0
+    size: int = 20 * 1024**3
+    jobs: int = 100_000
+
+
 class WorkerConfig(msgspec.Struct, frozen=True):
     """A worker's settings.
 
@@ -54,12 +87,66 @@ class WorkerConfig(msgspec.Struct, frozen=True):
         listen: Where to listen for clients.
         name: What the worker calls itself; the host's name by default.
         root: The folder that a job's relative ``cwd`` starts from.
+        limits: What jobs' journals may take.
+        retention: What is kept of jobs that have ended.
     """
 
     state_dir: Path
     listen: ListenAddress
     name: str
     root: Path
+    limits: Limits = Limits()
+    retention: Retention = Retention()
+
+
+class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of a worker's configuration file, as users write them."""
+
+    job_quota: int | str = Limits().job_quota
+    keep_free: float | str = Limits().keep_free
+    durability: str = Limits().durability
+    retain_days: Annotated[float, msgspec.Meta(ge=0)] = 7.0
+    retain_size: int | str = Retention().size
+    retain_jobs: Annotated[int, msgspec.Meta(ge=0)] = Retention().jobs
+
+
+def read_settings(path: Path) -> tuple[Limits, Retention]:
+    """Read a worker's configuration file (TOML); every key has a default.
+
+    ``job_quota`` (bytes, or ``"10 GiB"``), ``keep_free`` (``"10 %"``, or 0.1),
+    ``durability`` (``"process"`` or ``"power"``), ``retain_days``, ``retain_size``,
+    ``retain_jobs``.
+
+    Raises:
+        ConfigError: If it can't be read, or a key is unknown or has a wrong value.
+    """
+    try:
+        found = msgspec.convert(tomllib.loads(path.read_text()), _Settings)
+        limits = {
+            "job_quota": _size(found.job_quota),
+            "keep_free": _part(found.keep_free),
+            "durability": found.durability,
+        }
+        retention = Retention(
+            found.retain_days * 24 * 3600, _size(found.retain_size), found.retain_jobs
+        )
+        return msgspec.convert(list(limits.values()), Limits), retention
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"{path}: {exc}") from exc
+
+
+def _size(value: int | str) -> int:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", str(value), re.I)
+    if match is None:
+        raise ValueError(f"{value!r} is no size: give bytes, or e.g. '10 GiB'")
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+
+
+def _part(value: float | str) -> float:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", str(value))
+    if match is None:
+        raise ValueError(f"{value!r} is no part: give e.g. 0.1, or '10 %'")
+    return float(match[1]) / (100 if match[2] else 1)
 
 
 def account_dir() -> Path:

@@ -80,6 +80,11 @@ class Peer:
         if not self._gone:
             self.link.send_file(encode_data(call, position, b""), piece)
 
+    def send_bytes(self, call: int, position: int, data: bytes) -> None:
+        """Send journal bytes."""
+        if not self._gone:
+            self.link.send(encode_data(call, position, data))
+
     def flush(self) -> None:
         """Send what the session has queued."""
         self._flush()

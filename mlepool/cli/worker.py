@@ -15,10 +15,13 @@ import typer
 from mlepool.cli import service
 from mlepool.config import (
     DEFAULT_PORT,
+    Limits,
     ListenAddress,
+    Retention,
     WorkerConfig,
     default_state_dir,
     parse_listen,
+    read_settings,
 )
 from mlepool.errors import ConfigError, LinkError, WorkerError
 from mlepool.worker.access import Identity
@@ -26,6 +29,7 @@ from mlepool.worker.daemon import Worker
 
 __all__ = ["serve"]
 
+CONFIG_FILE = "config.toml"  # in the state folder
 EVERYWHERE = ("", "0.0.0.0", "::")  # listened on, but no address to give to others
 
 
@@ -37,6 +41,14 @@ def serve(
     state_dir: Annotated[
         Path | None,
         typer.Option(help="Key, token, journal and sockets.", show_default=False),
+    ] = None,
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="Settings (TOML); by default config.toml in the state folder.",
+            show_default=False,
+        ),
     ] = None,
     name: Annotated[
         str, typer.Option(help="What this worker calls itself.", show_default=False)
@@ -67,11 +79,14 @@ def serve(
     )
     folder = state_dir if state_dir is not None else default_state_dir()
     try:
+        limits, retention = _settings(config_file, folder)
         config = WorkerConfig(
             state_dir=folder.expanduser().absolute(),
             listen=parse_listen(listen),
             name=name or socket.gethostname(),
             root=Path.cwd(),
+            limits=limits,
+            retention=retention,
         )
         if not (install or uninstall or system):
             asyncio.run(_serve(config, join_url=join_url))
@@ -82,7 +97,9 @@ def serve(
         if uninstall:
             done = service.remove(unit)
         else:
-            unit = service.write(unit, [f"--listen={listen}", *_named(name)])
+            unit = service.write(
+                unit, [f"--listen={listen}", *_options(name, config_file)]
+            )
             done = _install(config, unit, join_url=join_url)
     except (ConfigError, LinkError, WorkerError) as exc:
         typer.echo(f"mlepool worker: {exc}", err=True)
@@ -90,8 +107,20 @@ def serve(
     raise typer.Exit(0 if done else 1)
 
 
-def _named(name: str) -> list[str]:
-    return [f"--name={name}"] if name else []
+def _settings(file: Path | None, folder: Path) -> tuple[Limits, Retention]:
+    if file is None:
+        file = folder.expanduser() / CONFIG_FILE
+        if not file.exists():
+            return Limits(), Retention()
+    return read_settings(file)
+
+
+def _options(name: str, config_file: Path | None) -> list[str]:
+    """Give the options that a unit repeats, besides where to listen."""
+    options = [f"--name={name}"] if name else []
+    if config_file is not None:
+        options.append(f"--config={config_file.absolute()}")
+    return options
 
 
 def _install(config: WorkerConfig, unit: service.Service, *, join_url: bool) -> bool:

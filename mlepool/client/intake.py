@@ -90,6 +90,8 @@ class Intake:
         """
         if self.problem is not None:
             return  # we gave up; what was on its way is no error
+        if data.position > self._position and self.outcome is None:
+            self._skip(data.position)
         if data.position != self._position or self.outcome is not None:
             raise RemoteProtocolError(
                 f"output at {data.position}, expected at {self._position}"
@@ -105,6 +107,12 @@ class Intake:
         if self._drains:
             self.take(self.output.end)
         self._wake()
+
+    def _skip(self, position: int) -> None:
+        """Go on after output that the worker has let go; records say how much."""
+        self._window.skip(position - self._position)
+        self._position = position
+        self._parser.skip()
 
     def ended(self, outcome: Outcome) -> None:
         """Take the end.

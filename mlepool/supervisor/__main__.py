@@ -2,7 +2,7 @@
 
 import sys
 
-from mlepool.supervisor.keeper import main
+from mlepool.supervisor.main import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -1,9 +1,10 @@
-"""Output on disk, one file a job: appended here, read by everybody else by position.
+"""Output on disk, one file a job: written here, read by everybody else by position.
 
 A file is::
 
     HEAD block   what was asked for
     PROC block   which process it became
+    gap          which output was let go to keep within the quota
     records      the output (mlepool.wire.records); position 0 is the first of them
     END1 block   the outcome, written before the end is told to anybody
     trailer      length of the END1 block, and a magic word
@@ -11,18 +12,25 @@ A file is::
 A block is a tag, a length, a CRC-32 and a MessagePack payload. The file is made with
 O_EXCL before the process is started: the same id can't be started twice, whoever was
 killed in between (an empty file is a job of which nothing more is known).
+
+At the quota the head and the tail are kept. What lies between is punched out of the
+file, after the gap was noted: a reader that looks at the gap after it has read knows
+if what it read was still there.
 """
 
+import contextlib
 import os
 import struct
 import zlib
+from collections import deque
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import xxhash
 
 from mlepool.errors import WorkerError
+from mlepool.supervisor.files import punch, punches, write_whole
 from mlepool.wire.messages import Outcome
 from mlepool.wire.records import (
     HEADER_SIZE,
@@ -32,9 +40,19 @@ from mlepool.wire.records import (
     unpack_header,
 )
 
-__all__ = ["JobHead", "JobProcess", "Journal", "JournalWriter", "journal_path"]
+__all__ = [
+    "Gap",
+    "JobHead",
+    "JobProcess",
+    "Journal",
+    "JournalWriter",
+    "journal_path",
+    "seal",
+]
 
 _BLOCK = struct.Struct("<4sII")  # tag, payload length, CRC-32 of the payload
+_GAP = struct.Struct("<QQI")  # begin, end, CRC-32 of both
+_CRC_SIZE = 4
 _TRAILER = struct.Struct("<I4s")
 _TRAILER_MAGIC = b"MLEE"
 SMALL = 4 * 1024  # bytes; a record so small may as well be cut between two frames
@@ -44,13 +62,19 @@ T = TypeVar("T")
 
 
 class JobHead(msgspec.Struct, frozen=True, array_like=True):
-    """What was asked for. Without the environment, which may hold secrets."""
+    """What was asked for. Without the environment, which may hold secrets.
+
+    Attributes:
+        boot_id: The boot of the machine that the process belongs to.
+        kept: Output before this position is never let go.
+    """
 
     id: str
     command: str
     cwd: str
     created: float
     boot_id: str = ""
+    kept: int = 1 << 62
 
 
 class JobProcess(msgspec.Struct, frozen=True, array_like=True):
@@ -66,36 +90,58 @@ class JobProcess(msgspec.Struct, frozen=True, array_like=True):
     started: float
 
 
+class Gap(NamedTuple):
+    """Output that was let go: journal positions; both 0 for none."""
+
+    begin: int = 0
+    end: int = 0
+
+
 def journal_path(folder: Path | str, job_id: str) -> str:
     """Say where a job's journal is."""
     return f"{folder}/{job_id}.journal"  # a Path would cost as much as opening it
 
 
 class JournalWriter:
-    """Appends to a new journal.
+    """Writes a new journal.
+
+    Args:
+        folder: Where journals are.
+        head: What was asked for.
 
     Raises:
         FileExistsError: If there is a job with this id already.
     """
 
     def __init__(self, folder: Path, head: JobHead) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._path = journal_path(folder, head.id)
         self._fd = os.open(self._path, flags, 0o600)
         self.position = 0
+        self._size = 0
         self._offsets = {STDOUT: 0, STDERR: 0}
         self._digests = {STDOUT: xxhash.xxh3_128(), STDERR: xxhash.xxh3_128()}
         self._head = head
+        self._base = 0
+        self._gap = Gap()
+        self._marks: deque[int] = deque()
+
+    @property
+    def held(self) -> int:
+        """Journal bytes that are on disk."""
+        return self.position - (self._gap.end - self._gap.begin)
 
     def begin(self, process: JobProcess) -> None:
         """Note the process; output may follow."""
-        self._write([_block(b"HEAD", self._head), _block(b"PROC", process)])
+        head, proc = _block(b"HEAD", self._head), _block(b"PROC", process)
+        self._write([head, proc, _pack_gap(self._gap)])
+        self._base = self._size
 
     def append(self, stream: int, data: bytes, *, time: float) -> None:
         """Add one piece of output.
 
         Raises:
-            OSError: If the disk is full; what was written of the piece is cut off.
+            OSError: If the disk is full; nothing of the piece is written then.
         """
         offset = self._offsets[stream]
         header = pack_header(stream, len(data), offset, time=time)
@@ -103,10 +149,31 @@ class JournalWriter:
         self._digests[stream].update(data)
         self._offsets[stream] = offset + len(data)
         self.position += len(header) + len(data)
+        if self.position >= self._head.kept:
+            self._mark()
 
     def skip(self, stream: int, count: int) -> None:
         """Leave out output that can't be written; its offsets show the gap."""
         self._offsets[stream] += count
+
+    def trim(self, limit: int) -> bool:
+        """Let go of output in the middle, the oldest first, to hold no more than that.
+
+        Returns:
+            False if the file system can't do so.
+        """
+        if not punches(self._fd):
+            return False
+        begin, end = self._gap
+        while self._marks and self.position - (end - begin) > limit:
+            end = self._marks.popleft()
+            begin = begin or end
+        if end > self._gap.end and end > begin:
+            self._gap = Gap(begin, end)
+            place = self._base - _GAP.size
+            os.pwrite(self._fd, _pack_gap(self._gap), place)
+            punch(self._fd, self._base + begin, end - begin)
+        return True
 
     def complete(self, outcome: Outcome) -> Outcome:
         """Add positions and digests to an outcome."""
@@ -120,37 +187,31 @@ class JournalWriter:
         )
 
     def finish(self, outcome: Outcome) -> None:
-        """Write the end and close the file.
+        """Write the end; the file stays open, for :meth:`release`.
 
         Raises:
-            OSError: If the disk is full; the file is closed all the same.
+            OSError: If the disk is full; it can be tried again.
         """
-        block = _block(b"END1", outcome)
-        try:
-            self._write([block, _TRAILER.pack(len(block), _TRAILER_MAGIC)])
-        finally:
-            os.close(self._fd)
+        self._write(_end(outcome))
+
+    def release(self) -> int:
+        """Give the descriptor away: whoever has it closes it."""
+        fd, self._fd = self._fd, -1
+        return fd
 
     def discard(self) -> None:
         """Close the file and remove it: there is no such job."""
-        os.close(self._fd)
+        os.close(self.release())
         os.unlink(self._path)
 
-    def _write(self, parts: list[bytes]) -> None:
-        size = sum(map(len, parts))
-        written = os.writev(self._fd, parts)
-        if written != size:
-            self._write_rest(b"".join(parts), written)
+    def _mark(self) -> None:
+        """Note where a gap may begin or end: a bounded number of places."""
+        least = max(self._head.kept // 64, self.position // 4096)
+        if not self._marks or self.position - self._marks[-1] >= least:
+            self._marks.append(self.position)
 
-    def _write_rest(self, whole: bytes, written: int) -> None:
-        """Go on after a short write; on failure cut the piece off again."""
-        begin = os.fstat(self._fd).st_size - written
-        try:
-            while written < len(whole):
-                written += os.write(self._fd, memoryview(whole)[written:])
-        except OSError:
-            os.ftruncate(self._fd, begin)
-            raise
+    def _write(self, parts: list[bytes]) -> None:
+        self._size = write_whole(self._fd, parts, self._size)
 
 
 class Journal:
@@ -168,14 +229,36 @@ class Journal:
             raise LookupError(f"there is no job {job_id}") from None
         try:
             self.head, after = self._read_block(b"HEAD", 0, JobHead)
-            self.process, self._base = self._read_block(b"PROC", after, JobProcess)
+            self.process, after = self._read_block(b"PROC", after, JobProcess)
+            self._base = after + _GAP.size
+            self.gap()
         except BaseException:
             self.close()
             raise
 
     def read(self, position: int, size: int) -> bytes:
-        """Read output bytes; the caller knows how far it was written."""
-        return os.pread(self._fd, size, self._base + position)
+        """Read output bytes; the caller knows how far it was written.
+
+        Returns:
+            Fewer bytes, or none, where the output was let go: :meth:`after_gap` says
+            where it goes on.
+        """
+        data = os.pread(self._fd, size, self._base + position)
+        if position + len(data) <= self.head.kept:
+            return data
+        gap = self.gap()  # looked at after reading: it was there until then
+        if gap.begin <= position < gap.end:
+            return b""
+        if position < gap.begin:
+            return data[: gap.begin - position]
+        return data
+
+    def after_gap(self, position: int) -> int:
+        """Give the position itself, or that of the first record after the gap."""
+        if position < self.head.kept:
+            return position
+        gap = self.gap()
+        return gap.end if gap.begin <= position < gap.end else position
 
     def locate(self, position: int) -> tuple[int, int]:
         """Say where output bytes are: the descriptor of the file, and the offset."""
@@ -217,6 +300,7 @@ class Journal:
         """Walk the records to the end of the last whole one."""
         position = 0
         while True:
+            position = self.after_gap(position)
             header = unpack_header(self.read(position, HEADER_SIZE))
             if header is None:
                 return position
@@ -224,6 +308,20 @@ class Journal:
             if len(self.read(after - 1, 1)) < 1:
                 return position  # a torn tail
             position = after
+
+    def gap(self) -> Gap:
+        """Read which output was let go.
+
+        Raises:
+            WorkerError: If the file is damaged there.
+        """
+        for _ in range(2):  # a second look, should it be written just now
+            packed = os.pread(self._fd, _GAP.size, self._base - _GAP.size)
+            if len(packed) == _GAP.size:
+                begin, end, crc = _GAP.unpack(packed)
+                if crc == zlib.crc32(packed[:-_CRC_SIZE]) and begin <= end:
+                    return Gap(begin, end)
+        raise WorkerError("a journal has no whole gap")
 
     def close(self) -> None:
         """Close the file; twice is fine."""
@@ -241,6 +339,37 @@ class Journal:
                     block = msgspec.msgpack.decode(payload, type=kind)
                     return block, at + _BLOCK.size + length
         raise WorkerError(f"a journal has no whole {tag.decode()} block")
+
+
+def seal(folder: Path, job_id: str, outcome: Outcome) -> Outcome:
+    """Write the end of a job that nobody holds any more; a torn tail is cut off.
+
+    Raises:
+        LookupError: If there is no such job.
+        WorkerError: If the file is damaged at its beginning.
+        OSError: If the disk is full.
+    """
+    with contextlib.closing(Journal(folder, job_id)) as journal:
+        end = journal.measure()
+        _, at = journal.locate(end)
+    outcome = msgspec.structs.replace(outcome, end=end)
+    fd = os.open(journal_path(folder, job_id), os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.ftruncate(fd, at)
+        write_whole(fd, _end(outcome), at)
+    finally:
+        os.close(fd)
+    return outcome
+
+
+def _end(outcome: Outcome) -> list[bytes]:
+    block = _block(b"END1", outcome)
+    return [block, _TRAILER.pack(len(block), _TRAILER_MAGIC)]
+
+
+def _pack_gap(gap: Gap) -> bytes:
+    positions = _GAP.pack(*gap, 0)[:-_CRC_SIZE]
+    return _GAP.pack(*gap, zlib.crc32(positions))
 
 
 def _block(tag: bytes, payload: msgspec.Struct) -> bytes:

@@ -1,30 +1,31 @@
 """The supervisor's loop: spawn, drain, reap; answers the worker over a unix socket.
 
-One thread, one selector, no asyncio: it starts in a fraction of the time and wakes up
+One loop, one selector, no asyncio: it starts in a fraction of the time and wakes up
 faster. It ends by itself when no worker is connected and no job runs.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import functools
 import logging
 import os
 import selectors
-import signal
 import socket
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mlepool.config import Limits
 from mlepool.errors import RemoteProtocolError
+from mlepool.supervisor.cgroups import Cgroups, Slot
 from mlepool.supervisor.channel import Channel
+from mlepool.supervisor.deaths import Deaths
+from mlepool.supervisor.files import Syncer
 from mlepool.supervisor.job import Job
 from mlepool.supervisor.messages import (
     VERSION,
+    Attend,
     Fed,
     Feed,
     Finish,
@@ -32,6 +33,7 @@ from mlepool.supervisor.messages import (
     Greeting,
     Grown,
     JobEnded,
+    Pressed,
     Spawn,
     Spawned,
     Stop,
@@ -39,56 +41,72 @@ from mlepool.supervisor.messages import (
     decode_to_supervisor,
     encode,
 )
-from mlepool.supervisor.processes import become_subreaper
-from mlepool.supervisor.stop import POLL, Stopping
+from mlepool.supervisor.stops import Stops
+from mlepool.supervisor.strays import Stray
+from mlepool.supervisor.timers import Timers
 from mlepool.wire.messages import Failure
 from mlepool.wire.values import StopReport
 
-__all__ = ["JOBS_FOLDER", "LOCK_FILE", "SOCKET_FILE", "Keeper", "main"]
+__all__ = ["Keeper"]
 
 logger = logging.getLogger("mlepool.supervisor")
 
-SOCKET_FILE = "supervisor.sock"
-LOCK_FILE = "supervisor.lock"
-JOBS_FOLDER = "jobs"
-READY = b"ready\n"  # written to stdout once the socket listens
-LOCK_LIMIT = 2.0  # seconds that a supervisor before us may take to be gone
 LINGER = 5.0  # seconds that an idle supervisor waits for its (first) worker
 TIMEOUT_SIGNAL = "SIGTERM"  # a deadline has passed: there is no time left to ask nicely
 TIMEOUT_GRACE = 2.0  # seconds
 MAX_WAIT = 3600.0  # seconds; epoll takes no more than 24 days
 ACCEPT_PAUSE = 0.5  # seconds before a worker that could not be accepted is tried again
 NEWS_DELAY = 0.02  # seconds before telling of a start that nobody waits for
-CLOSE_PIPES_AFTER = 1.0  # seconds after a stop that a survivor may hold our pipes
+SAVE_AGAIN = 2.0  # seconds before an end that could not be written is tried again
 
 
 class Keeper:
     """Owns jobs and one connection to a worker.
 
     Args:
-        folder: The worker's state folder.
+        folder: Where journals are.
         listener: The listening unix socket.
+        syncer: Makes journals safe from a loss of power.
+        strays: Jobs of a supervisor before us that was killed.
     """
 
-    def __init__(self, folder: Path, listener: socket.socket) -> None:
-        self._jobs_folder = folder / JOBS_FOLDER
+    def __init__(
+        self,
+        folder: Path,
+        listener: socket.socket,
+        *,
+        syncer: Syncer,
+        strays: list[Stray],
+    ) -> None:
+        self._folder = folder
         self._listener = listener
+        self._syncer = syncer
         self._selector = selectors.DefaultSelector()
+        self._strays = {stray.id: stray for stray in strays}
         self._jobs: dict[str, Job] = {}
         self._by_pid: dict[int, Job] = {}
-        self._timers: list[tuple[float, Callable[[], None]]] = []
-        self._deadlines: dict[str, float] = {}
-        self._news: dict[str, float] = {}
+        self._timers = Timers()
+        self._cgroups = Cgroups.find()
+        self._deaths = Deaths()
         self._environment: dict[bytes, bytes] = {}
+        self._limits = Limits()
         self._channel: Channel | None = None
         self._grown: dict[str, Job] = {}
         self._finishing = False
         self._idle_since = time.monotonic()
+        self._stops = Stops(
+            self._timers,
+            leaders=lambda: self._by_pid,
+            settle=self._settle,
+            close_pipes=self._close_pipes,
+            report=lambda report: self._send(Stopped(report.job_id, report)),
+        )
         self._handlers: dict[type, Callable[[Any], None]] = {
             Greet: self._greet,
             Spawn: self._spawn,
             Feed: self._feed,
             Stop: self._stop,
+            Attend: self._attend,
             Finish: self._finish,
         }
 
@@ -103,25 +121,26 @@ class Keeper:
         while not self._is_done():
             for key, _ in self._selector.select(self._next_timeout()):
                 key.data()
-            self._run_timers()
+            self._timers.run()
             self._send_positions()
         self._drop_worker()
+        if self._cgroups is not None:
+            self._cgroups.close()
 
     def _watch(self, source: Any, callback: Callable[[], object]) -> None:
         self._selector.register(source, selectors.EVENT_READ, callback)
 
     def _is_done(self) -> bool:
-        if self._by_pid or (self._channel is not None and not self._finishing):
+        if self._jobs or (self._channel is not None and not self._finishing):
             self._idle_since = time.monotonic()
             return False
         return self._finishing or time.monotonic() - self._idle_since >= LINGER
 
     def _next_timeout(self) -> float | None:
-        if self._timers or self._deadlines or self._news:
-            due = [when for when, _ in self._timers]
-            due += [*self._deadlines.values(), *self._news.values()]
-            return min(max(0.0, min(due) - time.monotonic()), MAX_WAIT)
-        return LINGER if self._channel is None and not self._by_pid else None
+        wait = self._timers.wait()
+        if self._channel is None and not self._jobs:
+            return LINGER if wait is None else min(wait, LINGER)
+        return None if wait is None else min(wait, MAX_WAIT)
 
     # -- the worker
 
@@ -132,7 +151,8 @@ class Keeper:
             # Out of descriptors: the worker waits until jobs have let some go.
             logger.error("cannot accept a worker: %s", exc)
             self._selector.unregister(self._listener)
-            self._after(ACCEPT_PAUSE, lambda: self._watch(self._listener, self._accept))
+            again = functools.partial(self._watch, self._listener, self._accept)
+            self._timers.after(ACCEPT_PAUSE, again)
             return
         self._drop_worker()  # the newest worker is the one: it holds the lock
         self._channel = Channel(sock)
@@ -144,6 +164,8 @@ class Keeper:
             self._selector.unregister(self._channel.sock)
             self._channel.close()
             self._channel = None
+            for job in self._by_pid.values():
+                self._orphan(job)
 
     def _read_worker(self) -> None:
         assert self._channel is not None
@@ -188,78 +210,120 @@ class Keeper:
         elif not self._channel.has_backlog:
             for job in self._grown.values():
                 if job.outcome is None:
-                    self._tell_news(job.id)
-                    self._send(Grown(job.id, job.position))
+                    self._tell_growth(job)
             self._grown.clear()
         self._flush()
+
+    def _tell_growth(self, job: Job) -> None:
+        if self._timers.cancel(f"news {job.id}"):
+            self._send(Spawned(job.id, job.pid, job.started))
+        recorder = job.recorder
+        self._send(Grown(job.id, recorder.position, recorder.dropped))
+        if recorder.is_pressed:
+            recorder.is_pressed = False
+            self._send(Pressed())
 
     # -- what the worker asks for
 
     def _greet(self, greet: Greet) -> None:
         version = VERSION if greet.oldest <= VERSION <= greet.newest else 0
-        self._environment = greet.environment
-        jobs = tuple(job.info() for job in self._jobs.values())
-        self._send(Greeting(version, os.getpid(), jobs))
-        for job in [one for one in self._jobs.values() if one.outcome is not None]:
+        self._environment, self._limits = greet.environment, greet.limits
+        held = [stray.info() for stray in self._strays.values()]
+        held += [job.info() for job in self._jobs.values()]
+        self._send(Greeting(version, os.getpid(), tuple(held)))
+        for job in [one for one in self._jobs.values() if one.recorder.is_saved]:
             del self._jobs[job.id]
 
     def _spawn(self, order: Spawn) -> None:
         try:
-            job = Job(order, self._jobs_folder, self._environment)
+            slot = self._slot()
+            job = Job(
+                order, self._folder, self._environment, limits=self._limits, slot=slot
+            )
         except OSError as exc:
             failure = Failure(type(exc).__name__, str(exc), "", exc.errno)
             self._send(Spawned(order.id, failure=failure))
             return
+        self._jobs[job.id] = job
         if job.failure is not None:
-            assert job.outcome is not None
-            self._send(JobEnded(job.id, job.outcome))
+            self._announce(job)
             return
-        self._jobs[job.id] = self._by_pid[job.pid] = job
+        self._by_pid[job.pid] = job
         for fd in job.pipes:
             self._watch(fd, functools.partial(self._drain, job, fd))
-        if job.timeout is not None:
-            self._deadlines[job.id] = time.monotonic() + job.timeout
+        if order.timeout is not None:
+            time_out = functools.partial(self._time_out, job)
+            self._timers.set(f"deadline {job.id}", order.timeout, time_out)
         if order.is_awaited:
             self._send(Spawned(job.id, job.pid, job.started))
         else:
-            self._news[job.id] = time.monotonic() + NEWS_DELAY
+            news = Spawned(job.id, job.pid, job.started)
+            tell = functools.partial(self._send, news)
+            self._timers.set(f"news {job.id}", NEWS_DELAY, tell)
+
+    def _slot(self) -> Slot | None:
+        if self._cgroups is None:
+            return None
+        try:
+            return self._cgroups.take()
+        except OSError as exc:
+            logger.warning("jobs get no control group from now on: %s", exc)
+            self._cgroups = None
+            return None
 
     def _feed(self, feed: Feed) -> None:
         job = self._jobs.get(feed.id)
         if job is None or job.outcome is not None:
             self._send(Fed(feed.id, feed.offset, closed=True))
             return
-        had_watch = job.wants_to_feed
-        stdin = job.stdin
+        fd, was_watched = job.stdin.fd, job.stdin.is_waiting
         try:
-            job.feed(feed.offset, feed.data, end=feed.end)
+            job.stdin.feed(feed.offset, feed.data, end=feed.end)
         except ValueError as exc:
-            self._send(Fed(job.id, job.fed, closed=job.stdin < 0, problem=str(exc)))
+            closed = not job.stdin.is_open
+            self._send(Fed(job.id, job.stdin.fed, closed=closed, problem=str(exc)))
             return
-        self._after_feeding(job, stdin, had_watch=had_watch)
+        self._after_feeding(job, fd, was_watched=was_watched)
 
-    def _after_feeding(self, job: Job, stdin: int, *, had_watch: bool) -> None:
-        if job.wants_to_feed and not had_watch:
-            self._selector.register(
-                stdin, selectors.EVENT_WRITE, lambda: self._write_input(job, stdin)
-            )
-        elif had_watch and not job.wants_to_feed:
-            self._selector.unregister(stdin)
-        self._send(Fed(job.id, job.fed, closed=job.stdin < 0))
+    def _after_feeding(self, job: Job, fd: int, *, was_watched: bool) -> None:
+        is_waiting = job.stdin.is_waiting
+        if is_waiting and not was_watched:
+            write = functools.partial(self._write_input, job, fd)
+            self._selector.register(fd, selectors.EVENT_WRITE, write)
+        elif was_watched and not is_waiting:
+            self._selector.unregister(fd)
+        self._send(Fed(job.id, job.stdin.fed, closed=not job.stdin.is_open))
 
-    def _write_input(self, job: Job, stdin: int) -> None:
-        if job.stdin != stdin:
+    def _write_input(self, job: Job, fd: int) -> None:
+        if job.stdin.fd != fd:
             return  # closed since select(); the number may be another pipe's by now
-        job.write_input()
-        self._after_feeding(job, stdin, had_watch=True)
+        job.stdin.write()
+        self._after_feeding(job, fd, was_watched=True)
 
     def _stop(self, stop: Stop) -> None:
-        job = self._jobs.get(stop.id)
-        if job is None or job.outcome is not None:
+        job = self._jobs.get(stop.id) or self._strays.get(stop.id)
+        if job is None or (job.outcome is not None and not isinstance(job, Stray)):
             status = job.outcome.status if job and job.outcome else ""
             self._send(Stopped(stop.id, StopReport(stop.id, status)))
             return
-        self._begin_stop(job, stop)
+        self._stops.begin(job, stop)
+
+    def _attend(self, attend: Attend) -> None:
+        job = self._jobs.get(attend.id)
+        if job is None:
+            return
+        if attend.is_read:
+            self._timers.cancel(f"orphan {job.id}")
+        else:
+            self._orphan(job)
+
+    def _orphan(self, job: Job) -> None:
+        """Begin to count the time that nobody reads a job."""
+        seconds, name = job.order.orphan_timeout, f"orphan {job.id}"
+        if seconds is not None:
+            stop = Stop(job.id, TIMEOUT_SIGNAL, TIMEOUT_GRACE, "orphaned")
+            begin = functools.partial(self._stops.begin, job, stop)
+            self._timers.set(name, seconds, begin)
 
     def _finish(self, _: Finish) -> None:
         self._finishing = True
@@ -267,15 +331,17 @@ class Keeper:
     # -- jobs
 
     def _drain(self, job: Job, fd: int) -> None:
-        before = job.position
+        before = job.recorder.position, job.recorder.dropped
         if not job.drain(fd):
             self._selector.unregister(fd)
-            self._try_to_end(job)
-        if job.position != before and job.outcome is None:
+            self._settle(job)
+        after = job.recorder.position, job.recorder.dropped
+        if after != before and job.outcome is None:
             self._grown[job.id] = job
 
     def _woken(self, wakeup: socket.socket) -> None:
         wakeup.recv(4096)
+        self._syncer.settle()
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -285,140 +351,66 @@ class Keeper:
                 return
             job = self._by_pid.get(pid)
             if job is not None:
-                if job.stdin >= 0 and job.wants_to_feed:
-                    self._selector.unregister(job.stdin)
-                job.reaped(status)
-                self._try_to_end(job)
+                self._reaped(job, status)
 
-    def _try_to_end(self, job: Job) -> None:
-        if job.try_to_end():
-            assert job.outcome is not None
+    def _reaped(self, job: Job, status: int) -> None:
+        if job.stdin.is_waiting:
+            self._selector.unregister(job.stdin.fd)
+        job.reaped(status)
+        assert job.exit_code is not None
+        group = job.slot.name if job.slot is not None else ""
+        job.cause = self._deaths.cause(job.exit_code, job.pid, group)
+        self._settle(job)
+
+    def _settle(self, job: Any) -> None:
+        """End a job if it can be ended now."""
+        if isinstance(job, Job) and job.try_to_end():
             del self._by_pid[job.pid]
             self._grown.pop(job.id, None)
-            self._deadlines.pop(job.id, None)
-            self._news.pop(job.id, None)
-            self._send(JobEnded(job.id, job.outcome))
-            if job.is_saved:
-                del self._jobs[job.id]  # else the next worker is told, too
+            for name in ("deadline", "news", "orphan"):
+                self._timers.cancel(f"{name} {job.id}")
+            self._announce(job)
+        elif isinstance(job, Stray):
+            del self._strays[job.id]
 
-    def _time_out(self, job_id: str) -> None:
-        del self._deadlines[job_id]
-        stop = Stop(job_id, TIMEOUT_SIGNAL, TIMEOUT_GRACE, "timeout")
-        self._begin_stop(self._jobs[job_id], stop)
-
-    def _tell_news(self, job_id: str) -> None:
-        if self._news.pop(job_id, None) is not None:
-            job = self._jobs[job_id]
-            self._send(Spawned(job.id, job.pid, job.started))
-
-    def _begin_stop(self, job: Job, stop: Stop) -> None:
-        if job.stopping is not None and not job.stopping.is_over:
-            job.stopping.hurry()
+    def _announce(self, job: Job) -> None:
+        """Tell of a job's end, as soon as it is as safe as was asked for."""
+        if job.slot is not None and self._cgroups is not None:
+            self._cgroups.give_back(job.slot)
+        if not job.recorder.is_saved:
+            again = functools.partial(self._save_again, job)
+            self._timers.after(SAVE_AGAIN, again)
+            self._tell_end(job)
+        elif self._limits.durability == "power":
+            tell = functools.partial(self._tell_end, job)
+            self._syncer.add(job.recorder.release(), tell)
         else:
-            job.stopping = Stopping(
-                stop.signal,
-                stop.grace,
-                lambda: job.living(lambda: list(self._by_pid)),
-                now=time.monotonic(),
-                reason=stop.reason,
-            )
-            self._continue_stop(job, job.stopping)
-        self._report_when_over(job, job.stopping)
+            self._syncer.add(job.recorder.release())
+            self._tell_end(job)
 
-    def _continue_stop(self, job: Job, stopping: Stopping) -> None:
-        # Without a free descriptor nobody can be looked at: look again, it is not over.
-        with contextlib.suppress(OSError):
-            stopping.advance(time.monotonic())
-        if not stopping.is_over:
-            self._after(POLL, lambda: self._continue_stop(job, stopping))
-            return
-        self._try_to_end(job)
-        if job.outcome is None:
-            self._after(CLOSE_PIPES_AFTER, lambda: self._close_pipes(job))
+    def _tell_end(self, job: Job) -> None:
+        assert job.outcome is not None
+        self._send(JobEnded(job.id, job.outcome))
+        if job.recorder.is_saved:
+            self._jobs.pop(job.id, None)  # else the next worker is told, too
 
-    def _report_when_over(self, job: Job, stopping: Stopping) -> None:
-        if job.outcome is not None:
-            status = job.outcome.status
-        elif stopping.has_survivors and not job.pipes:
-            status = "RUNNING"  # its first process itself hangs and can't be reaped
+    def _save_again(self, job: Job) -> None:
+        """Write an end for which there was no room: there may be some by now."""
+        assert job.outcome is not None
+        if job.recorder.save(job.outcome):
+            self._syncer.add(job.recorder.release())
+            self._jobs.pop(job.id, None)
         else:
-            self._after(POLL, lambda: self._report_when_over(job, stopping))
-            return
-        self._send(Stopped(job.id, stopping.report(job.id, status)))
+            again = functools.partial(self._save_again, job)
+            self._timers.after(SAVE_AGAIN, again)
 
-    def _close_pipes(self, job: Job) -> None:
+    def _time_out(self, job: Job) -> None:
+        stop = Stop(job.id, TIMEOUT_SIGNAL, TIMEOUT_GRACE, "timeout")
+        self._stops.begin(job, stop)
+
+    def _close_pipes(self, job: Any) -> None:
         if job.outcome is None:
             for fd in list(job.pipes):
                 self._selector.unregister(fd)
             job.abandon_pipes()
-            self._try_to_end(job)
-
-    # -- time
-
-    def _after(self, seconds: float, callback: Callable[[], None]) -> None:
-        self._timers.append((time.monotonic() + seconds, callback))
-
-    def _run_timers(self) -> None:
-        if not self._timers and not self._deadlines and not self._news:
-            return
-        now = time.monotonic()
-        for job_id in [one for one, when in self._news.items() if when <= now]:
-            self._tell_news(job_id)
-        for job_id in [one for one, when in self._deadlines.items() if when <= now]:
-            self._time_out(job_id)
-        due = [callback for when, callback in self._timers if when <= now]
-        self._timers = [timer for timer in self._timers if timer[0] > now]
-        for callback in due:
-            callback()
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run a supervisor for a state folder until there is nothing left to do."""
-    folder = Path(arguments[0])
-    logging.basicConfig(format="%(asctime)s %(name)s %(message)s")
-    if not _take_lock(folder):
-        logger.error("another supervisor serves %s", folder)
-        return 1
-    (folder / JOBS_FOLDER).mkdir(mode=0o700, exist_ok=True)
-    become_subreaper()
-    wakeup = _catch_signals()
-    os.chdir(folder)  # a relative name keeps the socket's path short enough to bind
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    Path(SOCKET_FILE).unlink(missing_ok=True)
-    listener.bind(SOCKET_FILE)
-    os.chmod(SOCKET_FILE, 0o600)
-    listener.listen()
-    os.write(sys.stdout.fileno(), READY)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    try:
-        Keeper(folder, listener).run(wakeup)
-    finally:
-        Path(SOCKET_FILE).unlink(missing_ok=True)
-    return 0
-
-
-def _take_lock(folder: Path) -> bool:
-    """Take the folder for ourselves; wait for a supervisor that is just ending."""
-    lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + LOCK_LIMIT
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(POLL)
-        else:
-            return True
-
-
-def _catch_signals() -> socket.socket:
-    """Have SIGCHLD wake the loop; leave ending to the work being done."""
-    reading, writing = socket.socketpair()
-    reading.setblocking(False)
-    writing.setblocking(False)
-    signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-    writing.detach()
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)
-    return reading
+            self._settle(job)

@@ -9,11 +9,17 @@ from typing import Annotated
 
 import msgspec
 
+from mlepool.config import Limits
 from mlepool.errors import RemoteProtocolError
 from mlepool.wire.messages import Failure, Outcome
 from mlepool.wire.values import JobInfo, StopReport
 
 __all__ = [
+    "JOBS_FOLDER",
+    "LOCK_FILE",
+    "READY",
+    "SOCKET_FILE",
+    "Attend",
     "Fed",
     "Feed",
     "Finish",
@@ -22,6 +28,7 @@ __all__ = [
     "Greeting",
     "Grown",
     "JobEnded",
+    "Pressed",
     "Spawn",
     "Spawned",
     "Stop",
@@ -32,6 +39,12 @@ __all__ = [
 ]
 
 VERSION = 1
+
+# Where they meet, in the worker's state folder.
+SOCKET_FILE = "supervisor.sock"
+LOCK_FILE = "supervisor.lock"
+JOBS_FOLDER = "jobs"
+READY = b"ready\n"  # what a supervisor writes to stdout once its socket listens
 
 JobId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_-]{1,64}\Z")]  # a file's name
 Words = Annotated[tuple[bytes, ...], msgspec.Meta(min_length=1)]
@@ -44,11 +57,13 @@ class Greet(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
     Attributes:
         environment: What processes get, besides what each order sets.
+        limits: For the jobs that are started from now on.
     """
 
     oldest: int = VERSION
     newest: int = VERSION
     environment: dict[bytes, bytes] = {}
+    limits: Limits = Limits()
 
 
 class Spawn(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -62,6 +77,8 @@ class Spawn(msgspec.Struct, frozen=True, array_like=True, tag=2):
         timeout: Seconds until it is stopped; None for never.
         is_awaited: True if somebody waits for the news that it has started; else it
             comes a little later, and not at all for a command that has ended by then.
+        orphan_timeout: Seconds that nobody may read it until it is stopped; None for
+            any time.
     """
 
     id: JobId
@@ -72,6 +89,7 @@ class Spawn(msgspec.Struct, frozen=True, array_like=True, tag=2):
     stdin: bool = False
     timeout: Seconds | None = None
     is_awaited: bool = True
+    orphan_timeout: Seconds | None = None
 
 
 class Feed(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -90,6 +108,13 @@ class Stop(msgspec.Struct, frozen=True, array_like=True, tag=4):
     signal: str = "SIGINT"
     grace: Seconds = 10.0
     reason: str = ""
+
+
+class Attend(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Say if anybody reads a job that has an orphan timeout."""
+
+    id: JobId
+    is_read: bool = False
 
 
 class Finish(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -137,10 +162,15 @@ class Stopped(msgspec.Struct, frozen=True, array_like=True, tag=4):
 
 
 class Grown(msgspec.Struct, frozen=True, array_like=True, tag=5):
-    """The job's journal is complete up to this position."""
+    """The job's journal is complete up to this position.
+
+    Attributes:
+        dropped: Bytes of output so far that could not be kept.
+    """
 
     id: str
     position: int
+    dropped: int = 0
 
 
 class JobEnded(msgspec.Struct, frozen=True, array_like=True, tag=6):
@@ -150,8 +180,12 @@ class JobEnded(msgspec.Struct, frozen=True, array_like=True, tag=6):
     outcome: Outcome
 
 
-ToSupervisor = Greet | Spawn | Feed | Stop | Finish
-FromSupervisor = Greeting | Spawned | Fed | Stopped | Grown | JobEnded
+class Pressed(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """The disk gets full: what can be let go of old jobs should be."""
+
+
+ToSupervisor = Greet | Spawn | Feed | Stop | Finish | Attend
+FromSupervisor = Greeting | Spawned | Fed | Stopped | Grown | JobEnded | Pressed
 
 _to: msgspec.msgpack.Decoder[ToSupervisor] = msgspec.msgpack.Decoder(ToSupervisor)
 _from: msgspec.msgpack.Decoder[FromSupervisor] = msgspec.msgpack.Decoder(FromSupervisor)

@@ -22,6 +22,7 @@ __all__ = [
     "identify",
     "ignores",
     "members",
+    "relatives",
     "send_signal",
 ]
 
@@ -107,7 +108,9 @@ def command_line(pid: int) -> str:
     return raw.replace(b"\0", b" ").decode("utf-8", "replace").strip()
 
 
-def members(job_id: str, leader: int, *, others: Iterable[int]) -> list[Process]:
+def members(
+    job_id: str, leader: int, *, others: Iterable[int], inside: Iterable[int] = ()
+) -> list[Process]:
     """Find the living processes of a job.
 
     Only descendants of this process count: as a subreaper it stays an ancestor of
@@ -117,6 +120,7 @@ def members(job_id: str, leader: int, *, others: Iterable[int]) -> list[Process]
         job_id: The stamp to look for in environments.
         leader: The pid of the job's first process, which may be dead by now.
         others: Leaders of other jobs, whose sessions are not this job's.
+        inside: Who is in the job's control group.
     """
     ours = _descendants(os.getpid())
     strangers = set(others)
@@ -130,7 +134,27 @@ def members(job_id: str, leader: int, *, others: Iterable[int]) -> list[Process]
             or _has_stamp(process.pid, job_id)
         ):
             found[process.pid] = process
+    for pid in set(inside) - set(found):
+        someone = identify(pid)
+        if someone is not None:
+            found[pid] = someone
     return [process for process in found.values() if not process.is_zombie]
+
+
+def relatives(job_id: str, leader: int) -> list[Process]:
+    """Find the living processes of a job that another supervisor has started.
+
+    Args:
+        job_id: The stamp to look for in environments.
+        leader: The pid of the job's first process; 0 if it is gone.
+    """
+    found: dict[int, Process] = {}
+    for process in _descendants(0):
+        if (leader and leader in (process.session, process.pid)) or _has_stamp(
+            process.pid, job_id
+        ):
+            found[process.pid] = process
+    return [one for one in found.values() if not one.is_zombie]
 
 
 def _descendants(root: int) -> list[Process]:

@@ -12,6 +12,7 @@ import os
 import signal
 from typing import NamedTuple
 
+from mlepool.supervisor.cgroups import Slot
 from mlepool.supervisor.messages import Spawn
 from mlepool.supervisor.processes import JOB_VARIABLE, boot_ticks
 
@@ -39,7 +40,9 @@ class Started(NamedTuple):
     born: tuple[int, int]
 
 
-def start(order: Spawn, environment: dict[bytes, bytes]) -> Started:
+def start(
+    order: Spawn, environment: dict[bytes, bytes], *, slot: Slot | None = None
+) -> Started:
     """Start a process in a session of its own.
 
     For a process of one thread: its working directory is the other's for a moment.
@@ -47,6 +50,7 @@ def start(order: Spawn, environment: dict[bytes, bytes]) -> Started:
     Args:
         order: What to start.
         environment: What it gets besides what the order sets.
+        slot: The control group to start it in; None for ours.
 
     Raises:
         OSError: As execve(2) and chdir(2) say, with ``filename``.
@@ -57,7 +61,8 @@ def start(order: Spawn, environment: dict[bytes, bytes]) -> Started:
         for _ in range(3 if order.stdin else 2):
             ends += os.pipe()
         before = boot_ticks()
-        pid = _spawn(order, environment, ends)
+        with slot or contextlib.nullcontext():
+            pid = _spawn(order, environment, ends)
         born = (before, boot_ticks())
     except BaseException:
         for end in ends:

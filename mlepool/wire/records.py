@@ -92,6 +92,10 @@ class RecordParser:
         """Bytes held back because their record is not whole yet."""
         return len(self._rest)
 
+    def skip(self) -> None:
+        """Forget a record that was cut: the rest of it will not come."""
+        self._rest = b""
+
     def feed(self, piece: bytes | memoryview) -> list[Record]:
         """Give the records that are whole now."""
         view = memoryview(piece)

@@ -28,6 +28,8 @@ class JobInfo(msgspec.Struct, frozen=True, array_like=True):
         position: Journal bytes written so far.
         outcome: How it ended; None while it runs.
         cwd: Its working directory.
+        dropped: Bytes of output that could not be kept, of a job that runs.
+        orphan_timeout: Seconds that nobody may read it until it is stopped.
     """
 
     id: str
@@ -37,6 +39,8 @@ class JobInfo(msgspec.Struct, frozen=True, array_like=True):
     position: int = 0
     outcome: Outcome | None = None
     cwd: str = ""
+    dropped: int = 0
+    orphan_timeout: float | None = None
 
     @property
     def status(self) -> str:

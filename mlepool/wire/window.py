@@ -20,6 +20,11 @@ class SendWindow:
         """Bytes that may be sent now."""
         return max(0, self.limit - self.position)
 
+    def skip(self, position: int) -> None:
+        """Go on from a later position: what lies between is not sent."""
+        self.limit += position - self.position
+        self.position = position
+
     def sent(self, count: int) -> None:
         """Note that bytes were sent."""
         self.position += count
@@ -43,6 +48,10 @@ class ReceiveWindow:
     def __init__(self, position: int, window: int) -> None:
         self.window = window
         self.limit = position + window
+
+    def skip(self, count: int) -> None:
+        """Note that so many bytes will never come."""
+        self.limit += count
 
     def consumed(self, position: int) -> int | None:
         """Note that all before a position is consumed.

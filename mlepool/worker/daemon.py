@@ -147,7 +147,10 @@ class Worker:
         loop = asyncio.get_running_loop()
         self.access = AccessControl(self.identity, clock=loop.time)
         self._registration = account_dir() / WORKERS_FOLDER / self.identity.fingerprint
-        self.jobs = JobTable(folder, root=self.config.root)
+        config = self.config
+        self.jobs = JobTable(
+            folder, root=config.root, limits=config.limits, retention=config.retention
+        )
         await self.jobs.open()
         listen = self.config.listen
         tcp = await listen_websocket(

@@ -54,6 +54,8 @@ class Job:
 
     Attributes:
         position: Journal bytes that may be read.
+        dropped: Bytes of output that could not be kept.
+        orphan_timeout: Seconds that it may run without a reader.
         outcome: How it ended; None before.
         readers: Who reads its output now.
         feeding: Held by who writes to its stdin.
@@ -67,6 +69,8 @@ class Job:
         self.started = time.time()
         self.cwd = ""
         self.position = 0
+        self.dropped = 0
+        self.orphan_timeout: float | None = None
         self.outcome: Outcome | None = None
         self.readers: list[Reader] = []
         self.feeding = asyncio.Lock()
@@ -83,6 +87,8 @@ class Job:
             self.position,
             self.outcome,
             self.cwd,
+            self.dropped,
+            self.orphan_timeout,
         )
 
     def become(self, status: Status) -> None:
@@ -90,11 +96,21 @@ class Job:
         TRANSITIONS[self.status, status]
         self.status = status
 
-    def piece(self, position: int, size: int) -> Piece:
-        """Find output bytes that are known to be there; fewer, to cut no record."""
+    def after_gap(self, position: int) -> int:
+        """Give the position itself, or the next one that was not let go."""
+        return self._open().after_gap(position)
+
+    def piece(self, position: int, size: int) -> Piece | None:
+        """Find output bytes that are known to be there; fewer, to cut no record.
+
+        Returns:
+            None where they may be let go while they are sent: :meth:`read` them.
+        """
         journal = self._open()
         if size == MAX_DATA:
             size = journal.whole_records(position, size)
+        if position + size > journal.head.kept:
+            return None
         return Piece(*journal.locate(position), size)
 
     def read(self, position: int, size: int) -> bytes:
@@ -186,10 +202,15 @@ class Reader:
             self._finished(self)
 
     def _send(self, size: int) -> None:
-        position = self._window.position
+        position = self.job.after_gap(self._window.position)
+        self._window.skip(position)
         piece = self.job.piece(position, size)
-        self._peer.send_data(self.call, position, piece)
-        self._window.sent(piece.size)
+        if piece is not None:
+            self._peer.send_data(self.call, position, piece)
+            self._window.sent(piece.size)
+        elif data := self.job.read(position, size):
+            self._peer.send_bytes(self.call, position, data)
+            self._window.sent(len(data))
 
     def _pump_later(self) -> None:
         """Go on after others had their turn."""

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
 import time
 from pathlib import Path
 
+from mlepool.config import Limits, Retention
 from mlepool.errors import RemoteProtocolError, WorkerError
 from mlepool.supervisor.journal import Journal
-from mlepool.supervisor.messages import Feed, Greeting, JobEnded, Spawn, Spawned, Stop
+from mlepool.supervisor.messages import (
+    JOBS_FOLDER,
+    Attend,
+    Feed,
+    Greeting,
+    Grown,
+    JobEnded,
+    Spawn,
+    Spawned,
+    Stop,
+)
 from mlepool.wire.messages import Failure, Outcome
 from mlepool.wire.records import RecordParser
 from mlepool.wire.values import InputAck, JobInfo, StopReport
 from mlepool.worker.job import Job, Reader, Status
 from mlepool.worker.registry import Process
+from mlepool.worker.retention import Shelf
 from mlepool.worker.supervision import Supervision
 
 __all__ = ["JobTable", "check_job_id", "failure_of"]
 
 logger = logging.getLogger("mlepool.worker")
 
-RETENTION = 7 * 24 * 3600.0  # seconds after its end that a job is known at least
+SWEEP_EVERY = 3600.0  # seconds between two looks for jobs to let go of
+SWEEP_AFTER = 5000  # jobs that have ended since the last look
 CHECKED = 256 * 1024  # bytes: no output looks like so many records in a row by chance
 MAX_RECENT = 256  # ended jobs kept in memory for listings; the rest is on disk
 JOB_ID_CHARACTERS = frozenset(
@@ -38,31 +52,36 @@ class JobTable:
     Args:
         state_dir: The worker's state folder.
         root: Where a relative working directory begins.
-
-    Attributes:
-        retention: Seconds after its end that a job is known at least. What was asked
-            for longer ago may have run, and is not started any more.
+        limits: What jobs' journals may take.
+        retention: What is kept of jobs that have ended.
     """
 
-    def __init__(self, state_dir: Path, *, root: Path) -> None:
-        self._folder = state_dir / "jobs"
+    def __init__(
+        self, state_dir: Path, *, root: Path, limits: Limits, retention: Retention
+    ) -> None:
+        self._folder = state_dir / JOBS_FOLDER
         self._root = root
-        self.retention = RETENTION
+        self._shelf = Shelf(self._folder, retention, keep_free=limits.keep_free)
+        self._sweeping: asyncio.Task[None] | None = None
+        self._wants_sweep = asyncio.Event()
+        self._ended = 0
         self._jobs: dict[str, Job] = {}
         self._recent: dict[str, Job] = {}
         self._supervision = Supervision(
-            state_dir, self, environment=_base_environment()
+            state_dir, self, environment=_base_environment(), limits=limits
         )
         self._reopening: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Find the supervisor, or start it."""
         await self._supervision.open()
+        self._sweeping = asyncio.create_task(self._keep_sweeping())
 
     def close(self) -> None:
         """Leave the jobs to the supervisor."""
-        if self._reopening is not None:
-            self._reopening.cancel()
+        for task in (self._reopening, self._sweeping):
+            if task is not None:
+                task.cancel()
         self._supervision.close()
         for job in (*self._jobs.values(), *self._recent.values()):
             job.close()
@@ -83,6 +102,10 @@ class JobTable:
     def knows(self, job_id: str) -> bool:
         """Tell if there is such a job in memory."""
         return job_id in self._jobs or job_id in self._recent
+
+    def may_be_forgotten(self, age: float) -> bool:
+        """Tell if a job that was asked for so many seconds ago may have been let go."""
+        return time.time() - age <= self._shelf.horizon
 
     def check_position(self, job: Job, position: int) -> None:
         """See that a record begins at a position, or that the output ends there.
@@ -145,6 +168,8 @@ class JobTable:
         """Begin to read a job."""
         job = reader.job
         job.readers.append(reader)
+        if len(job.readers) == 1:
+            self._attend(job, is_read=True)
         if job.status is not Status.PENDING:
             reader.accept()
             reader.pump()
@@ -154,7 +179,13 @@ class JobTable:
         job = reader.job
         if reader in job.readers:
             job.readers.remove(reader)
+            if not job.readers:
+                self._attend(job, is_read=False)
         self._retire_if_idle(job)
+
+    def _attend(self, job: Job, *, is_read: bool) -> None:
+        if job.orphan_timeout is not None and job.outcome is None:
+            self._supervision.attend(Attend(job.id, is_read=is_read))
 
     async def stop(
         self, job_id: str, *, signal: str, grace: float, reason: str
@@ -165,7 +196,7 @@ class JobTable:
             LookupError: If there is no such job.
         """
         job = self.find(job_id)
-        if job.outcome is not None:
+        if job.outcome is not None and job.status is not Status.LOST:
             return StopReport(job_id, job.outcome.status)
         return await self._supervision.stop(Stop(job_id, signal, grace, reason))
 
@@ -217,11 +248,11 @@ class JobTable:
         failure = spawned.failure
         self._end(job, Outcome("FAILED", failure=failure, started=now, ended=now))
 
-    def grown(self, job_id: str, position: int) -> None:
+    def grown(self, grown: Grown) -> None:
         """Note that there is more output."""
-        job = self._jobs.get(job_id)
+        job = self._jobs.get(grown.id)
         if job is not None:
-            job.position = position
+            job.position, job.dropped = grown.position, grown.dropped
             for reader in tuple(job.readers):
                 reader.pump()
 
@@ -230,6 +261,22 @@ class JobTable:
         job = self._jobs.get(ended.id)
         if job is not None:
             self._end(job, ended.outcome)
+
+    def pressed(self) -> None:
+        """Let go of old jobs: the disk gets full."""
+        self._wants_sweep.set()
+
+    async def _keep_sweeping(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self._shelf.sweep, set(self._jobs))
+            except OSError as exc:
+                logger.error("cannot let go of old jobs: %s", exc)
+            self._wants_sweep.clear()
+            self._ended = 0
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_EVERY):
+                    await self._wants_sweep.wait()
 
     def supervisor_lost(self) -> None:
         """Find it again, or start another: :meth:`greeted` says what became of jobs."""
@@ -256,9 +303,12 @@ class JobTable:
         if job.status is Status.PENDING:
             job.become(Status.RUNNING)
         job.pid, job.started, job.cwd = info.pid, info.started, info.cwd
+        job.orphan_timeout = info.orphan_timeout
+        if job.readers:
+            self._attend(job, is_read=True)
         for reader in job.readers:
             reader.accept()
-        self.grown(job.id, info.position)
+        self.grown(Grown(job.id, info.position, info.dropped))
         if info.outcome is not None and job.outcome is None:
             self._end(job, info.outcome)
 
@@ -266,6 +316,9 @@ class JobTable:
         job.become(Status(outcome.status))
         job.position = outcome.end
         job.outcome = outcome
+        self._ended += 1
+        if self._ended >= SWEEP_AFTER:
+            self._wants_sweep.set()
         for reader in tuple(job.readers):
             reader.pump()
         self._retire_if_idle(job)

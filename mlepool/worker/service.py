@@ -191,11 +191,10 @@ class Service:
 
     def _is_too_late(self, request: Request) -> bool:
         """Refuse to start what a client has asked for long ago, and say so."""
-        kept = self._house.jobs.retention
-        if request.age > kept:
+        if self._house.jobs.may_be_forgotten(request.age):
             reason = (
-                f"it was first sent {request.age:.0f} s ago, and jobs are known for "
-                f"{kept:.0f} s: whether it has run can't be told; it was not run now"
+                f"it was first sent {request.age:.0f} s ago, and jobs of that time "
+                "have been let go: whether it has run can't be told; it was not run now"
             )
             self._end(
                 request.call, Outcome("LOST", end=request.position, reason=reason)

@@ -9,13 +9,17 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from mlepool.config import Limits
 from mlepool.errors import LinkError, RemoteProtocolError, WorkerError
-from mlepool.supervisor.keeper import READY, SOCKET_FILE
 from mlepool.supervisor.messages import (
+    READY,
+    SOCKET_FILE,
     VERSION,
+    Attend,
     Fed,
     Feed,
     Finish,
@@ -23,6 +27,7 @@ from mlepool.supervisor.messages import (
     Greeting,
     Grown,
     JobEnded,
+    Pressed,
     Spawn,
     Spawned,
     Stop,
@@ -52,8 +57,11 @@ class Observer(Protocol):
     def spawned(self, spawned: Spawned) -> None:
         """Note that a start was answered."""
 
-    def grown(self, job_id: str, position: int) -> None:
+    def grown(self, grown: Grown) -> None:
         """Note that a journal has grown."""
+
+    def pressed(self) -> None:
+        """Note that the disk gets full."""
 
     def ended(self, ended: JobEnded) -> None:
         """Note that a job has ended."""
@@ -69,12 +77,18 @@ class Supervision:
         state_dir: The worker's state folder, where the socket is.
         observer: Who is told.
         environment: What jobs get, besides what each one asks for.
+        limits: What their journals may take.
     """
 
     def __init__(
-        self, state_dir: Path, observer: Observer, *, environment: dict[bytes, bytes]
+        self,
+        state_dir: Path,
+        observer: Observer,
+        *,
+        environment: dict[bytes, bytes],
+        limits: Limits,
     ) -> None:
-        self._environment = environment
+        self._greet_with = Greet(environment=environment, limits=limits)
         self._state_dir = state_dir
         self._observer = observer
         self._link: UnixLink | None = None
@@ -84,6 +98,15 @@ class Supervision:
             list
         )
         self._closing = False
+        self._acts: dict[type, Callable[[Any], None]] = {
+            Grown: observer.grown,
+            Pressed: lambda _: observer.pressed(),
+            JobEnded: self._ended,
+            Spawned: observer.spawned,
+            Stopped: self._stopped,
+            Fed: self._fed,
+            Greeting: self._greeting,
+        }
 
     async def open(self) -> None:
         """Connect to the supervisor; start it if there is none.
@@ -113,6 +136,11 @@ class Supervision:
             WorkerError: If there is no supervisor just now.
         """
         self._send(order)
+
+    def attend(self, attend: Attend) -> None:
+        """Say if anybody reads a job; nothing if there is no supervisor just now."""
+        if self._link is not None:
+            self._send(attend)
 
     async def stop(self, order: Stop) -> StopReport:
         """Have a job stopped; several may wait for one stop."""
@@ -184,22 +212,15 @@ class Supervision:
         self._link.send(frame)
 
     def _dispatch(self, message: Any) -> None:
-        match message:
-            case Grown():
-                self._observer.grown(message.id, message.position)
-            case JobEnded():
-                closed = Fed(message.id, 0, closed=True)
-                self._fed(closed)
-                self._observer.ended(message)
-            case Spawned():
-                self._observer.spawned(message)
-            case Stopped():
-                self._stopped(message)
-            case Fed():
-                self._fed(message)
-            case Greeting():
-                if self._greeted is not None and not self._greeted.done():
-                    self._greeted.set_result(message)
+        self._acts[type(message)](message)
+
+    def _ended(self, ended: JobEnded) -> None:
+        self._fed(Fed(ended.id, 0, closed=True))
+        self._observer.ended(ended)
+
+    def _greeting(self, greeting: Greeting) -> None:
+        if self._greeted is not None and not self._greeted.done():
+            self._greeted.set_result(greeting)
 
     def _stopped(self, stopped: Stopped) -> None:
         for future in self._stops.pop(stopped.id, ()):
@@ -224,7 +245,7 @@ class Supervision:
             try:
                 self._link = await self._reach()
                 self._greeted = asyncio.get_running_loop().create_future()
-                self._send(Greet(environment=self._environment))
+                self._send(self._greet_with)
                 self._link.attach(self)
                 return await self._greeted
             except LinkError:

@@ -15,8 +15,10 @@ import pytest
 
 from mlepool.errors import WorkerError
 from mlepool.supervisor.journal import Journal
-from mlepool.supervisor.keeper import JOBS_FOLDER, READY, SOCKET_FILE
 from mlepool.supervisor.messages import (
+    JOBS_FOLDER,
+    READY,
+    SOCKET_FILE,
     Greet,
     Greeting,
     JobEnded,
@@ -27,7 +29,7 @@ from mlepool.supervisor.messages import (
 from mlepool.wire.messages import Outcome
 from mlepool.wire.records import STREAM_NAMES, Record, RecordParser
 
-MAIN = "import sys; from mlepool.supervisor.keeper import main; main(sys.argv[1:])"
+MAIN = "import sys; from mlepool.supervisor.main import main; main(sys.argv[1:])"
 LIMIT = 20.0  # seconds for an answer, on a busy machine
 
 T = TypeVar("T")

@@ -18,8 +18,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from mlepool.supervisor.journal import journal_path
-from mlepool.supervisor.keeper import JOBS_FOLDER, LINGER, SOCKET_FILE
+from mlepool.supervisor.keeper import LINGER
 from mlepool.supervisor.messages import (
+    JOBS_FOLDER,
+    SOCKET_FILE,
     Fed,
     Feed,
     Finish,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlepool.errors import WorkerError
-from mlepool.supervisor.keeper import SOCKET_FILE
+from mlepool.supervisor.messages import SOCKET_FILE
 from mlepool.supervisor.messages import (
     Feed,
     Greeting,

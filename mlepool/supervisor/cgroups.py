@@ -1,0 +1,133 @@
+"""A control group for each job: cgroups(7), version 2, where we may make them.
+
+What a job starts is in its group whatever it does to get away: daemonise, leave the
+session, empty its environment. Groups are made once and used again: making one takes
+as long as a system call or two, and so does getting rid of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+
+__all__ = ["Cgroups", "Slot"]
+
+MOUNTS = Path("/proc/self/mounts")
+OWN_GROUP = Path("/proc/self/cgroup")
+PREFIX = "mlepool-"  # what our groups' folders are called, with our pid
+
+logger = logging.getLogger("mlepool.supervisor")
+
+
+class Slot:
+    """One group. ``with`` puts what is started meanwhile into it.
+
+    Attributes:
+        name: Its path as the kernel's messages have it.
+    """
+
+    def __init__(self, folder: Path, name: str, home: int) -> None:
+        self.name = name
+        self._folder = folder
+        self._home = home
+        self._procs = os.open(folder / "cgroup.procs", os.O_RDWR | os.O_CLOEXEC)
+
+    def __enter__(self) -> None:
+        os.write(self._procs, b"0")  # we ourselves: a child begins where its parent is
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        os.write(self._home, b"0")
+
+    def pids(self) -> list[int]:
+        """Give the processes in it; zombies are none."""
+        text = (self._folder / "cgroup.procs").read_text()
+        return [int(pid) for pid in text.split() if int(pid) != os.getpid()]
+
+    def is_empty(self) -> bool:
+        """Tell if nobody is in it any more."""
+        return not os.pread(self._procs, 1, 0)
+
+    def remove(self) -> None:
+        """Remove it, if it is empty."""
+        os.close(self._procs)
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
+
+
+class Cgroups:
+    """The groups of one supervisor, all of them within its own.
+
+    Args:
+        folder: The supervisor's own group.
+        path: The same, as the kernel's messages have it.
+
+    Raises:
+        OSError: If none can be made there.
+    """
+
+    def __init__(self, folder: Path, path: str) -> None:
+        self._path = f"{path.rstrip('/')}/{PREFIX}{os.getpid()}"
+        self._folder = folder / f"{PREFIX}{os.getpid()}"
+        self._made = 0
+        self._free: deque[Slot] = deque()
+        self._used: deque[Slot] = deque()
+        self._home = os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+        _sweep(folder)
+        self._folder.mkdir(exist_ok=True)
+        with self.take():
+            pass  # we may go into it, and back
+
+    @classmethod
+    def find(cls) -> Cgroups | None:
+        """Find out where we may make groups; None if nowhere."""
+        try:
+            lines = MOUNTS.read_text().splitlines()
+            mount = next(line.split()[1] for line in lines if " cgroup2 " in line)
+            lines = OWN_GROUP.read_text().splitlines()
+            own = next(line[3:] for line in lines if line.startswith("0::"))
+            return cls(Path(mount + own), own)
+        except (OSError, StopIteration):
+            return None
+
+    def take(self) -> Slot:
+        """Give an empty group.
+
+        Raises:
+            OSError: If it can't be made.
+        """
+        for _ in range(min(2, len(self._used))):
+            self.give_back(self._used.popleft())
+        if self._free:
+            return self._free.pop()
+        self._made += 1
+        folder = self._folder / str(self._made)
+        folder.mkdir()
+        return Slot(folder, f"{self._path}/{self._made}", self._home)
+
+    def give_back(self, slot: Slot) -> None:
+        """Take a group that is not needed; it is used again once it is empty."""
+        (self._free if slot.is_empty() else self._used).append(slot)
+
+    def close(self) -> None:
+        """Remove what can be removed."""
+        for slot in (*self._free, *self._used):
+            slot.remove()
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove empty groups that supervisors before us have left."""
+    for old in folder.glob(f"{PREFIX}*"):
+        for inner in (*old.glob("*/"), old):
+            with contextlib.suppress(OSError):
+                inner.rmdir()

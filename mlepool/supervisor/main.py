@@ -1,0 +1,84 @@
+"""The supervisor's process: takes its state folder for itself, and keeps jobs there."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlepool.supervisor.files import Syncer
+from mlepool.supervisor.keeper import Keeper
+from mlepool.supervisor.messages import JOBS_FOLDER, LOCK_FILE, READY, SOCKET_FILE
+from mlepool.supervisor.processes import become_subreaper
+from mlepool.supervisor.stop import POLL
+from mlepool.supervisor.strays import find_strays
+
+__all__ = ["main"]
+
+logger = logging.getLogger("mlepool.supervisor")
+
+LOCK_LIMIT = 2.0  # seconds that a supervisor before us may take to be gone
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a supervisor for a state folder until there is nothing left to do."""
+    folder = Path(arguments[0])
+    logging.basicConfig(format="%(asctime)s %(name)s %(message)s")
+    if not _take_lock(folder):
+        logger.error("another supervisor serves %s", folder)
+        return 1
+    jobs = folder / JOBS_FOLDER
+    jobs.mkdir(mode=0o700, exist_ok=True)
+    become_subreaper()
+    waking, wakeup = socket.socketpair()
+    _catch_signals(waking)
+    os.chdir(folder)  # a relative name keeps the socket's path short enough to bind
+    # A supervisor that ends by itself removes its socket: this one was killed.
+    strays = find_strays(jobs) if Path(SOCKET_FILE).exists() else []
+    listener = _listen()
+    os.write(sys.stdout.fileno(), READY)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    syncer = Syncer(jobs, lambda: waking.send(b"s"))
+    try:
+        Keeper(jobs, listener, syncer=syncer, strays=strays).run(wakeup)
+    finally:
+        Path(SOCKET_FILE).unlink(missing_ok=True)
+    return 0
+
+
+def _listen() -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    Path(SOCKET_FILE).unlink(missing_ok=True)
+    listener.bind(SOCKET_FILE)
+    os.chmod(SOCKET_FILE, 0o600)
+    listener.listen()
+    return listener
+
+
+def _take_lock(folder: Path) -> bool:
+    """Take the folder for ourselves; wait for a supervisor that is just ending."""
+    lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + LOCK_LIMIT
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL)
+        else:
+            return True
+
+
+def _catch_signals(waking: socket.socket) -> None:
+    """Have SIGCHLD wake the loop; leave ending to the work being done."""
+    waking.setblocking(False)
+    signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)

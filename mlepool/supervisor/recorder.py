@@ -1,0 +1,137 @@
+"""Records one job's output and end, within what its journal may take of the disk."""
+
+import logging
+import time
+from pathlib import Path
+
+from mlepool.config import Limits
+from mlepool.supervisor.files import look_at_disk
+from mlepool.supervisor.journal import JobHead, JobProcess, JournalWriter
+from mlepool.wire.messages import Outcome
+
+__all__ = ["Recorder"]
+
+LOOK_EVERY = 4 * 1024 * 1024  # bytes of output between two looks at the disk
+HEAD_OF_DISK = 0.05  # the part of a disk that one job's head may take
+SHRINK_BY = 10  # a tenth is let go at each look while the disk is too full
+
+logger = logging.getLogger("mlepool.supervisor")
+
+
+class Recorder:
+    """Writes a job's journal. What can't be kept is counted, and never stops the job.
+
+    At the quota, or where less of the disk is free than should be, the head and the
+    tail of the output are kept. On a full disk, or one that can't give back parts of
+    files, new output is left out. Readers are told how much, where it was.
+
+    Args:
+        folder: Where journals are.
+        head: What was asked for.
+        limits: What the journal may take.
+
+    Raises:
+        FileExistsError: If there is a job with this id already.
+        OSError: If the journal can't be made.
+
+    Attributes:
+        dropped: Bytes of output that could not be written.
+        is_pressed: True once less of the disk was free than should be.
+        is_saved: True once the journal has the end.
+    """
+
+    def __init__(self, folder: Path, head: JobHead, limits: Limits) -> None:
+        disk = look_at_disk(folder)
+        self._folder = folder
+        self._id = head.id
+        self._limits = limits
+        self._kept = int(min(limits.job_quota / 2, disk.size * HEAD_OF_DISK))
+        self._step = max(1, min(LOOK_EVERY, self._kept // 4))
+        self._next_look = self._step
+        self._is_over = False
+        self._journal = JournalWriter(folder, _with_kept(head, self._kept))
+        self._is_dropping = False
+        self.dropped = 0
+        self.is_pressed = False
+        self.is_saved = False
+
+    @property
+    def position(self) -> int:
+        """Journal bytes written."""
+        return self._journal.position
+
+    def begin(self, process: JobProcess) -> None:
+        """Note the process.
+
+        Raises:
+            OSError: If the disk is full.
+        """
+        self._journal.begin(process)
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Add output."""
+        if self._journal.position >= self._next_look:
+            self._look()
+        if self._is_over:
+            self._drop(stream, data, "the quota is used up")
+            return
+        try:
+            self._journal.append(stream, data, time=time.time())
+        except OSError as exc:
+            self._drop(stream, data, str(exc))
+            return
+        if self._is_dropping:
+            logger.warning("job %s: output is kept again", self._id)
+            self._is_dropping = False
+
+    def end(self, outcome: Outcome) -> Outcome:
+        """Write the end, completed with positions and digests."""
+        outcome = self._journal.complete(outcome)
+        try:
+            self._journal.finish(outcome)
+            self.is_saved = True
+        except OSError as exc:
+            logger.error("job %s: its end can't be written: %s", self._id, exc)
+        return outcome
+
+    def save(self, outcome: Outcome) -> bool:
+        """Try once more to write an end that could not be; True if it is there now."""
+        try:
+            self._journal.finish(outcome)
+        except OSError:
+            return False
+        self.is_saved = True
+        return True
+
+    def release(self) -> int:
+        """Give the journal's descriptor away: whoever has it closes it."""
+        return self._journal.release()
+
+    def discard(self) -> None:
+        """Remove the journal: there is no such job."""
+        self._journal.discard()
+
+    def _look(self) -> None:
+        """See to it that neither the quota nor the disk is used up."""
+        journal, quota = self._journal, self._limits.job_quota
+        self._next_look = journal.position + self._step
+        disk = look_at_disk(self._folder)
+        limit = quota
+        if disk.free < disk.size * self._limits.keep_free:
+            self.is_pressed = True
+            least = 2 * self._kept
+            limit = min(quota, max(least, journal.held - journal.held // SHRINK_BY))
+        if journal.held > limit - self._step:
+            trimmed = journal.trim(limit - self._step)
+            self._is_over = not trimmed and journal.held >= quota
+
+    def _drop(self, stream: int, data: bytes, cause: str) -> None:
+        self._journal.skip(stream, len(data))
+        self.dropped += len(data)
+        if not self._is_dropping:
+            logger.error("job %s: output is dropped: %s", self._id, cause)
+            self._is_dropping = True
+
+
+def _with_kept(head: JobHead, kept: int) -> JobHead:
+    return JobHead(head.id, head.command, head.cwd, head.created, head.boot_id, kept)

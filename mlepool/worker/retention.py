@@ -1,0 +1,112 @@
+"""What is kept of jobs that have ended, and for how long."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from mlepool.config import Retention, write_private
+
+__all__ = ["Shelf"]
+
+HORIZON_FILE = ".forgotten"  # in the journals' folder: up to when jobs were let go
+SUFFIX = ".journal"
+BLOCK = 512  # bytes: the unit of st_blocks, whatever the file system's own is
+
+logger = logging.getLogger("mlepool.worker")
+
+
+class _Entry(NamedTuple):
+    ended: float
+    size: int
+    path: str
+
+
+class Shelf:
+    """The journals of jobs that have ended.
+
+    Args:
+        folder: Where journals are.
+        rules: What is kept.
+        keep_free: The part of the disk, 0 to 1, that is to be free.
+
+    Attributes:
+        horizon: Of jobs that ended before this time, seconds since the epoch, some
+            have been let go: whether an unknown one has run can't be told.
+    """
+
+    def __init__(self, folder: Path, rules: Retention, *, keep_free: float) -> None:
+        self._folder = folder
+        self._rules = rules
+        self._keep_free = keep_free
+        self.horizon = self._read_horizon()
+
+    def sweep(self, live: Collection[str]) -> int:
+        """Let go of what is kept no longer; blocking, for a thread of its own.
+
+        Args:
+            live: Ids of jobs that are not touched: they run, or are being read.
+
+        Returns:
+            The number of jobs that were let go.
+        """
+        entries = sorted(self._scan(live), reverse=True)
+        kept = self._count(entries, time.time() - self._rules.seconds)
+        leaving = entries[kept:]
+        leaving += self._leaving_for_room(entries[:kept], leaving)
+        if leaving:
+            # Noted first: a job that is gone and not known to be would run twice.
+            self.horizon = max(self.horizon, max(one.ended for one in leaving))
+            write_private(self._folder / HORIZON_FILE, repr(self.horizon).encode())
+            logger.info("letting go of %d jobs that have ended", len(leaving))
+        for entry in leaving:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(entry.path)
+        return len(leaving)
+
+    def _count(self, entries: list[_Entry], oldest: float) -> int:
+        """Give how many of them, the newest first, keep to the rules."""
+        size = 0
+        for number, entry in enumerate(entries):
+            size += entry.size
+            too_many = number >= self._rules.jobs or size > self._rules.size
+            if too_many or entry.ended < oldest:
+                return number
+        return len(entries)
+
+    def _leaving_for_room(
+        self, kept: list[_Entry], leaving: list[_Entry]
+    ) -> list[_Entry]:
+        """Choose more, the oldest first, where the disk is too full."""
+        disk = os.statvfs(self._folder)
+        wanted = disk.f_blocks * disk.f_frsize * self._keep_free
+        free = disk.f_bavail * disk.f_frsize + sum(one.size for one in leaving)
+        more = []
+        while kept and free < wanted:
+            more.append(kept.pop())
+            free += more[-1].size
+        return more
+
+    def _scan(self, live: Collection[str]) -> list[_Entry]:
+        entries = []
+        with os.scandir(self._folder) as found:
+            for one in found:
+                job_id = one.name.removesuffix(SUFFIX)
+                if job_id == one.name or job_id in live:
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    stat = one.stat()
+                    size = stat.st_blocks * BLOCK
+                    entries.append(_Entry(stat.st_mtime, size, one.path))
+        return entries
+
+    def _read_horizon(self) -> float:
+        try:
+            return float((self._folder / HORIZON_FILE).read_text())
+        except (FileNotFoundError, ValueError):
+            return 0.0
