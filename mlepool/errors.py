@@ -9,7 +9,7 @@
     │   │   ├── AuthenticationError     (PermissionError)  the worker refused us
     │   │   ├── UntrustedWorkerError    (PermissionError)  we refused the worker
     │   │   └── VersionError                               no common protocol version
-    │   ├── ConnectionLostError         (ConnectionError)  the link broke
+    │   ├── ConnectionLostError         (ConnectionError)  the link broke for good
     │   ├── ConnectionClosedError                          closed by us, or not opened
     │   ├── ListenerTimeoutError        (TimeoutError)     silence over max_interval
     │   └── PortalError                 (RuntimeError)     the blocking face can't serve
@@ -104,7 +104,7 @@ class VersionError(ConnectError):
 
 
 class ConnectionLostError(ClientError, ConnectionError):
-    """The link to a worker broke; jobs there go on.
+    """The link to a worker broke, and no other will come; jobs there go on.
 
     Attributes:
         name: The connection's name.
