@@ -37,6 +37,7 @@ class Job:
         folder: Where journals are.
         environment: What its process gets besides what the order sets.
         limits: What its journal may take.
+        disk_size: Bytes of the disk that it is on.
         slot: The control group to start it in; None for none.
 
     Raises:
@@ -59,6 +60,7 @@ class Job:
         environment: dict[bytes, bytes],
         *,
         limits: Limits,
+        disk_size: int,
         slot: Slot | None = None,
     ) -> None:
         self.id = order.id
@@ -74,7 +76,7 @@ class Job:
         self.stopping: Stopping | None = None
         self.slot = slot
         head = JobHead(order.id, order.display, order.cwd, self.started, BOOT_ID)
-        self.recorder = Recorder(folder, head, limits)
+        self.recorder = Recorder(folder, head, limits, disk_size=disk_size)
         try:
             self._start(order, environment)
         except OSError:

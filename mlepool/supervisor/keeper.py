@@ -21,7 +21,7 @@ from mlepool.errors import RemoteProtocolError
 from mlepool.supervisor.cgroups import Cgroups, Slot
 from mlepool.supervisor.channel import Channel
 from mlepool.supervisor.deaths import Deaths
-from mlepool.supervisor.files import Syncer
+from mlepool.supervisor.files import Syncer, look_at_disk
 from mlepool.supervisor.job import Job
 from mlepool.supervisor.messages import (
     VERSION,
@@ -90,6 +90,7 @@ class Keeper:
         self._deaths = Deaths()
         self._environment: dict[bytes, bytes] = {}
         self._limits = Limits()
+        self._disk_size = look_at_disk(folder).size
         self._channel: Channel | None = None
         self._grown: dict[str, Job] = {}
         self._finishing = False
@@ -228,6 +229,7 @@ class Keeper:
     def _greet(self, greet: Greet) -> None:
         version = VERSION if greet.oldest <= VERSION <= greet.newest else 0
         self._environment, self._limits = greet.environment, greet.limits
+        self._disk_size = look_at_disk(self._folder).size
         held = [stray.info() for stray in self._strays.values()]
         held += [job.info() for job in self._jobs.values()]
         self._send(Greeting(version, os.getpid(), tuple(held)))
@@ -236,9 +238,13 @@ class Keeper:
 
     def _spawn(self, order: Spawn) -> None:
         try:
-            slot = self._slot()
             job = Job(
-                order, self._folder, self._environment, limits=self._limits, slot=slot
+                order,
+                self._folder,
+                self._environment,
+                limits=self._limits,
+                disk_size=self._disk_size,
+                slot=self._slot(),
             )
         except OSError as exc:
             failure = Failure(type(exc).__name__, str(exc), "", exc.errno)

@@ -29,6 +29,7 @@ class Recorder:
         folder: Where journals are.
         head: What was asked for.
         limits: What the journal may take.
+        disk_size: Bytes of the disk: measured once, since asking takes its time.
 
     Raises:
         FileExistsError: If there is a job with this id already.
@@ -40,12 +41,13 @@ class Recorder:
         is_saved: True once the journal has the end.
     """
 
-    def __init__(self, folder: Path, head: JobHead, limits: Limits) -> None:
-        disk = look_at_disk(folder)
+    def __init__(
+        self, folder: Path, head: JobHead, limits: Limits, *, disk_size: int
+    ) -> None:
         self._folder = folder
         self._id = head.id
         self._limits = limits
-        self._kept = int(min(limits.job_quota / 2, disk.size * HEAD_OF_DISK))
+        self._kept = int(min(limits.job_quota / 2, disk_size * HEAD_OF_DISK))
         self._step = max(1, min(LOOK_EVERY, self._kept // 4))
         self._next_look = self._step
         self._is_over = False
