@@ -84,14 +84,17 @@ class Job:
             raise
 
     def info(self) -> JobInfo:
-        """Describe the job to a worker."""
+        """Describe the job to a worker.
+
+        An end that is in the journal already is told by itself, when it may be.
+        """
         return JobInfo(
             self.id,
             self.order.display,
             self.pid,
             self.started,
             self.recorder.position,
-            self.outcome,
+            None if self.recorder.is_saved else self.outcome,
             self.order.cwd,
             self.recorder.dropped,
             self.order.orphan_timeout,

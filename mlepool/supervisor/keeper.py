@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from mlepool.config import Limits
-from mlepool.errors import RemoteProtocolError
 from mlepool.supervisor.cgroups import Cgroups, Slot
-from mlepool.supervisor.channel import Channel
 from mlepool.supervisor.deaths import Deaths
+from mlepool.supervisor.endings import Endings
 from mlepool.supervisor.files import Syncer, look_at_disk
 from mlepool.supervisor.job import Job
+from mlepool.supervisor.line import WorkerLine
 from mlepool.supervisor.messages import (
-    VERSION,
     Attend,
     Fed,
     Feed,
@@ -32,14 +31,12 @@ from mlepool.supervisor.messages import (
     Greet,
     Greeting,
     Grown,
-    JobEnded,
     Pressed,
     Spawn,
     Spawned,
     Stop,
     Stopped,
-    decode_to_supervisor,
-    encode,
+    common_version,
 )
 from mlepool.supervisor.stops import Stops
 from mlepool.supervisor.strays import Stray
@@ -55,9 +52,7 @@ LINGER = 5.0  # seconds that an idle supervisor waits for its (first) worker
 TIMEOUT_SIGNAL = "SIGTERM"  # a deadline has passed: there is no time left to ask nicely
 TIMEOUT_GRACE = 2.0  # seconds
 MAX_WAIT = 3600.0  # seconds; epoll takes no more than 24 days
-ACCEPT_PAUSE = 0.5  # seconds before a worker that could not be accepted is tried again
 NEWS_DELAY = 0.02  # seconds before telling of a start that nobody waits for
-SAVE_AGAIN = 2.0  # seconds before an end that could not be written is tried again
 
 
 class Keeper:
@@ -79,7 +74,6 @@ class Keeper:
         strays: list[Stray],
     ) -> None:
         self._folder = folder
-        self._listener = listener
         self._syncer = syncer
         self._selector = selectors.DefaultSelector()
         self._strays = {stray.id: stray for stray in strays}
@@ -91,10 +85,20 @@ class Keeper:
         self._environment: dict[bytes, bytes] = {}
         self._limits = Limits()
         self._disk_size = look_at_disk(folder).size
-        self._channel: Channel | None = None
         self._grown: dict[str, Job] = {}
         self._finishing = False
         self._idle_since = time.monotonic()
+        self._line = WorkerLine(
+            listener,
+            self._selector,
+            self._timers,
+            received=lambda message: self._handlers[type(message)](message),
+            lost=self._worker_lost,
+        )
+        self._send = self._line.send
+        self._endings = Endings(
+            self._jobs, self._timers, syncer=syncer, send=self._line.send
+        )
         self._stops = Stops(
             self._timers,
             leaders=lambda: self._by_pid,
@@ -117,14 +121,14 @@ class Keeper:
         Args:
             wakeup: Readable after a signal came (``signal.set_wakeup_fd``).
         """
-        self._watch(self._listener, self._accept)
+        self._line.open()
         self._watch(wakeup, lambda: self._woken(wakeup))
         while not self._is_done():
             for key, _ in self._selector.select(self._next_timeout()):
                 key.data()
             self._timers.run()
             self._send_positions()
-        self._drop_worker()
+        self._line.drop()
         if self._cgroups is not None:
             self._cgroups.close()
 
@@ -132,88 +136,34 @@ class Keeper:
         self._selector.register(source, selectors.EVENT_READ, callback)
 
     def _is_done(self) -> bool:
-        if self._jobs or (self._channel is not None and not self._finishing):
+        if self._jobs or (self._line.is_up and not self._finishing):
             self._idle_since = time.monotonic()
             return False
         return self._finishing or time.monotonic() - self._idle_since >= LINGER
 
     def _next_timeout(self) -> float | None:
         wait = self._timers.wait()
-        if self._channel is None and not self._jobs:
+        if not self._line.is_up and not self._jobs:
             return LINGER if wait is None else min(wait, LINGER)
         return None if wait is None else min(wait, MAX_WAIT)
 
     # -- the worker
 
-    def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except OSError as exc:
-            # Out of descriptors: the worker waits until jobs have let some go.
-            logger.error("cannot accept a worker: %s", exc)
-            self._selector.unregister(self._listener)
-            again = functools.partial(self._watch, self._listener, self._accept)
-            self._timers.after(ACCEPT_PAUSE, again)
-            return
-        self._drop_worker()  # the newest worker is the one: it holds the lock
-        self._channel = Channel(sock)
-        self._finishing = False
-        self._watch(sock, self._read_worker)
-
-    def _drop_worker(self) -> None:
-        if self._channel is not None:
-            self._selector.unregister(self._channel.sock)
-            self._channel.close()
-            self._channel = None
-            for job in self._by_pid.values():
-                self._orphan(job)
-
-    def _read_worker(self) -> None:
-        assert self._channel is not None
-        try:
-            for frame in self._channel.receive():
-                message = decode_to_supervisor(frame)
-                self._handlers[type(message)](message)
-        except EOFError:
-            self._drop_worker()
-        except (OSError, ValueError, RemoteProtocolError) as exc:
-            logger.warning("dropped the worker: %s", exc)
-            self._drop_worker()
-
-    def _send(self, message: Any) -> None:
-        if self._channel is not None:
-            self._channel.send(encode(message))
-
-    def _flush(self) -> None:
-        channel = self._channel
-        if channel is None:
-            return
-        try:
-            channel.flush()
-        except OSError:
-            self._drop_worker()
-            return
-        events = selectors.EVENT_READ
-        if channel.has_backlog:
-            events |= selectors.EVENT_WRITE
-        if self._selector.get_key(channel.sock).events != events:
-            self._selector.modify(channel.sock, events, self._worker_ready)
-
-    def _worker_ready(self) -> None:
-        self._flush()
-        if self._channel is not None:
-            self._read_worker()
+    def _worker_lost(self) -> None:
+        """Count the time without readers from now on; the next worker may have some."""
+        for job in self._by_pid.values():
+            self._orphan(job)
 
     def _send_positions(self) -> None:
         """Tell how far journals have grown: once a round, and only if it is read."""
-        if self._channel is None:
+        if not self._line.is_up:
             self._grown.clear()  # the next worker's greeting says where each one is
-        elif not self._channel.has_backlog:
+        elif not self._line.has_backlog:
             for job in self._grown.values():
                 if job.outcome is None:
                     self._tell_growth(job)
             self._grown.clear()
-        self._flush()
+        self._line.flush()
 
     def _tell_growth(self, job: Job) -> None:
         if self._timers.cancel(f"news {job.id}"):
@@ -227,16 +177,15 @@ class Keeper:
     # -- what the worker asks for
 
     def _greet(self, greet: Greet) -> None:
-        version = VERSION if greet.oldest <= VERSION <= greet.newest else 0
+        self._finishing = False
         self._environment, self._limits = greet.environment, greet.limits
         self._disk_size = look_at_disk(self._folder).size
         held = [stray.info() for stray in self._strays.values()]
         held += [job.info() for job in self._jobs.values()]
-        self._send(Greeting(version, os.getpid(), tuple(held)))
-        for job in [one for one in self._jobs.values() if one.recorder.is_saved]:
-            del self._jobs[job.id]
+        self._send(Greeting(common_version(greet), os.getpid(), tuple(held)))
 
     def _spawn(self, order: Spawn) -> None:
+        slot = self._slot()
         try:
             job = Job(
                 order,
@@ -244,9 +193,10 @@ class Keeper:
                 self._environment,
                 limits=self._limits,
                 disk_size=self._disk_size,
-                slot=self._slot(),
+                slot=slot,
             )
         except OSError as exc:
+            self._give_back(slot)
             failure = Failure(type(exc).__name__, str(exc), "", exc.errno)
             self._send(Spawned(order.id, failure=failure))
             return
@@ -276,6 +226,10 @@ class Keeper:
             logger.warning("jobs get no control group from now on: %s", exc)
             self._cgroups = None
             return None
+
+    def _give_back(self, slot: Slot | None) -> None:
+        if slot is not None and self._cgroups is not None:
+            self._cgroups.give_back(slot)
 
     def _feed(self, feed: Feed) -> None:
         job = self._jobs.get(feed.id)
@@ -326,7 +280,7 @@ class Keeper:
     def _orphan(self, job: Job) -> None:
         """Begin to count the time that nobody reads a job."""
         seconds, name = job.order.orphan_timeout, f"orphan {job.id}"
-        if seconds is not None:
+        if seconds is not None and not self._timers.is_set(name):
             stop = Stop(job.id, TIMEOUT_SIGNAL, TIMEOUT_GRACE, "orphaned")
             begin = functools.partial(self._stops.begin, job, stop)
             self._timers.set(name, seconds, begin)
@@ -380,35 +334,8 @@ class Keeper:
             del self._strays[job.id]
 
     def _announce(self, job: Job) -> None:
-        """Tell of a job's end, as soon as it is as safe as was asked for."""
-        if job.slot is not None and self._cgroups is not None:
-            self._cgroups.give_back(job.slot)
-        if not job.recorder.is_saved:
-            again = functools.partial(self._save_again, job)
-            self._timers.after(SAVE_AGAIN, again)
-            self._tell_end(job)
-        elif self._limits.durability == "power":
-            tell = functools.partial(self._tell_end, job)
-            self._syncer.add(job.recorder.release(), tell)
-        else:
-            self._syncer.add(job.recorder.release())
-            self._tell_end(job)
-
-    def _tell_end(self, job: Job) -> None:
-        assert job.outcome is not None
-        self._send(JobEnded(job.id, job.outcome))
-        if job.recorder.is_saved:
-            self._jobs.pop(job.id, None)  # else the next worker is told, too
-
-    def _save_again(self, job: Job) -> None:
-        """Write an end for which there was no room: there may be some by now."""
-        assert job.outcome is not None
-        if job.recorder.save(job.outcome):
-            self._syncer.add(job.recorder.release())
-            self._jobs.pop(job.id, None)
-        else:
-            again = functools.partial(self._save_again, job)
-            self._timers.after(SAVE_AGAIN, again)
+        self._give_back(job.slot)
+        self._endings.announce(job, durability=self._limits.durability)
 
     def _time_out(self, job: Job) -> None:
         stop = Stop(job.id, TIMEOUT_SIGNAL, TIMEOUT_GRACE, "timeout")

@@ -34,10 +34,14 @@ __all__ = [
     "Stop",
     "Stopped",
     "ToSupervisor",
+    "common_version",
     "decode_from_supervisor",
     "decode_to_supervisor",
 ]
 
+# Versions of these messages that are spoken here. A supervisor may be older than its
+# worker, by as many releases as a job takes: it is asked for no more than it knows.
+OLDEST_VERSION = 1
 VERSION = 1
 
 # Where they meet, in the worker's state folder.
@@ -60,7 +64,7 @@ class Greet(msgspec.Struct, frozen=True, array_like=True, tag=1):
         limits: For the jobs that are started from now on.
     """
 
-    oldest: int = VERSION
+    oldest: int = OLDEST_VERSION
     newest: int = VERSION
     environment: dict[bytes, bytes] = {}
     limits: Limits = Limits()
@@ -193,6 +197,12 @@ encode = msgspec.msgpack.Encoder().encode
 
 # TypeError: a map as a map's key, before msgspec 0.22.
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)
+
+
+def common_version(greet: Greet) -> int:
+    """Give the newest version that both sides speak; 0 for none."""
+    common = min(greet.newest, VERSION)
+    return common if common >= max(greet.oldest, OLDEST_VERSION) else 0
 
 
 def decode_to_supervisor(frame: bytes | memoryview) -> ToSupervisor:

@@ -1,0 +1,119 @@
+"""The supervisor's line to its worker: one at a time, and the newest is the one."""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from mlepool.errors import RemoteProtocolError
+from mlepool.supervisor.channel import Channel
+from mlepool.supervisor.messages import decode_to_supervisor, encode
+from mlepool.supervisor.timers import Timers
+
+__all__ = ["WorkerLine"]
+
+logger = logging.getLogger("mlepool.supervisor")
+
+ACCEPT_PAUSE = 0.5  # seconds before a worker that could not be accepted is tried again
+
+
+class WorkerLine:
+    """Accepts workers, and talks with the one that came last.
+
+    Args:
+        listener: The listening unix socket.
+        selector: What waits for sockets; each callback takes nothing.
+        timers: What calls us again.
+        received: Takes what the worker says.
+        lost: Called when a worker has gone.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        selector: selectors.BaseSelector,
+        timers: Timers,
+        *,
+        received: Callable[[Any], None],
+        lost: Callable[[], None],
+    ) -> None:
+        self._listener = listener
+        self._selector = selector
+        self._timers = timers
+        self._received = received
+        self._lost = lost
+        self._channel: Channel | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """True while a worker is there."""
+        return self._channel is not None
+
+    @property
+    def has_backlog(self) -> bool:
+        """True while bytes wait for the worker to read."""
+        return self._channel is not None and self._channel.has_backlog
+
+    def open(self) -> None:
+        """Wait for workers."""
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    def send(self, message: Any) -> None:
+        """Say something; nobody hears it if there is no worker."""
+        if self._channel is not None:
+            self._channel.send(encode(message))
+
+    def flush(self) -> None:
+        """Write what the worker's socket takes now."""
+        channel = self._channel
+        if channel is None:
+            return
+        try:
+            channel.flush()
+        except OSError:
+            self.drop()
+            return
+        events = selectors.EVENT_READ
+        if channel.has_backlog:
+            events |= selectors.EVENT_WRITE
+        if self._selector.get_key(channel.sock).events != events:
+            self._selector.modify(channel.sock, events, self._ready)
+
+    def drop(self) -> None:
+        """Let the worker go."""
+        if self._channel is not None:
+            self._selector.unregister(self._channel.sock)
+            self._channel.close()
+            self._channel = None
+            self._lost()
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError as exc:
+            # Out of descriptors: the worker waits until jobs have let some go.
+            logger.error("cannot accept a worker: %s", exc)
+            self._selector.unregister(self._listener)
+            self._timers.after(ACCEPT_PAUSE, self.open)
+            return
+        self.drop()  # the newest worker is the one: it holds the lock
+        self._channel = Channel(sock)
+        self._selector.register(sock, selectors.EVENT_READ, self._read)
+
+    def _ready(self) -> None:
+        self.flush()
+        self._read()
+
+    def _read(self) -> None:
+        channel = self._channel
+        try:
+            for frame in channel.receive() if channel is not None else ():
+                self._received(decode_to_supervisor(frame))
+        except EOFError:
+            self.drop()
+        except (OSError, ValueError, RemoteProtocolError) as exc:
+            logger.warning("dropped the worker: %s", exc)
+            self.drop()
