@@ -427,6 +427,7 @@ class AsyncConnection:
             self._problem = problem
             self._give_up(f"{cause}; {problem}")
 
+        self._problem = None
         self._redial = Redial(
             self._enter,
             backoff=self._backoff,

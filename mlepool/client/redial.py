@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
 
 from mlepool.errors import (
     AuthenticationError,
     ConnectError,
+    LinkError,
     MlepoolError,
     UntrustedWorkerError,
     VersionError,
 )
 
 __all__ = ["LINK_CODES", "Backoff", "Redial"]
+
+logger = logging.getLogger("mlepool.client")
 
 FIRST_PAUSE = 0.05  # seconds at most before the second attempt; the first comes at once
 MAX_PAUSE = 30.0  # seconds
@@ -94,6 +98,10 @@ class Redial:
                 problem = await self._try_until_done()
         except TimeoutError:
             problem = self._last
+        except Exception as exc:
+            # The top of a task: whatever it was, nobody may wait for ever.
+            logger.exception("cannot dial again")
+            problem = LinkError("other", repr(exc))
         if problem is not None:
             self._failed(problem)
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import mlepool
-from mlepool.client.redial import MAX_PAUSE, Backoff
 from mlepool.testing.proxy import Cut, FaultProxy
 from tests.conftest import RunningWorker, wait_until
 
@@ -244,17 +243,6 @@ def other_id(worker: RunningWorker) -> str:
         return str(conn.state["id"])
 
 
-def test_pauses_grow_are_random_and_bounded():
-    backoff = Backoff()
-    assert backoff.next_pause() == 0
-    pauses = [backoff.next_pause() for _ in range(100)]
-    assert max(pauses[:3]) <= 0.2
-    assert 1 < max(pauses) <= MAX_PAUSE
-    assert len(set(pauses)) > 90
-    backoff.reset()
-    assert backoff.next_pause() == 0
-
-
 # -- listeners
 
 
@@ -459,6 +447,22 @@ def test_a_start_that_is_cut_anywhere_in_its_exchange_runs_once(
     assert proxy.cuts > size // 10
 
 
+@pytest.mark.parametrize("direction", ["to_worker", "to_client"])
+def test_a_stop_that_is_cut_anywhere_in_its_exchange_is_proved(local, direction):
+    """The answer to the first request is kept: a second stop would find nothing."""
+    proxy, conn = local
+    live = conn.run("exec sleep 30", complete=False)
+    before = proxy.forwarded(direction)
+    assert len(live.stop().signalled) == 1
+    size = proxy.forwarded(direction) - before
+    for place in range(0, size + 1, 20):
+        live = conn.run("exec sleep 30", complete=False)
+        proxy.cut(after_bytes=place, direction=direction)
+        report = live.stop()
+        assert [one.signal for one in report.signalled] == ["SIGINT"], place
+        assert live.wait(20).status == "STOPPED"
+
+
 def restarted(worker: RunningWorker) -> RunningWorker:
     """Start a worker in another one's place, at the same port."""
     worker.process.wait(20)
@@ -533,22 +537,30 @@ def test_the_worker_may_offer_something_else_after_its_restart(phoenix, pool):
     assert "run" in conn.server_methods()
 
 
-def test_what_was_asked_for_too_long_ago_is_refused_and_lost(conn, proxy):
+def test_what_was_asked_for_too_long_ago_is_refused_and_lost(
+    pool, tmp_path, start_worker
+):
     """Nobody can tell any more if it has run: it is not run now, and not a success."""
-    break_link(conn, proxy)
-    inner = conn._async
-    started: list[mlepool.AsyncListener] = []
-    command = inner.find("run")
-    conn._portal.do(
-        lambda: started.append(inner._calls.start(command, ("echo no",), {}))
-    )
-    call = inner._calls._open[started[0]]
-    call.sent = call.made - 8 * 24 * 3600
-    heal(proxy)
-    conn._portal.call(started[0].wait())
-    assert started[0].status == "LOST"
-    assert isinstance(started[0].error, mlepool.JobLostError)
-    assert "whether it has run can't be told" in str(started[0].error)
+    let_go = tmp_path / "old" / "state" / "jobs" / ".forgotten"
+    let_go.parent.mkdir(parents=True)
+    let_go.write_text(str(time.time() - 1000))
+    with FaultProxy(start_worker("old").port) as proxy:
+        conn = pool.add("localhost", proxy.port)
+        conn.connect()
+        break_link(conn, proxy)
+        inner = conn._async
+        started: list[mlepool.AsyncListener] = []
+        command = inner.find("run")
+        conn._portal.do(
+            lambda: started.append(inner._calls.start(command, ("echo no",), {}))
+        )
+        call = inner._calls._open[started[0]]
+        call.sent = call.made - 1500
+        heal(proxy)
+        conn._portal.call(started[0].wait())
+        assert started[0].status == "LOST"
+        assert isinstance(started[0].error, mlepool.JobLostError)
+        assert "whether it has run can't be told" in str(started[0].error)
 
 
 # -- the client dies

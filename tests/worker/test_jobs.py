@@ -4,6 +4,7 @@ import os
 import secrets
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,18 +156,21 @@ def test_a_request_that_is_repeated_goes_on_from_its_position(client):
     assert b"".join(_data_until_end(client)) == journal[7:]
 
 
-def test_what_is_repeated_too_late_is_not_begun(client):
+def test_what_is_repeated_too_late_is_not_begun(tmp_path, start_worker):
+    let_go = tmp_path / "old" / "state" / "jobs" / ".forgotten"
+    let_go.parent.mkdir(parents=True)
+    let_go.write_text(str(time.time() - 1000))
     request = Request(1, secrets.token_hex(8), "run", {"command": "echo no"}, PLENTY)
-    client.send(structs.replace(request, age=1.0, timeout=0.0))
-    outcome = client.wait_for(Ended).outcome
-    assert (outcome.status, outcome.exit_code) == ("TIMED_OUT", None)
-    week = 7 * 24 * 3600
-    client.send(structs.replace(request, call=2, age=week + 1.0))
-    outcome = client.wait_for(Ended).outcome
-    assert (outcome.status, outcome.exit_code) == ("LOST", None)
-    client.send(structs.replace(request, call=3, age=week - 1.0))
-    _, ended = read(client, 3)
-    assert ended.outcome.exit_code == 0
+    with raw_client(start_worker("old")) as client:
+        client.send(structs.replace(request, age=1.0, timeout=0.0))
+        outcome = client.wait_for(Ended).outcome
+        assert (outcome.status, outcome.exit_code) == ("TIMED_OUT", None)
+        client.send(structs.replace(request, call=2, age=1500.0))
+        outcome = client.wait_for(Ended).outcome
+        assert (outcome.status, outcome.exit_code) == ("LOST", None)
+        client.send(structs.replace(request, call=3, age=500.0))
+        _, ended = read(client, 3)
+        assert ended.outcome.exit_code == 0
 
 
 def _data_until_end(client: RawClient) -> Iterator[bytes]:
