@@ -106,8 +106,11 @@ class Cgroups:
         """
         for _ in range(min(2, len(self._used))):
             self.give_back(self._used.popleft())
-        if self._free:
-            return self._free.pop()
+        while self._free:
+            slot = self._free.pop()
+            with contextlib.suppress(OSError):
+                slot.is_empty()  # it is still there
+                return slot
         self._made += 1
         folder = self._folder / str(self._made)
         folder.mkdir()
@@ -115,7 +118,12 @@ class Cgroups:
 
     def give_back(self, slot: Slot) -> None:
         """Take a group that is not needed; it is used again once it is empty."""
-        (self._free if slot.is_empty() else self._used).append(slot)
+        try:
+            is_empty = slot.is_empty()
+        except OSError:
+            slot.remove()  # somebody else has removed it
+        else:
+            (self._free if is_empty else self._used).append(slot)
 
     def close(self) -> None:
         """Remove what can be removed."""
@@ -128,6 +136,8 @@ class Cgroups:
 def _sweep(folder: Path) -> None:
     """Remove empty groups that supervisors before us have left."""
     for old in folder.glob(f"{PREFIX}*"):
+        if Path(f"/proc/{old.name.removeprefix(PREFIX)}").exists():
+            continue  # it lives: empty groups are its own to use again
         for inner in (*old.glob("*/"), old):
             with contextlib.suppress(OSError):
                 inner.rmdir()
