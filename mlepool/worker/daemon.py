@@ -20,12 +20,11 @@ from mlepool.transport.websocket import WebSocketAcceptor, listen_websocket
 from mlepool.version import __version__
 from mlepool.wire.messages import Hello
 from mlepool.wire.session import NEWEST_VERSION, NONCE_SIZE, OLDEST_VERSION
-from mlepool.wire.values import InputAck, JobInfo, StopReport
 from mlepool.worker.access import AccessControl, Identity
 from mlepool.worker.answers import Answers
 from mlepool.worker.commands import builtin_commands
 from mlepool.worker.jobs import JobTable
-from mlepool.worker.registry import Context, Registry
+from mlepool.worker.registry import Registry
 from mlepool.worker.service import Service
 
 __all__ = ["LOCK_FILE", "WORKERS_FOLDER", "Worker"]
@@ -93,11 +92,6 @@ class Worker:
             os.close(self._lock)
             self._lock = -1
 
-    @property
-    def context(self) -> Context:
-        """What commands may use: this worker itself."""
-        return self
-
     def hello(self) -> Hello:
         """Make this worker's first message."""
         return Hello(
@@ -123,22 +117,6 @@ class Worker:
     def left(self, service: Service) -> None:
         """Note that a client is gone."""
         self._services.discard(service)
-
-    def job_list(self) -> list[JobInfo]:
-        """List jobs (context of commands)."""
-        return self.jobs.listing()
-
-    async def stop(
-        self, job_id: str, *, signal: str, grace: float, reason: str
-    ) -> StopReport:
-        """Stop a job (context of commands)."""
-        return await self.jobs.stop(job_id, signal=signal, grace=grace, reason=reason)
-
-    async def feed(
-        self, job_id: str, data: bytes, *, offset: int, end: bool
-    ) -> InputAck:
-        """Write to a job's stdin (context of commands)."""
-        return await self.jobs.feed(job_id, data, offset=offset, end=end)
 
     async def _open(self) -> None:
         folder = self.config.state_dir

@@ -10,6 +10,8 @@ import os
 import time
 from pathlib import Path
 
+from msgspec import structs
+
 from mlepool.config import Limits, Retention
 from mlepool.errors import RemoteProtocolError, WorkerError
 from mlepool.supervisor.journal import Journal
@@ -20,6 +22,7 @@ from mlepool.supervisor.messages import (
     Greeting,
     Grown,
     JobEnded,
+    Resize,
     Spawn,
     Spawned,
     Stop,
@@ -145,6 +148,7 @@ class JobTable:
         """
         job = Job(job_id, process.display, folder=self._folder)
         job.cwd = self._place(process.cwd)
+        job.orphan_timeout = process.orphan_timeout
         order = Spawn(
             job_id,
             process.argv,
@@ -154,7 +158,10 @@ class JobTable:
             stdin=process.stdin,
             timeout=timeout,
             is_awaited=is_awaited,
+            orphan_timeout=process.orphan_timeout,
+            terminal=process.terminal,
         )
+        job.has_terminal = process.terminal is not None
         self._supervision.spawn(order)
         self._jobs[job_id] = job
         return job
@@ -198,12 +205,17 @@ class JobTable:
         job = self.find(job_id)
         if job.outcome is not None and job.status is not Status.LOST:
             return StopReport(job_id, job.outcome.status)
-        return await self._supervision.stop(Stop(job_id, signal, grace, reason))
+        order = Stop(job_id, signal, grace, reason)
+        report = await self._supervision.stop(order)
+        if report.status:
+            return report
+        # The supervisor does not hold it any more: it has ended meanwhile.
+        return structs.replace(report, status=job.status.value)
 
     async def feed(
-        self, job_id: str, data: bytes, *, offset: int, end: bool
+        self, job_id: str, data: bytes, *, offset: int, end: bool, writer: str
     ) -> InputAck:
-        """Write to a job's stdin.
+        """Write to a job's stdin, as one of those who do.
 
         Raises:
             LookupError: If there is no such job.
@@ -213,7 +225,8 @@ class JobTable:
         job = self.find(job_id)
         async with job.feeding:
             if job.outcome is None:
-                fed = await self._supervision.feed(Feed(job_id, offset, data, end))
+                order = Feed(job_id, offset, data, end, writer)
+                fed = await self._supervision.feed(order)
                 if fed.offset >= offset + len(data):
                     return InputAck(fed.offset, fed.closed)
                 if fed.problem:
@@ -221,6 +234,20 @@ class JobTable:
         if not data:
             return InputAck(offset, closed=True)  # closing what is closed
         raise BrokenPipeError(errno.EPIPE, f"the stdin of job {job_id} is closed")
+
+    def resize(self, job_id: str, rows: int, cols: int) -> None:
+        """Give a job's terminal another size; nothing if the job has ended.
+
+        Raises:
+            LookupError: If there is no such job.
+            ValueError: If it has no terminal.
+        """
+        job = self.find(job_id)
+        if job.outcome is not None:
+            return
+        if not job.has_terminal:
+            raise ValueError(f"job {job_id} has no terminal: it needs tty=True")
+        self._supervision.resize(Resize(job_id, rows, cols))
 
     # -- what the supervisor says
 
@@ -304,6 +331,7 @@ class JobTable:
             job.become(Status.RUNNING)
         job.pid, job.started, job.cwd = info.pid, info.started, info.cwd
         job.orphan_timeout = info.orphan_timeout
+        job.has_terminal = info.has_terminal
         if job.readers:
             self._attend(job, is_read=True)
         for reader in job.readers:

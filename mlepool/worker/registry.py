@@ -12,10 +12,11 @@ import msgspec
 from mlepool.wire.messages import CommandSpec, Parameter
 from mlepool.wire.values import InputAck, JobInfo, StopReport
 
-__all__ = ["Command", "Context", "Process", "Registry", "command"]
+__all__ = ["Command", "Context", "Process", "Registry", "check_size", "command"]
 
 Function = Callable[..., Any]
 
+MAX_CELLS = 0xFFFF  # rows or columns of a terminal: the kernel has 16 bits
 _MARK = "__mlepool_command__"
 
 
@@ -28,6 +29,9 @@ class Process(msgspec.Struct, frozen=True):
         cwd: Where it runs; relative to the worker's root.
         env: Variables set on top of the worker's own environment.
         stdin: True if input will be sent.
+        orphan_timeout: Seconds that nobody may read it until it is stopped; None for
+            any time.
+        terminal: Rows and columns of its terminal; None for pipes.
     """
 
     argv: tuple[bytes, ...]
@@ -35,6 +39,8 @@ class Process(msgspec.Struct, frozen=True):
     cwd: str | None = None
     env: dict[str, str] = {}
     stdin: bool = False
+    orphan_timeout: float | None = None
+    terminal: tuple[int, int] | None = None
 
 
 class Context(Protocol):
@@ -43,15 +49,16 @@ class Context(Protocol):
     def job_list(self) -> list[JobInfo]:
         """List the jobs that run, and the latest that have ended."""
 
-    async def stop(
-        self, job_id: str, *, signal: str, grace: float, reason: str
-    ) -> StopReport:
+    async def stop(self, job_id: str, *, signal: str, grace: float) -> StopReport:
         """Stop a job's whole tree of processes."""
 
     async def feed(
-        self, job_id: str, data: bytes, *, offset: int, end: bool
+        self, job_id: str, data: bytes, *, offset: int, end: bool, writer: str
     ) -> InputAck:
         """Write to a job's stdin."""
+
+    def resize(self, job_id: str, rows: int, cols: int) -> None:
+        """Give a job's terminal another size."""
 
 
 class Command:
@@ -110,6 +117,17 @@ class Registry:
     def catalogue(self) -> tuple[CommandSpec, ...]:
         """Give every command as data."""
         return tuple(one.spec for one in self._commands.values())
+
+
+def check_size(name: str, rows: int, cols: int) -> tuple[int, int]:
+    """Check a terminal's size for a command.
+
+    Raises:
+        ValueError: If no terminal can have it.
+    """
+    if not (0 < rows <= MAX_CELLS and 0 < cols <= MAX_CELLS):
+        raise ValueError(f"{name}(): a terminal can't have {rows} rows, {cols} columns")
+    return rows, cols
 
 
 def command(function: Function) -> Function:

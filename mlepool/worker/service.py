@@ -32,9 +32,10 @@ from mlepool.wire.session import Role, Session
 from mlepool.wire.window import SendWindow
 from mlepool.worker.access import AccessControl
 from mlepool.worker.answers import Answers
+from mlepool.worker.context import CallContext
 from mlepool.worker.job import Job, Reader, Status
 from mlepool.worker.jobs import JobTable, check_job_id, failure_of
-from mlepool.worker.registry import Context, Process, Registry
+from mlepool.worker.registry import Process, Registry
 
 __all__ = ["House", "Service"]
 
@@ -51,10 +52,6 @@ class House(Protocol):
     registry: Registry
     jobs: JobTable
     answers: Answers
-
-    @property
-    def context(self) -> Context:
-        """What commands may use."""
 
     def hello(self) -> Hello:
         """Make this worker's first message, with a fresh nonce."""
@@ -73,6 +70,7 @@ class Service:
         now = asyncio.get_running_loop().time()
         self._house = house
         self._link = link
+        self._context = CallContext(house.jobs, link.info.address)
         self._calls: CallTable[Reader | None] = CallTable()
         session = Session(Role.WORKER, house.hello(), now=now)
         self.peer = Peer(link, session, handler=self)
@@ -136,7 +134,7 @@ class Service:
             command = self._house.registry.find(request.command)
             known = self._rejoin if command.spec.spawns else self._answer_again
             if not known(request):
-                result = command.call(self._house.context, request.arguments)
+                result = command.call(self._context, request.arguments)
                 self._answer(request, result)
         except Exception as exc:
             # The top of a client's call: whatever it was, the client is told.

@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import IO, Any, Protocol
 from mlepool.config import Limits
 from mlepool.errors import LinkError, RemoteProtocolError, WorkerError
 from mlepool.supervisor.messages import (
+    OLDEST_VERSION,
     READY,
     SOCKET_FILE,
     VERSION,
@@ -28,6 +30,7 @@ from mlepool.supervisor.messages import (
     Grown,
     JobEnded,
     Pressed,
+    Resize,
     Spawn,
     Spawned,
     Stop,
@@ -88,7 +91,7 @@ class Supervision:
         environment: dict[bytes, bytes],
         limits: Limits,
     ) -> None:
-        self._greet_with = Greet(environment=environment, limits=limits)
+        self._greet_with = Greet(OLDEST_VERSION, VERSION, environment, limits)
         self._state_dir = state_dir
         self._observer = observer
         self._link: UnixLink | None = None
@@ -123,8 +126,8 @@ class Supervision:
             raise WorkerError(cause) from None
         if greeting.version == 0:
             raise WorkerError(
-                f"the running supervisor (pid {greeting.pid}) does not speak version "
-                f"{VERSION}; wait until its jobs have ended"
+                f"the running supervisor (pid {greeting.pid}) does not speak versions "
+                f"{OLDEST_VERSION} to {VERSION}; wait until its jobs have ended"
             )
         self._observer.greeted(greeting)
 
@@ -141,6 +144,14 @@ class Supervision:
         """Say if anybody reads a job; nothing if there is no supervisor just now."""
         if self._link is not None:
             self._send(attend)
+
+    def resize(self, order: Resize) -> None:
+        """Have a job's terminal given another size.
+
+        Raises:
+            WorkerError: If there is no supervisor just now.
+        """
+        self._send(order)
 
     async def stop(self, order: Stop) -> StopReport:
         """Have a job stopped; several may wait for one stop."""
@@ -271,7 +282,11 @@ class Supervision:
                 cwd="/",
             )
         assert process.stdout is not None
-        process.returncode = 0  # never waited for: it outlives us
+        process.returncode = 0  # not waited for here: as a rule it outlives us
+        pid = process.pid
+        threading.Thread(
+            target=os.waitpid, args=(pid, 0), name="reap", daemon=True
+        ).start()
         with process.stdout as ready:
             await _readable(ready)
             said = os.read(ready.fileno(), len(READY))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from signal import Signals
 
 from mlepool.wire.values import InputAck, JobInfo, StopReport
-from mlepool.worker.registry import Context, command
+from mlepool.worker.registry import Context, check_size, command
 
-__all__ = ["jobs", "send_input", "stop"]
+__all__ = ["jobs", "resize", "send_input", "stop"]
 
 
 @command
@@ -37,7 +37,7 @@ async def stop(
         raise ValueError(f"stop(): there is no signal {signal!r}")
     if not 0 <= grace < float("inf"):
         raise ValueError(f"stop(): grace must be a number of seconds, not {grace}")
-    return await ctx.stop(job_id, signal=signal, grace=grace, reason="stopped")
+    return await ctx.stop(job_id, signal=signal, grace=grace)
 
 
 @command
@@ -48,18 +48,42 @@ def jobs(ctx: Context) -> list[JobInfo]:
 
 @command
 async def send_input(
-    ctx: Context, job_id: str, data: bytes = b"", offset: int = 0, end: bool = False
+    ctx: Context,
+    job_id: str,
+    data: bytes = b"",
+    offset: int = 0,
+    end: bool = False,
+    *,
+    writer: str = "",
 ) -> InputAck:
     """Write to a job's stdin; returns when the process's pipe has taken it.
 
     Args:
-        job_id: A job that was started with ``stdin=True``.
+        job_id: A job that was started with ``stdin=True``, ``input=`` or ``tty=True``.
         data: The bytes.
-        offset: Position of ``data`` in all input; bytes sent before are passed over.
+        offset: Position of ``data`` in all that this writer sends; bytes that it has
+            sent before are passed over.
         end: True to close stdin after ``data``.
+        writer: Who writes, as a name of your own making: each counts its own bytes.
 
     Raises:
         LookupError: If there is no such job.
         BrokenPipeError: If its stdin is closed.
     """
-    return await ctx.feed(job_id, data, offset=offset, end=end)
+    return await ctx.feed(job_id, data, offset=offset, end=end, writer=writer)
+
+
+@command
+def resize(ctx: Context, job_id: str, rows: int, cols: int) -> None:
+    """Give a job's terminal another size; who runs there is told by SIGWINCH.
+
+    Args:
+        job_id: A job that was started with ``tty=True``; nothing if it has ended.
+        rows: Height.
+        cols: Width.
+
+    Raises:
+        LookupError: If there is no such job.
+        ValueError: If it has no terminal, or none can have that size.
+    """
+    ctx.resize(job_id, *check_size("resize", rows, cols))

@@ -1,0 +1,42 @@
+"""What commands may use of their worker, on behalf of one client."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mlepool.wire.values import InputAck, JobInfo, StopReport
+from mlepool.worker.jobs import JobTable
+
+__all__ = ["CallContext"]
+
+
+class CallContext(NamedTuple):
+    """The :class:`~mlepool.worker.Context` of one client's calls.
+
+    Attributes:
+        jobs: The worker's jobs.
+        caller: Who the client is, for people: its address, or its pid and uid.
+    """
+
+    jobs: JobTable
+    caller: str
+
+    def job_list(self) -> list[JobInfo]:
+        """List jobs."""
+        return self.jobs.listing()
+
+    async def stop(self, job_id: str, *, signal: str, grace: float) -> StopReport:
+        """Stop a job, and note by whom."""
+        reason = f"stopped by {self.caller}"
+        return await self.jobs.stop(job_id, signal=signal, grace=grace, reason=reason)
+
+    async def feed(
+        self, job_id: str, data: bytes, *, offset: int, end: bool, writer: str
+    ) -> InputAck:
+        """Write to a job's stdin."""
+        jobs = self.jobs
+        return await jobs.feed(job_id, data, offset=offset, end=end, writer=writer)
+
+    def resize(self, job_id: str, rows: int, cols: int) -> None:
+        """Give a job's terminal another size."""
+        self.jobs.resize(job_id, rows, cols)
