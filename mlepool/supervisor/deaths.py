@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import deque
 from pathlib import Path
 
 __all__ = ["Deaths"]
@@ -10,6 +11,7 @@ KERNEL_LOG = "/dev/kmsg"  # only with privileges, on most systems
 COUNTERS = Path("/proc/vmstat")
 KILLED_STATUS = 128 + signal.SIGKILL  # what a shell ends with if its child was killed
 MAX_LINE = 8192  # bytes; a longer line of the kernel's log is not read
+MAX_NOTED = 100  # lines of the kernel's log: two for each kill
 
 
 class Deaths:
@@ -20,6 +22,7 @@ class Deaths:
 
     def __init__(self) -> None:
         self._count = _kills()
+        self._noted: deque[str] = deque(maxlen=MAX_NOTED)
         try:
             self._log = os.open(KERNEL_LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             os.lseek(self._log, 0, os.SEEK_END)
@@ -36,24 +39,26 @@ class Deaths:
         """
         if exit_code not in (-signal.SIGKILL, KILLED_STATUS):
             return ""
+        self._read()
+        named = [line for line in self._noted if _names(line, pid, group)]
+        for line in named:
+            self._noted.remove(line)  # the next process with this number is another
         before, self._count = self._count, _kills()
-        if before == self._count:
-            return ""
-        lines = self._read()
-        if any(_names(line, pid, group) for line in lines):
+        if named:
             return "out of memory"
-        return "" if self._log >= 0 and lines else "killed, perhaps out of memory"
+        is_told = self._log >= 0 and exit_code == -signal.SIGKILL
+        return "" if is_told or before == self._count else "perhaps out of memory"
 
-    def _read(self) -> list[str]:
-        lines: list[str] = []
+    def _read(self) -> None:
         while self._log >= 0:
             try:
-                lines.append(os.read(self._log, MAX_LINE).decode("utf-8", "replace"))
+                line = os.read(self._log, MAX_LINE).decode("utf-8", "replace")
             except BrokenPipeError:
                 continue  # the log was faster than we: go on with what is there
             except OSError:
                 break
-        return lines
+            if "Killed process " in line or "task_memcg=" in line:
+                self._noted.append(line)
 
 
 def _names(line: str, pid: int, group: str) -> bool:

@@ -17,23 +17,33 @@ from mlepool.supervisor.stop import Stopping
 from mlepool.wire.messages import Outcome
 from mlepool.wire.values import JobInfo
 
-__all__ = ["Stray", "find_strays"]
+__all__ = ["Stray", "find_strays", "recall_stray"]
+
+MAX_NAMED = 5  # processes of a job that its reason names
 
 
 class Stray:
-    """A job that is LOST, and whose processes may still run.
+    """A job whose supervisor was killed, and whose processes may still run.
 
     Attributes:
+        outcome: That it is LOST; None before that is written.
         pipes: None of ours: they ended with the supervisor before us.
     """
 
-    def __init__(self, head: JobHead, process: JobProcess, outcome: Outcome) -> None:
+    def __init__(
+        self, head: JobHead, process: JobProcess, outcome: Outcome | None
+    ) -> None:
         self.id = head.id
-        self.outcome: Outcome | None = outcome
+        self.outcome = outcome
         self.pipes: dict[int, int] = {}
         self.stopping: Stopping | None = None
         self._head = head
         self._process = process
+
+    @property
+    def is_of_this_boot(self) -> bool:
+        """False if its processes ended with the machine, whoever has their pids."""
+        return self._head.boot_id == boot_id()
 
     def info(self) -> JobInfo:
         """Describe the job to a worker."""
@@ -49,11 +59,22 @@ class Stray:
             head.cwd,
         )
 
+    def leader(self) -> int:
+        """Give the pid of its first process; 0 unless that is proven to live."""
+        found = identify(self._process.pid) if self.is_of_this_boot else None
+        if found is None or found.is_zombie or not _was_born(found, self._process):
+            return 0
+        return found.pid
+
     def living(self, _: Callable[[], list[int]]) -> list[Process]:
         """Find its processes that still run: its session's, or with its stamp."""
-        leader = identify(self._process.pid)
-        proven = leader is not None and _was_born(leader, self._process)
-        return relatives(self.id, self._process.pid if proven else 0)
+        return relatives(self.id, self.leader()) if self.is_of_this_boot else []
+
+    def lost(self, reason: str) -> Outcome:
+        """Say that how it ends is not known."""
+        return Outcome(
+            "LOST", started=self._process.started, ended=time.time(), reason=reason
+        )
 
 
 def find_strays(folder: Path) -> list[Stray]:
@@ -61,11 +82,23 @@ def find_strays(folder: Path) -> list[Stray]:
 
     Args:
         folder: Where journals are; none of them is being written.
+
+    Returns:
+        Those that still run, also if their end was written by one before us.
     """
-    return [stray for name in _unfinished(folder) for stray in _look(folder, name)]
+    return [stray for name in _journals(folder) for stray in _look(folder, name)]
 
 
-def _unfinished(folder: Path) -> Iterator[str]:
+def recall_stray(folder: Path, job_id: str) -> Stray | None:
+    """Find a job that was LOST earlier; None unless it still runs."""
+    with contextlib.suppress(LookupError, WorkerError, OSError):
+        stray = _open(folder, job_id)
+        if _is_lost(stray) and stray.living(list):
+            return stray
+    return None
+
+
+def _journals(folder: Path) -> Iterator[str]:
     for name in os.listdir(folder):
         job_id, dot, suffix = name.rpartition(".")
         if dot and suffix == "journal":
@@ -74,22 +107,28 @@ def _unfinished(folder: Path) -> Iterator[str]:
 
 def _look(folder: Path, job_id: str) -> Iterator[Stray]:
     with contextlib.suppress(LookupError, WorkerError, OSError):
-        with contextlib.closing(Journal(folder, job_id)) as journal:
-            head, process = journal.head, journal.process
-            if journal.outcome() is not None:
-                return
-        stray = Stray(head, process, _lost(process, "its supervisor was killed"))
-        if head.boot_id == boot_id() and stray.living(list):
-            reason = f"its supervisor was killed; it still runs as pid {process.pid}"
-            stray.outcome = seal(folder, job_id, _lost(process, reason))
+        stray = _open(folder, job_id)
+        if stray.outcome is not None:
+            # Not by their stamps: there may be very many journals of the past.
+            if _is_lost(stray) and stray.leader():
+                yield stray
+        elif living := stray.living(list):
+            pids = ", ".join(str(one.pid) for one in living[:MAX_NAMED])
+            reason = f"its supervisor was killed; it still runs as pid {pids}"
+            stray.outcome = seal(folder, job_id, stray.lost(reason))
             yield stray
-            return
-        reason = "its supervisor was killed, or the machine went down"
-        seal(folder, job_id, _lost(process, reason))
+        else:
+            reason = "its supervisor was killed, or the machine went down"
+            seal(folder, job_id, stray.lost(reason))
 
 
-def _lost(process: JobProcess, reason: str) -> Outcome:
-    return Outcome("LOST", started=process.started, ended=time.time(), reason=reason)
+def _open(folder: Path, job_id: str) -> Stray:
+    with contextlib.closing(Journal(folder, job_id)) as journal:
+        return Stray(journal.head, journal.process, journal.outcome())
+
+
+def _is_lost(stray: Stray) -> bool:
+    return stray.outcome is not None and stray.outcome.status == "LOST"
 
 
 def _was_born(found: Process, noted: JobProcess) -> bool:
