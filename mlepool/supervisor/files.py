@@ -92,7 +92,9 @@ class Syncer:
         self._waiting: list[tuple[int, Callable[[], None] | None]] = []
         self._done: list[Callable[[], None]] = []
         self._changed = threading.Condition()
-        threading.Thread(target=self._run, name="sync", daemon=True).start()
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
+        self._thread.start()
 
     def add(self, fd: int, then: Callable[[], None] | None = None) -> None:
         """Take a descriptor, to be made safe and closed.
@@ -114,10 +116,20 @@ class Syncer:
         for then in done:
             then()
 
+    def close(self) -> None:
+        """Make safe what is waiting, and end."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
+        self._thread.join()
+        os.close(self._folder)
+
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
+                self._changed.wait_for(lambda: self._waiting or self._is_closing)
+                if not self._waiting:
+                    return
                 self._changed.wait_for(self._is_urgent, SYNC_WITHIN)
                 batch, self._waiting = self._waiting, []
             self._sync([fd for fd, _ in batch])
@@ -128,19 +140,19 @@ class Syncer:
                 self._wake()
 
     def _is_urgent(self) -> bool:
-        return any(then is not None for _, then in self._waiting)
+        return self._is_closing or any(then is not None for _, then in self._waiting)
 
     def _sync(self, fds: list[int]) -> None:
         is_done = len(fds) >= MANY and _libc().syncfs(self._folder) == 0
-        for fd in fds:
+        # A new file's name is its folder's affair; that comes last.
+        for fd in () if is_done else (*fds, self._folder):
             try:
-                if not is_done:
-                    os.fsync(fd)
+                os.fsync(fd)
             except OSError as exc:
                 # The disk is broken or full: nothing here can mend it, jobs go on.
                 logger.error("a journal may be lost with the power: %s", exc)
-            finally:
-                os.close(fd)
+        for fd in fds:
+            os.close(fd)
 
 
 @functools.cache

@@ -56,6 +56,7 @@ _CRC_SIZE = 4
 _TRAILER = struct.Struct("<I4s")
 _TRAILER_MAGIC = b"MLEE"
 SMALL = 4 * 1024  # bytes; a record so small may as well be cut between two frames
+GAP_LOOKS = 100  # reads of a gap until it is damaged, and not being written just now
 MAX_BLOCK = 1024 * 1024  # bytes; a longer one is a damaged file
 
 T = TypeVar("T")
@@ -205,8 +206,11 @@ class JournalWriter:
         os.unlink(self._path)
 
     def _mark(self) -> None:
-        """Note where a gap may begin or end: a bounded number of places."""
-        least = max(self._head.kept // 64, self.position // 4096)
+        """Note where a gap may begin or end: a bounded number of places.
+
+        What is held is bounded by the quota or the disk, and so in units of the head.
+        """
+        least = self._head.kept // 64
         if not self._marks or self.position - self._marks[-1] >= least:
             self._marks.append(self.position)
 
@@ -315,7 +319,7 @@ class Journal:
         Raises:
             WorkerError: If the file is damaged there.
         """
-        for _ in range(2):  # a second look, should it be written just now
+        for _ in range(GAP_LOOKS):
             packed = os.pread(self._fd, _GAP.size, self._base - _GAP.size)
             if len(packed) == _GAP.size:
                 begin, end, crc = _GAP.unpack(packed)

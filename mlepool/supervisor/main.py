@@ -49,6 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         Keeper(jobs, listener, syncer=syncer, strays=strays).run(wakeup)
     finally:
         Path(SOCKET_FILE).unlink(missing_ok=True)
+        syncer.close()
     return 0
 
 

@@ -47,7 +47,9 @@ class Recorder:
         self._folder = folder
         self._id = head.id
         self._limits = limits
-        self._kept = int(min(limits.job_quota / 2, disk_size * HEAD_OF_DISK))
+        # Some file systems have no size to tell of.
+        part = disk_size * HEAD_OF_DISK or limits.job_quota
+        self._kept = int(min(limits.job_quota / 2, part))
         self._step = max(1, min(LOOK_EVERY, self._kept // 4))
         self._next_look = self._step
         self._is_over = False
@@ -72,13 +74,13 @@ class Recorder:
 
     def write(self, stream: int, data: bytes) -> None:
         """Add output."""
-        if self._journal.position >= self._next_look:
+        if self._journal.position + self.dropped >= self._next_look:
             self._look()
         if self._is_over:
-            self._drop(stream, data, "the quota is used up")
+            self._drop(stream, data, "the quota or the disk is used up")
             return
         try:
-            self._journal.append(stream, data, time=time.time())
+            self._append(stream, data)
         except OSError as exc:
             self._drop(stream, data, str(exc))
             return
@@ -113,19 +115,29 @@ class Recorder:
         """Remove the journal: there is no such job."""
         self._journal.discard()
 
-    def _look(self) -> None:
+    def _append(self, stream: int, data: bytes) -> None:
+        now = time.time()
+        try:
+            self._journal.append(stream, data, time=now)
+        except OSError:
+            held = self._journal.held
+            self._look(is_full=True)
+            if self._journal.held == held:
+                raise
+            self._journal.append(stream, data, time=now)
+
+    def _look(self, *, is_full: bool = False) -> None:
         """See to it that neither the quota nor the disk is used up."""
-        journal, quota = self._journal, self._limits.job_quota
-        self._next_look = journal.position + self._step
+        journal, limit = self._journal, self._limits.job_quota
+        self._next_look = journal.position + self.dropped + self._step
         disk = look_at_disk(self._folder)
-        limit = quota
-        if disk.free < disk.size * self._limits.keep_free:
+        if is_full or disk.free < disk.size * self._limits.keep_free:
             self.is_pressed = True
-            least = 2 * self._kept
-            limit = min(quota, max(least, journal.held - journal.held // SHRINK_BY))
-        if journal.held > limit - self._step:
-            trimmed = journal.trim(limit - self._step)
-            self._is_over = not trimmed and journal.held >= quota
+            smaller = journal.held - journal.held // SHRINK_BY
+            limit = min(limit, max(2 * self._kept, smaller))
+        self._is_over = False
+        if journal.held > limit - self._step and not journal.trim(limit - self._step):
+            self._is_over = journal.held >= limit
 
     def _drop(self, stream: int, data: bytes, cause: str) -> None:
         self._journal.skip(stream, len(data))
