@@ -13,7 +13,7 @@ from mlepool.peer import Peer
 from mlepool.supervisor.journal import Journal
 from mlepool.transport.base import Piece
 from mlepool.wire.codec import MAX_DATA
-from mlepool.wire.messages import Accepted, Ended, Outcome
+from mlepool.wire.messages import Accepted, Ended, Outcome, Skip
 from mlepool.wire.values import JobInfo
 from mlepool.wire.window import SendWindow
 
@@ -56,6 +56,7 @@ class Job:
         position: Journal bytes that may be read.
         dropped: Bytes of output that could not be kept.
         orphan_timeout: Seconds that it may run without a reader.
+        has_terminal: True if it was started at a terminal.
         outcome: How it ended; None before.
         readers: Who reads its output now.
         feeding: Held by who writes to its stdin.
@@ -71,6 +72,7 @@ class Job:
         self.position = 0
         self.dropped = 0
         self.orphan_timeout: float | None = None
+        self.has_terminal = False
         self.outcome: Outcome | None = None
         self.readers: list[Reader] = []
         self.feeding = asyncio.Lock()
@@ -89,6 +91,7 @@ class Job:
             self.cwd,
             self.dropped,
             self.orphan_timeout,
+            self.has_terminal,
         )
 
     def become(self, status: Status) -> None:
@@ -188,9 +191,8 @@ class Reader:
         for _ in range(FRAMES_AT_ONCE):
             if self._peer.is_full or self._peer.is_gone:
                 return
-            there = min(MAX_DATA, self.job.position - self._window.position)
-            size = min(self._window.allowed, there)
-            if size <= 0 or (size < there and self._is_roomy):
+            size = self._next_size()
+            if size <= 0:
                 break
             self._send(size)
         else:
@@ -201,9 +203,20 @@ class Reader:
             self._peer.send(Ended(self.call, outcome))
             self._finished(self)
 
+    def _next_size(self) -> int:
+        """Give how much to send now, after a gap if there is one; 0 for nothing."""
+        window = self._window
+        if window.allowed and window.position < self.job.position:
+            position = self.job.after_gap(window.position)
+            if position != window.position:
+                self._peer.send(Skip(self.call, position))
+                window.skip(position)
+        there = min(MAX_DATA, self.job.position - window.position)
+        size = min(window.allowed, there)
+        return 0 if size < there and self._is_roomy else size
+
     def _send(self, size: int) -> None:
-        position = self.job.after_gap(self._window.position)
-        self._window.skip(position)
+        position = self._window.position
         piece = self.job.piece(position, size)
         if piece is not None:
             self._peer.send_data(self.call, position, piece)

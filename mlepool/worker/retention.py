@@ -10,11 +10,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from mlepool.config import Retention, write_private
+from mlepool.config import Retention
 
 __all__ = ["Shelf"]
 
 HORIZON_FILE = ".forgotten"  # in the journals' folder: up to when jobs were let go
+HORIZON_SIZE = 24  # bytes; a time is no longer than that
+CLOCK_TICK = 0.1  # seconds; files' times go by a clock of the kernel's that lags behind
 SUFFIX = ".journal"
 BLOCK = 512  # bytes: the unit of st_blocks, whatever the file system's own is
 
@@ -44,6 +46,7 @@ class Shelf:
         self._folder = folder
         self._rules = rules
         self._keep_free = keep_free
+        self._horizon_file = folder / HORIZON_FILE
         self.horizon = self._read_horizon()
 
     def sweep(self, live: Collection[str]) -> int:
@@ -55,14 +58,16 @@ class Shelf:
         Returns:
             The number of jobs that were let go.
         """
-        entries = sorted(self._scan(live), reverse=True)
-        kept = self._count(entries, time.time() - self._rules.seconds)
+        began = time.time()
+        # What was written to since then may be a job's that has just begun to run.
+        found = [one for one in self._scan(live) if one.ended < began - CLOCK_TICK]
+        entries = sorted(found, reverse=True)
+        kept = self._count(entries, began - self._rules.seconds)
         leaving = entries[kept:]
         leaving += self._leaving_for_room(entries[:kept], leaving)
         if leaving:
             # Noted first: a job that is gone and not known to be would run twice.
-            self.horizon = max(self.horizon, max(one.ended for one in leaving))
-            write_private(self._folder / HORIZON_FILE, repr(self.horizon).encode())
+            self._note(max(one.ended for one in leaving))
             logger.info("letting go of %d jobs that have ended", len(leaving))
         for entry in leaving:
             with contextlib.suppress(FileNotFoundError):
@@ -107,6 +112,22 @@ class Shelf:
 
     def _read_horizon(self) -> float:
         try:
-            return float((self._folder / HORIZON_FILE).read_text())
-        except (FileNotFoundError, ValueError):
+            return float(self._horizon_file.read_text())
+        except FileNotFoundError:
             return 0.0
+        except ValueError:
+            return time.time()  # nobody knows what was in there
+
+    def _note(self, horizon: float) -> None:
+        """Write the horizon down, in place: a disk that is full has no room for more.
+
+        Raises:
+            OSError: If even that can't be done.
+        """
+        self.horizon = max(self.horizon, horizon)
+        fd = os.open(self._horizon_file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(fd, f"{self.horizon:<{HORIZON_SIZE}}".encode(), 0)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
