@@ -22,10 +22,13 @@ from mlepool.wire.messages import (
     Ping,
     Pong,
     Request,
+    Skip,
 )
 
 __all__ = ["Call", "Conversation"]
 
+ForACall = Data | Skip | Accepted | Ended
+FOR_A_CALL = (Data, Skip, Accepted, Ended)
 USEFUL_AFTER = 30.0  # seconds that a link lasts: the next one need not wait
 
 # It does not stand still while the machine sleeps, and nobody sets it.
@@ -181,7 +184,7 @@ class Conversation:
 
     def message_received(self, message: Message | Data) -> None:
         """Act on what the worker sends."""
-        if isinstance(message, Data | Accepted | Ended):
+        if isinstance(message, FOR_A_CALL):
             call = self._calls.get(message.call)
             if call is not None:
                 self._deliver(call, message)
@@ -200,11 +203,13 @@ class Conversation:
         self._settle_pongs(ConnectionLostError(self._name, cause))
         self._owner.link_gone(self, cause, code)
 
-    def _deliver(self, call: Call, message: Data | Accepted | Ended) -> None:
+    def _deliver(self, call: Call, message: ForACall) -> None:
         self._has_answered = True
         listener = call.listener
         if isinstance(message, Data):
             listener.intake.data(message)
+        elif isinstance(message, Skip):
+            listener.intake.skip(message.position)
         elif isinstance(message, Accepted):
             listener.command = message.command or listener.command
             listener.intake.accepted()

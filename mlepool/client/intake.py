@@ -10,7 +10,7 @@ from mlepool.client.output import Output
 from mlepool.errors import MlepoolError, RemoteProtocolError
 from mlepool.wire.codec import Data
 from mlepool.wire.messages import Outcome
-from mlepool.wire.records import RecordParser
+from mlepool.wire.records import STDERR, STDOUT, RecordParser
 from mlepool.wire.window import ReceiveWindow
 
 __all__ = ["Intake"]
@@ -56,6 +56,7 @@ class Intake:
         self._drains = 0
         self._ends: list[int] = []
         self._waiters: set[asyncio.Future[None]] = set()
+        self._watchers: list[Callable[[], None]] = []
 
     @property
     def window(self) -> int:
@@ -90,8 +91,6 @@ class Intake:
         """
         if self.problem is not None:
             return  # we gave up; what was on its way is no error
-        if data.position > self._position and self.outcome is None:
-            self._skip(data.position)
         if data.position != self._position or self.outcome is not None:
             raise RemoteProtocolError(
                 f"output at {data.position}, expected at {self._position}"
@@ -108,11 +107,23 @@ class Intake:
             self.take(self.output.end)
         self._wake()
 
-    def _skip(self, position: int) -> None:
-        """Go on after output that the worker has let go; records say how much."""
+    def skip(self, position: int) -> None:
+        """Go on after output that the worker has let go; records say how much.
+
+        Raises:
+            RemoteProtocolError: If that is not further on, or after the end.
+        """
+        if self.problem is not None:
+            return
+        if position <= self._position or self.outcome is not None:
+            raise RemoteProtocolError(
+                f"a skip to {position}, expected beyond {self._position}"
+            )
         self._window.skip(position - self._position)
         self._position = position
         self._parser.skip()
+        # Credit that was on its way was counted from before the gap: it fell short.
+        self._credit(self._window.limit)
 
     def ended(self, outcome: Outcome) -> None:
         """Take the end.
@@ -128,11 +139,21 @@ class Intake:
             raise RemoteProtocolError(
                 f"the end came at {self._position}, it should be at {outcome.end}"
             )
+        if outcome.digest:
+            self._add_missing(outcome)
         whole = outcome.digest and not self.output.dropped and self.begin == 0
         if whole and outcome.digest != self.output.digest():
             raise RemoteProtocolError("the output's digest is not the worker's")
         self.outcome = outcome
         self._wake()
+
+    def _add_missing(self, outcome: Outcome) -> None:
+        """Say what of the last output was not kept: no record follows to show it."""
+        ends = {STDOUT: outcome.stdout, STDERR: outcome.stderr}
+        records = self._parser.finish(ends, time=outcome.ended)
+        if records:
+            self.output.add(records)
+            self._ends.append(self._position)
 
     def fail(self, problem: MlepoolError) -> None:
         """Note that nothing more will come."""
@@ -174,7 +195,18 @@ class Intake:
         finally:
             self._waiters.discard(future)
 
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call something at once whenever something has come: it must not wait."""
+        self._watchers.append(callback)
+
+    def unwatch(self, callback: Callable[[], None]) -> None:
+        """Call it no more; twice is fine."""
+        if callback in self._watchers:
+            self._watchers.remove(callback)
+
     def _wake(self) -> None:
+        for callback in tuple(self._watchers):
+            callback()
         for future in self._waiters:
             if not future.done():
                 future.set_result(None)

@@ -304,9 +304,16 @@ class AsyncListener(Facts):
                 raise ListenerTimeoutError(
                     self.host, self.command, seconds=limit, job_id=self.id
                 ) from None
-        if self._expired:
-            self._expired = False
-            raise self._timeout_error(stopped=False)
+        expiry = self.take_expiry()
+        if expiry is not None:
+            raise expiry
+
+    def take_expiry(self) -> Exception | None:
+        """Give what says that time is up while the job goes on: to one who waits."""
+        if not self._expired:
+            return None
+        self._expired = False
+        return self._timeout_error(stopped=False)
 
     def end_reached(self, *, quiet: bool = False) -> None:
         """Note that a reader has come to the end; raise what is to be raised.

@@ -30,7 +30,7 @@ class Output:
     Attributes:
         held_from: Number of the oldest batch that is still held.
         end: Number that the next batch will get.
-        records: How many records have come in all.
+        offsets: By stream, the bytes that have come or were not kept.
         dropped: Bytes that the worker could not keep.
     """
 
@@ -41,7 +41,8 @@ class Output:
         self._digests = {STDOUT: xxhash.xxh3_128(), STDERR: xxhash.xxh3_128()}
         self.held_from = 0
         self.end = 0
-        self.records = 0
+        self.offsets = dict.fromkeys(STREAM_NAMES, 0)
+        self._offsets: deque[dict[int, int]] = deque()  # after each batch that is held
         self.dropped = 0
 
     @property
@@ -52,11 +53,13 @@ class Output:
     def add(self, records: list[Record]) -> None:
         """Take a batch."""
         for record in records:
+            size = len(record.data)
             self._digests[record.stream].update(record.data)
             self.dropped += record.dropped
-            self._held += len(record.data)
+            self._held += size
+            self.offsets[record.stream] += size + record.dropped
         self._batches.append(records)
-        self.records += len(records)
+        self._offsets.append(self.offsets.copy())
         self.end += 1
         while self._held > self._limit and len(self._batches) > 1:
             self._let_go()
@@ -75,6 +78,10 @@ class Output:
         if number < self.held_from:
             raise EvictedError(number)
         return self._batches[number - self.held_from]
+
+    def offsets_after(self, number: int) -> dict[int, int]:
+        """Give how far each stream had come with a batch that is held."""
+        return self._offsets[number - self.held_from]
 
     def data(self, stream: str | None) -> bytes:
         """Give the held bytes of a stream, or of both in their order for None."""
@@ -104,5 +111,6 @@ class Output:
 
     def _let_go(self) -> None:
         batch = self._batches.popleft()
+        self._offsets.popleft()
         self._held -= sum(len(record.data) for record in batch)
         self.held_from += 1

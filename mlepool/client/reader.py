@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from mlepool.client.intake import Intake
 from mlepool.client.output import EvictedError
-from mlepool.wire.records import Record
+from mlepool.wire.records import STREAM_NAMES, Record
 
 __all__ = ["Reader", "Source"]
 
@@ -40,8 +41,8 @@ class Source(Protocol):
 class Reader:
     """A reader's own place in a job's output. What fails does not move it.
 
-    What has left memory is read again from the worker: the journal's records are the
-    same each time, so that counting them finds the place.
+    What has left memory is read again from the worker. Offsets find the place: records
+    in the middle may not be there any more.
 
     Args:
         source: What to read.
@@ -56,10 +57,29 @@ class Reader:
         output = source.intake.output
         self._source = source
         self._place = output.end if new else 0
-        self._given = output.records if new else 0
+        self._given = output.offsets.copy() if new else dict.fromkeys(STREAM_NAMES, 0)
         self._again: Reader | None = None
-        self._skip = 0
+        self._seen = dict.fromkeys(STREAM_NAMES, 0)
         self._quiet = quiet or source.done
+
+    @property
+    def is_at_once(self) -> bool:
+        """True if :meth:`next` would not wait: there are records, or the end."""
+        intake = self._source.intake
+        return self._again is None and (
+            self._place < intake.output.end or intake.is_over
+        )
+
+    def now(self) -> list[Record] | None:
+        """Give what :meth:`next` would, where it would not wait.
+
+        Raises:
+            EvictedError: If :meth:`next` has to read from the worker again.
+        """
+        records = self._take()
+        if records is None:
+            self._end()
+        return records
 
     async def next(self) -> list[Record] | None:
         """Wait for the next records, as many as came together; None at the end."""
@@ -70,7 +90,6 @@ class Reader:
                 records = self._take()
             except EvictedError:
                 self._again = Reader(self._source.again(), quiet=True)
-                self._skip = self._given
                 continue
             if records is not None:
                 return records
@@ -88,7 +107,7 @@ class Reader:
         while self._place < output.end and len(records) < MAX_RECORDS:
             records = records + output.batch(self._place)
             self._place += 1
-        self._given += len(records)
+        self._given = output.offsets_after(self._place - 1)
         self._source.intake.take(self._place)
         return records
 
@@ -98,10 +117,19 @@ class Reader:
             if records is None:
                 self._end()
                 return None
-            fresh = records[self._skip :]
-            self._skip = max(0, self._skip - len(records))
+            fresh = [one for record in records for one in self._fresh(record)]
             if fresh:
                 return fresh
+
+    def _fresh(self, record: Record) -> Iterator[Record]:
+        """Give a record unless it was given before."""
+        stream = record.stream
+        begin = self._seen[stream] + record.dropped
+        self._seen[stream] = begin + len(record.data)
+        if self._seen[stream] > self._given[stream]:
+            # What was let go since it was given is not missing.
+            dropped = max(0, min(record.dropped, begin - self._given[stream]))
+            yield record._replace(dropped=dropped)
 
     def _end(self) -> None:
         quiet, self._quiet = self._quiet, True

@@ -28,6 +28,7 @@ __all__ = [
     "Pong",
     "Proof",
     "Request",
+    "Skip",
     "Welcome",
 ]
 
@@ -232,6 +233,17 @@ class Attach(msgspec.Struct, frozen=True, array_like=True, tag=11):
     is_resumed: bool = False
 
 
+class Skip(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """Output up to a journal position was let go, to keep within a quota.
+
+    What comes next begins there. How many bytes of which stream are missing is told
+    by the offsets of the records that follow.
+    """
+
+    call: CallNumber
+    position: Count
+
+
 class Leave(msgspec.Struct, frozen=True, array_like=True, tag=12):
     """The client reads this call's output no more; the job goes on."""
 
@@ -259,4 +271,5 @@ Message = (
     | Attach
     | Leave
     | Event
+    | Skip
 )

@@ -12,6 +12,7 @@ supervisor read it from the process, seconds since the epoch.
 """
 
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from mlepool.errors import RemoteProtocolError
@@ -95,6 +96,24 @@ class RecordParser:
     def skip(self) -> None:
         """Forget a record that was cut: the rest of it will not come."""
         self._rest = b""
+
+    def finish(self, ends: Mapping[int, int], *, time: float) -> list[Record]:
+        """Say what is missing at the end, where no record follows to show it.
+
+        Args:
+            ends: How many bytes each stream has had.
+            time: When they ended, seconds since the epoch.
+
+        Returns:
+            A record without bytes for each stream that has lost some.
+        """
+        records = []
+        for stream, end in ends.items():
+            offset = self._offsets[stream]
+            if offset is not None and offset < end:
+                self._offsets[stream] = end
+                records.append(Record(time, stream, b"", end - offset))
+        return records
 
     def feed(self, piece: bytes | memoryview) -> list[Record]:
         """Give the records that are whole now."""

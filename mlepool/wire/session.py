@@ -26,6 +26,7 @@ from mlepool.wire.messages import (
     Pong,
     Proof,
     Request,
+    Skip,
     Welcome,
 )
 
@@ -72,7 +73,7 @@ _ALWAYS = frozenset({Bye, Ping, Pong})
 EXPECTED: dict[tuple[Role, State], frozenset[type]] = {
     (Role.CLIENT, State.GREETING): frozenset({Hello, Bye}),
     (Role.CLIENT, State.PROVING): frozenset({Welcome, Bye}),
-    (Role.CLIENT, State.OPEN): _ALWAYS | {Accepted, Ended, Event, Data},
+    (Role.CLIENT, State.OPEN): _ALWAYS | {Accepted, Ended, Event, Data, Skip},
     (Role.WORKER, State.GREETING): frozenset({Hello, Bye}),
     (Role.WORKER, State.PROVING): frozenset({Proof, Bye}),
     (Role.WORKER, State.OPEN): _ALWAYS | {Request, Attach, Credit, Leave},

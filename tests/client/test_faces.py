@@ -36,6 +36,7 @@ ONLY_ASYNC = {
         "ended",
         "new_decoder",
         "release",
+        "take_expiry",
     },
     "AsyncClientPool": {"enter"},
 }

@@ -19,6 +19,7 @@ from mlepool.wire.messages import (
     Pong,
     Proof,
     Request,
+    Skip,
     Welcome,
 )
 from mlepool.wire.session import Role, Session, prove
@@ -42,6 +43,7 @@ EACH_MESSAGE: list[Message] = [
     Credit(1, 4096),
     Attach(2, "id", 10, 65536),
     Leave(1),
+    Skip(1, 500),
     Event("state-change", {"load": [1, 2.5, None, True, b"bytes"]}),
 ]
 

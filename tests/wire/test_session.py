@@ -50,7 +50,9 @@ STATES = ["greeting", "proving", "open"]
 MAY_RECEIVE = {
     (Role.CLIENT, "greeting"): {"Hello", "Bye"},
     (Role.CLIENT, "proving"): {"Welcome", "Bye"},
-    (Role.CLIENT, "open"): {"Accepted", "Ended", "Event", "Ping", "Pong", "Bye"},
+    (Role.CLIENT, "open"): {
+        *("Accepted", "Ended", "Event", "Skip", "Ping", "Pong", "Bye")
+    },
     (Role.WORKER, "greeting"): {"Hello", "Bye"},
     (Role.WORKER, "proving"): {"Proof", "Bye"},
     (Role.WORKER, "open"): {

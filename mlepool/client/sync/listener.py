@@ -30,11 +30,16 @@ __all__ = ["Listener", "leave_alone", "leaving_alone"]
 
 logger = logging.getLogger("mlepool.client")
 
+_NOTHING: Any = object()
 BATCHES_AHEAD = 4  # batches on their way to a blocking reader, of 1 MiB at most
 
 
 class _Pump:
-    """Moves one reader's records from the loop to the reader's thread, in batches."""
+    """Moves one reader's records from the loop to the reader's thread, in batches.
+
+    What comes is moved in the very callback that it comes in: a task's wake-up would
+    cost a line half as much again. Only what has left memory is read by a task.
+    """
 
     def __init__(
         self, listener: AsyncListener, portal: Portal, *, new: bool = False
@@ -43,7 +48,11 @@ class _Pump:
         self._portal = portal
         self._new = new
         self._queue: janus.Queue[Any] | None = None
+        self._reader: Reader
         self._task: asyncio.Task[None] | None = None
+        self._is_full = False
+        self._has_failed = False
+        self._has_ended = False
 
     def take(self, timeout: float | None) -> list[Record] | None:
         """Wait for a batch; None at the end.
@@ -55,6 +64,8 @@ class _Pump:
             self._portal.do(self.begin)
         assert self._queue is not None
         item = self._queue.sync_q.get(timeout=timeout)
+        if self._is_full:
+            self._portal.post(self._go_on)
         if isinstance(item, BaseException):
             raise item
         return item  # type: ignore[no-any-return]
@@ -66,27 +77,68 @@ class _Pump:
     def begin(self) -> None:
         """Begin to move; called in the loop's thread."""
         self._queue = janus.Queue(maxsize=BATCHES_AHEAD)
-        reader = Reader(self._listener, new=self._new)
-        run = self._run(reader, self._queue)
-        self._task = asyncio.get_running_loop().create_task(run)
+        self._reader = Reader(self._listener, new=self._new)
+        self._listener.intake.watch(self._move)
+        self._move()
 
-    async def _run(self, reader: Reader, target: janus.Queue[Any]) -> None:
-        is_over = False
-        while not is_over:
+    def _go_on(self) -> None:
+        self._is_full = False
+        self._move()
+
+    def _move(self) -> None:
+        """Move what is there, as far as there is room."""
+        assert self._queue is not None
+        target = self._queue.async_q
+        while self._task is None and not self._has_ended:
+            if target.full():
+                self._is_full = True
+                return
             try:
-                item: Any = await reader.next()
-                is_over = item is None
+                item = self._next_item()
+            except EvictedError:
+                self._task = asyncio.get_running_loop().create_task(self._run())
+                return
+            if item is _NOTHING:
+                return
+            target.put_nowait(item)
+            if item is None:
+                self._has_ended = True
+                self._listener.intake.unwatch(self._move)
+
+    def _next_item(self) -> Any:
+        """Give what comes next: records, what failed, None at the end, or nothing."""
+        if self._has_failed:
+            return None
+        if not self._reader.is_at_once:
+            return self._listener.take_expiry() or _NOTHING
+        try:
+            return self._reader.now()
+        except EvictedError:
+            raise
+        except Exception as exc:
+            # Whatever it was, the reader is told.
+            self._has_failed = self._listener.done
+            return exc
+
+    async def _run(self) -> None:
+        """Move what has to be read again."""
+        assert self._queue is not None
+        item: Any = ()
+        while item is not None:
+            try:
+                item = await self._reader.next()
             except Exception as exc:
                 # The top of a task: whatever it was, the reader is told.
-                item = exc
-                is_over = self._listener.done
-            await target.async_q.put(item)
-        if item is not None:
-            await target.async_q.put(None)
+                await self._queue.async_q.put(exc)
+                item = None if self._listener.done else ()
+            if item != ():
+                await self._queue.async_q.put(item)
 
     def _end(self) -> None:
-        if self._task is not None and self._queue is not None:
-            self._task.cancel()
+        if self._queue is not None:
+            self._listener.intake.unwatch(self._move)
+            if self._task is not None:
+                self._task.cancel()
             self._queue.close()
 
 
