@@ -1,7 +1,9 @@
 """One job in the supervisor: its process, pipes, recording and end."""
 
+import errno
 import os
 import signal
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +100,7 @@ class Job:
             self.order.cwd,
             self.recorder.dropped,
             self.order.orphan_timeout,
+            self.order.terminal is not None,
         )
 
     def drain(self, fd: int) -> bool:
@@ -111,6 +114,10 @@ class Job:
                 data = os.read(fd, MAX_PAYLOAD)
             except BlockingIOError:
                 return True
+            except OSError as exc:
+                if exc.errno != errno.EIO:
+                    raise
+                data = b""  # nobody has the terminal open any more
             if not data:
                 os.close(fd)
                 del self.pipes[fd]
@@ -122,10 +129,15 @@ class Job:
                 return True
         return True
 
+    def resize(self, rows: int, cols: int) -> None:
+        """Give its terminal another size, if it has one; who runs there is told."""
+        if self.order.terminal is not None:
+            for fd in self.pipes:
+                termios.tcsetwinsize(fd, (rows, cols))
+
     def reaped(self, status: int) -> None:
         """Note the process's wait status."""
         self.exit_code = os.waitstatus_to_exitcode(status)
-        self.stdin.close()
 
     def living(self, leaders: Callable[[], list[int]]) -> list[Process]:
         """Find the job's living processes."""
@@ -173,8 +185,12 @@ class Job:
         except (OSError, ValueError, TypeError) as exc:
             self._fail(exc)
             return
-        self.pid, self.stdin = started.pid, Stdin(started.stdin)
-        self.pipes = {started.stdout: STDOUT, started.stderr: STDERR}
+        has_terminal = order.terminal is not None
+        self.pid = started.pid
+        self.stdin = Stdin(started.stdin, is_terminal=has_terminal)
+        self.pipes = {started.stdout: STDOUT}
+        if not has_terminal:
+            self.pipes[started.stderr] = STDERR
         self.recorder.begin(JobProcess(self.pid, started.born, self.started))
 
     def _undo(self) -> None:

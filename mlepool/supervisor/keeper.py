@@ -32,6 +32,7 @@ from mlepool.supervisor.messages import (
     Greeting,
     Grown,
     Pressed,
+    Resize,
     Spawn,
     Spawned,
     Stop,
@@ -112,6 +113,7 @@ class Keeper:
             Feed: self._feed,
             Stop: self._stop,
             Attend: self._attend,
+            Resize: self._resize,
             Finish: self._finish,
         }
 
@@ -238,7 +240,7 @@ class Keeper:
             return
         fd, was_watched = job.stdin.fd, job.stdin.is_waiting
         try:
-            job.stdin.feed(feed.offset, feed.data, end=feed.end)
+            job.stdin.feed(feed.offset, feed.data, end=feed.end, writer=feed.writer)
         except ValueError as exc:
             closed = not job.stdin.is_open
             self._send(Fed(job.id, job.stdin.fed, closed=closed, problem=str(exc)))
@@ -260,6 +262,13 @@ class Keeper:
         job.stdin.write()
         self._after_feeding(job, fd, was_watched=True)
 
+    def _close_input(self, job: Job) -> None:
+        if job.stdin.is_waiting:
+            self._selector.unregister(job.stdin.fd)
+            job.stdin.close()
+            self._send(Fed(job.id, job.stdin.fed, closed=True))
+        job.stdin.close()
+
     def _stop(self, stop: Stop) -> None:
         job = self._jobs.get(stop.id) or self._strays.get(stop.id)
         if job is None or (job.outcome is not None and not isinstance(job, Stray)):
@@ -267,6 +276,11 @@ class Keeper:
             self._send(Stopped(stop.id, StopReport(stop.id, status)))
             return
         self._stops.begin(job, stop)
+
+    def _resize(self, resize: Resize) -> None:
+        job = self._jobs.get(resize.id)
+        if job is not None:
+            job.resize(resize.rows, resize.cols)
 
     def _attend(self, attend: Attend) -> None:
         job = self._jobs.get(attend.id)
@@ -294,6 +308,8 @@ class Keeper:
         before = job.recorder.position, job.recorder.dropped
         if not job.drain(fd):
             self._selector.unregister(fd)
+            if job.order.terminal is not None:
+                self._close_input(job)  # who is not there any more can't be typed to
             self._settle(job)
         after = job.recorder.position, job.recorder.dropped
         if after != before and job.outcome is None:
@@ -314,8 +330,7 @@ class Keeper:
                 self._reaped(job, status)
 
     def _reaped(self, job: Job, status: int) -> None:
-        if job.stdin.is_waiting:
-            self._selector.unregister(job.stdin.fd)
+        self._close_input(job)
         job.reaped(status)
         assert job.exit_code is not None
         group = job.slot.name if job.slot is not None else ""

@@ -29,6 +29,7 @@ __all__ = [
     "Grown",
     "JobEnded",
     "Pressed",
+    "Resize",
     "Spawn",
     "Spawned",
     "Stop",
@@ -54,6 +55,7 @@ JobId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_-]{1,64}\Z")]  # a fil
 Words = Annotated[tuple[bytes, ...], msgspec.Meta(min_length=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]  # not NaN either
+Cells = Annotated[int, msgspec.Meta(ge=1, le=0xFFFF)]  # the kernel has 16 bits
 
 
 class Greet(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -83,6 +85,8 @@ class Spawn(msgspec.Struct, frozen=True, array_like=True, tag=2):
             comes a little later, and not at all for a command that has ended by then.
         orphan_timeout: Seconds that nobody may read it until it is stopped; None for
             any time.
+        terminal: Rows and columns of the terminal that it gets for stdin, stdout and
+            stderr; None for pipes.
     """
 
     id: JobId
@@ -94,15 +98,22 @@ class Spawn(msgspec.Struct, frozen=True, array_like=True, tag=2):
     timeout: Seconds | None = None
     is_awaited: bool = True
     orphan_timeout: Seconds | None = None
+    terminal: tuple[Cells, Cells] | None = None
 
 
 class Feed(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """Bytes for a process's stdin; ``offset`` makes a repeated one harmless."""
+    """Bytes for a process's stdin; ``offset`` makes a repeated one harmless.
+
+    Attributes:
+        offset: Position of ``data`` in all that this writer sends.
+        writer: Who sends it, as a name of its own making.
+    """
 
     id: JobId
     offset: Count
     data: bytes = b""
     end: bool = False
+    writer: str = ""
 
 
 class Stop(msgspec.Struct, frozen=True, array_like=True, tag=4):
@@ -123,6 +134,14 @@ class Attend(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 class Finish(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """The worker leaves for good: end as soon as no job runs."""
+
+
+class Resize(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Give a job's terminal another size; nothing for a job without one."""
+
+    id: JobId
+    rows: Cells
+    cols: Cells
 
 
 class Greeting(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -146,7 +165,7 @@ class Spawned(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class Fed(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """Stdin bytes up to this offset are with the process.
+    """Stdin bytes of the last writer up to this offset are with the process.
 
     Attributes:
         problem: Why the last :class:`Feed` was refused; empty if it was not.
@@ -188,7 +207,7 @@ class Pressed(msgspec.Struct, frozen=True, array_like=True, tag=7):
     """The disk gets full: what can be let go of old jobs should be."""
 
 
-ToSupervisor = Greet | Spawn | Feed | Stop | Finish | Attend
+ToSupervisor = Greet | Spawn | Feed | Stop | Finish | Attend | Resize
 FromSupervisor = Greeting | Spawned | Fed | Stopped | Grown | JobEnded | Pressed
 
 _to: msgspec.msgpack.Decoder[ToSupervisor] = msgspec.msgpack.Decoder(ToSupervisor)

@@ -10,7 +10,8 @@ import fcntl
 import functools
 import os
 import signal
-from typing import NamedTuple
+import termios
+from typing import Any, NamedTuple
 
 from mlepool.supervisor.cgroups import Slot
 from mlepool.supervisor.messages import Spawn
@@ -19,6 +20,7 @@ from mlepool.supervisor.processes import JOB_VARIABLE, boot_ticks
 __all__ = ["Started", "grow_pipe", "start"]
 
 DEFAULT_PATH = os.defpath.encode()
+INPUT_IS_UTF8 = 0o40000  # IUTF8 of termios(3): a backspace removes a whole character
 PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for on Linux
 
 # What Python ignores, and a program expects not to be.
@@ -27,6 +29,9 @@ _RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
 
 class Started(NamedTuple):
     """A new process, and our ends of its pipes; ``stdin`` is -1 without one.
+
+    Of a process with a terminal both ``stdin`` and ``stdout`` are the terminal's other
+    side, each to be closed by itself, and ``stderr`` is -1.
 
     Attributes:
         born: It was started between these two times, in clock ticks since boot: with
@@ -56,13 +61,15 @@ def start(
         OSError: As execve(2) and chdir(2) say, with ``filename``.
         ValueError: For a NUL in the arguments or environment.
     """
+    if order.terminal is not None:
+        return _start_at_terminal(order, environment, order.terminal, slot=slot)
     ends: list[int] = []
     try:
         for _ in range(3 if order.stdin else 2):
             ends += os.pipe()
         before = boot_ticks()
         with slot or contextlib.nullcontext():
-            pid = _spawn(order, environment, ends)
+            pid = _spawn(order, environment, _pipes(order, ends))
         born = (before, boot_ticks())
     except BaseException:
         for end in ends:
@@ -76,13 +83,56 @@ def start(
     return Started(pid, ours[2] if order.stdin else -1, ours[0], ours[1], born)
 
 
-def _spawn(order: Spawn, environment: dict[bytes, bytes], ends: list[int]) -> int:
-    env = {**environment, **order.env, JOB_VARIABLE: order.id.encode()}
-    actions = (
+def _start_at_terminal(
+    order: Spawn,
+    environment: dict[bytes, bytes],
+    size: tuple[int, int],
+    *,
+    slot: Slot | None,
+) -> Started:
+    ends = list(os.openpty())
+    try:
+        ours, its = ends
+        ends.append(stdin := os.dup(ours))
+        _set_up(its, size)
+        # Opened in the new session, it becomes that one's controlling terminal.
+        actions = (
+            (os.POSIX_SPAWN_OPEN, 0, os.ttyname(its), os.O_RDWR, 0),
+            (os.POSIX_SPAWN_DUP2, 0, 1),
+            (os.POSIX_SPAWN_DUP2, 0, 2),
+        )
+        before = boot_ticks()
+        with slot or contextlib.nullcontext():
+            pid = _spawn(order, environment, actions)
+        born = (before, boot_ticks())
+    except BaseException:
+        for end in ends:
+            os.close(end)
+        raise
+    os.close(its)
+    os.set_blocking(ours, False)  # and with it its copy
+    return Started(pid, stdin, ours, -1, born)
+
+
+def _set_up(terminal: int, size: tuple[int, int]) -> None:
+    attributes = termios.tcgetattr(terminal)
+    attributes[0] |= INPUT_IS_UTF8
+    termios.tcsetattr(terminal, termios.TCSANOW, attributes)
+    termios.tcsetwinsize(terminal, size)
+
+
+def _pipes(order: Spawn, ends: list[int]) -> tuple[Any, ...]:
+    return (
         (os.POSIX_SPAWN_DUP2, ends[4] if order.stdin else _null(), 0),
         (os.POSIX_SPAWN_DUP2, ends[1], 1),
         (os.POSIX_SPAWN_DUP2, ends[3], 2),
     )
+
+
+def _spawn(
+    order: Spawn, environment: dict[bytes, bytes], actions: tuple[Any, ...]
+) -> int:
+    env = {**environment, **order.env, JOB_VARIABLE: order.id.encode()}
     here = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.chdir(order.cwd)  # posix_spawn has no other way to say where
