@@ -30,6 +30,7 @@ class JobInfo(msgspec.Struct, frozen=True, array_like=True):
         cwd: Its working directory.
         dropped: Bytes of output that could not be kept, of a job that runs.
         orphan_timeout: Seconds that nobody may read it until it is stopped.
+        has_terminal: True if it runs at a terminal, and has not ended.
     """
 
     id: str
@@ -41,6 +42,7 @@ class JobInfo(msgspec.Struct, frozen=True, array_like=True):
     cwd: str = ""
     dropped: int = 0
     orphan_timeout: float | None = None
+    has_terminal: bool = False
 
     @property
     def status(self) -> str:

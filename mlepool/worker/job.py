@@ -1,0 +1,237 @@
+"""One job as the worker knows it, its states, and who reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mlepool.errors import WorkerError
+from mlepool.peer import Peer
+from mlepool.supervisor.journal import Journal
+from mlepool.transport.base import Piece
+from mlepool.wire.codec import MAX_DATA
+from mlepool.wire.messages import Accepted, Ended, Outcome, Skip
+from mlepool.wire.values import JobInfo
+from mlepool.wire.window import SendWindow
+
+__all__ = ["Job", "Reader", "Status"]
+
+FRAMES_AT_ONCE = 8  # data frames to one reader before others get their turn
+
+
+class Status(enum.Enum):
+    """What a job is at."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+    TIMED_OUT = "TIMED_OUT"
+    LOST = "LOST"
+
+
+_FINAL = (
+    Status.SUCCEEDED,
+    Status.FAILED,
+    Status.STOPPED,
+    Status.TIMED_OUT,
+    Status.LOST,
+)
+# What a job may become. What is not here is an error.
+TRANSITIONS: dict[tuple[Status, Status], None] = {
+    (Status.PENDING, Status.RUNNING): None,
+    **{(Status.PENDING, final): None for final in _FINAL},
+    **{(Status.RUNNING, final): None for final in _FINAL},
+}
+
+
+class Job:
+    """One job, as the worker knows it.
+
+    Attributes:
+        position: Journal bytes that may be read.
+        dropped: Bytes of output that could not be kept.
+        orphan_timeout: Seconds that it may run without a reader.
+        has_terminal: True if it was started at a terminal.
+        outcome: How it ended; None before.
+        readers: Who reads its output now.
+        feeding: Held by who writes to its stdin.
+    """
+
+    def __init__(self, job_id: str, command: str, *, folder: Path) -> None:
+        self.id = job_id
+        self.command = command
+        self.status = Status.PENDING
+        self.pid = 0
+        self.started = time.time()
+        self.cwd = ""
+        self.position = 0
+        self.dropped = 0
+        self.orphan_timeout: float | None = None
+        self.has_terminal = False
+        self.outcome: Outcome | None = None
+        self.readers: list[Reader] = []
+        self.feeding = asyncio.Lock()
+        self._folder = folder
+        self._journal: Journal | None = None
+
+    def info(self) -> JobInfo:
+        """Describe the job to a client."""
+        return JobInfo(
+            self.id,
+            self.command,
+            self.pid,
+            self.started,
+            self.position,
+            self.outcome,
+            self.cwd,
+            self.dropped,
+            self.orphan_timeout,
+            self.has_terminal,
+        )
+
+    def become(self, status: Status) -> None:
+        """Change the status."""
+        TRANSITIONS[self.status, status]
+        self.status = status
+
+    def after_gap(self, position: int) -> int:
+        """Give the position itself, or the next one that was not let go."""
+        return self._open().after_gap(position)
+
+    def piece(self, position: int, size: int) -> Piece | None:
+        """Find output bytes that are known to be there; fewer, to cut no record.
+
+        Returns:
+            None where they may be let go while they are sent: :meth:`read` them.
+        """
+        journal = self._open()
+        if size == MAX_DATA:
+            size = journal.whole_records(position, size)
+        if position + size > journal.head.kept:
+            return None
+        return Piece(*journal.locate(position), size)
+
+    def read(self, position: int, size: int) -> bytes:
+        """Read output bytes that are known to be there."""
+        return self._open().read(position, size)
+
+    def _open(self) -> Journal:
+        if self._journal is None:
+            self._journal = Journal(self._folder, self.id)
+        return self._journal
+
+    def close(self) -> None:
+        """Close the journal's file; a later read opens it again."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+
+class Reader:
+    """One call's way through a job's output, under its own credit.
+
+    Args:
+        job: The job.
+        call: The number of the call on its link.
+        peer: Where the output goes.
+        window: Where to begin, and how much may be sent.
+        finished: Called once the end was sent.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        call: int,
+        peer: Peer,
+        *,
+        window: SendWindow,
+        finished: Callable[[Reader], None],
+    ) -> None:
+        self.job = job
+        self.call = call
+        self._peer = peer
+        self._window = window
+        self._finished = finished
+        # Credit that falls short of a frame is worth waiting for the next, if there
+        # must be a next: records are not cut between frames then.
+        self._is_roomy = window.allowed >= 2 * MAX_DATA
+        self._accepted = False
+        self._scheduled = False
+
+    def accept(self) -> None:
+        """Tell the client that the job has begun; once, and if it wants to know."""
+        if not self._accepted:
+            self._accepted = True
+            position = self._window.position
+            job = self.job
+            self._peer.send(Accepted(self.call, position, job.started, job.command))
+
+    def grant(self, position: int) -> None:
+        """Take credit."""
+        self._window.grant(position)
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what there is, what credit allows and what the link takes."""
+        try:
+            self._pump()
+        except (LookupError, OSError, EOFError, WorkerError) as exc:
+            # Somebody has removed or cut the file: this reader's affair alone.
+            end = self._window.position
+            cause = f"its journal can't be read: {exc}"
+            self._peer.send(Ended(self.call, Outcome("LOST", end=end, reason=cause)))
+            self._finished(self)
+
+    def _pump(self) -> None:
+        for _ in range(FRAMES_AT_ONCE):
+            if self._peer.is_full or self._peer.is_gone:
+                return
+            size = self._next_size()
+            if size <= 0:
+                break
+            self._send(size)
+        else:
+            self._pump_later()
+            return
+        outcome = self.job.outcome
+        if outcome is not None and self._window.position >= outcome.end:
+            self._peer.send(Ended(self.call, outcome))
+            self._finished(self)
+
+    def _next_size(self) -> int:
+        """Give how much to send now, after a gap if there is one; 0 for nothing."""
+        window = self._window
+        if window.allowed and window.position < self.job.position:
+            position = self.job.after_gap(window.position)
+            if position != window.position:
+                self._peer.send(Skip(self.call, position))
+                window.skip(position)
+        there = min(MAX_DATA, self.job.position - window.position)
+        size = min(window.allowed, there)
+        return 0 if size < there and self._is_roomy else size
+
+    def _send(self, size: int) -> None:
+        position = self._window.position
+        piece = self.job.piece(position, size)
+        if piece is not None:
+            self._peer.send_data(self.call, position, piece)
+            self._window.sent(piece.size)
+        elif data := self.job.read(position, size):
+            self._peer.send_bytes(self.call, position, data)
+            self._window.sent(len(data))
+
+    def _pump_later(self) -> None:
+        """Go on after others had their turn."""
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._pump_again)
+
+    def _pump_again(self) -> None:
+        self._scheduled = False
+        if self in self.job.readers:
+            self.pump()

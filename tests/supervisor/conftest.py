@@ -28,6 +28,7 @@ from mlepool.supervisor.messages import (
 )
 from mlepool.wire.messages import Outcome
 from mlepool.wire.records import STREAM_NAMES, Record, RecordParser
+from tests.conftest import wait_until
 
 MAIN = "import sys; from mlepool.supervisor.main import main; main(sys.argv[1:])"
 LIMIT = 20.0  # seconds for an answer, on a busy machine
@@ -187,6 +188,18 @@ class RunningSupervisor:
         for pid in running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(os.getpgid(pid), signal.SIGKILL)
+
+
+def wait_for_output(supervisor: RunningSupervisor, job_id: str, text: bytes) -> None:
+    """Wait until a job has written this to stdout."""
+
+    def has_come() -> bool:
+        try:
+            return supervisor.output(job_id)["stdout"] == text
+        except (LookupError, WorkerError):
+            return False  # its journal is not there yet, or not whole
+
+    wait_until(has_come)
 
 
 @pytest.fixture

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from typing import Any
 
-from mlepool.worker.registry import Process, command
+from msgspec import structs
+
+from mlepool.worker.registry import Process, check_size, command
 
 __all__ = ["run"]
 
 SHELL = b"/bin/sh"
+TERMINAL = "xterm-256color"  # a type that all know and most are
 MAX_DISPLAY = 2000  # characters of a command in listings; argv itself is not cut
 
 
@@ -21,6 +25,10 @@ def run(
     cwd: str | None = None,
     env: dict[str, str] | None = None,
     stdin: bool = False,
+    tty: bool = False,
+    rows: int = 24,
+    cols: int = 80,
+    orphan_timeout: float | None = None,
 ) -> Process:
     """Run a command on the worker's host; its messages are lines of its output.
 
@@ -34,20 +42,43 @@ def run(
             ``~`` is the worker's home.
         env: Variables to set on top of the worker's own environment.
         stdin: True to send input later with ``send_input``; else stdin is empty.
+        tty: True for a terminal in place of pipes: its output is all stdout, with
+            ``\\r\\n``, and what is sent to stdin is typed. TERM is xterm-256color
+            unless ``env`` says otherwise.
+        rows: Height of the terminal; :meth:`Listener.resize` changes it.
+        cols: Width of the terminal.
+        orphan_timeout: Seconds without a reader, this client or another, after which
+            the job is stopped as "orphaned"; by default it never is.
 
     Raises:
         FileNotFoundError: If the program or cwd is missing.
         PermissionError: If the program may not be executed.
-        ValueError: If the command is empty, or there is a NUL in an argument.
+        ValueError: If the command is empty, there is a NUL in an argument, a
+            terminal can't have that size, or orphan_timeout is no time.
     """
     if not command:
         raise ValueError("the command is empty")
+    if orphan_timeout is not None and not 0 <= orphan_timeout < math.inf:
+        raise ValueError(f"orphan_timeout must be seconds, not {orphan_timeout}")
+    argv, display = _words(command)
+    process = Process(
+        argv, display[:MAX_DISPLAY], cwd, env or {}, stdin, orphan_timeout
+    )
+    if not tty:
+        return process
+    return structs.replace(
+        process,
+        env={"TERM": TERMINAL, **process.env},
+        terminal=check_size("run", rows, cols),
+    )
+
+
+def _words(command: str | list[Any]) -> tuple[tuple[bytes, ...], str]:
+    """Give what is executed, and how people write it."""
     if isinstance(command, str):
-        shell = (SHELL, b"-c", os.fsencode(command))
-        return Process(shell, command[:MAX_DISPLAY], cwd, env or {}, stdin)
+        return (SHELL, b"-c", os.fsencode(command)), command
     argv = tuple(_argument(one) for one in command)
-    display = shlex.join(one.decode("utf-8", "replace") for one in argv)
-    return Process(argv, display[:MAX_DISPLAY], cwd, env or {}, stdin)
+    return argv, shlex.join(one.decode("utf-8", "replace") for one in argv)
 
 
 def _argument(value: Any) -> bytes:
