@@ -19,6 +19,7 @@ OF_THE_WHOLE = {
     "test_bad_input.py": "what no honest client says",
     "test_examples.py": "runs examples/",
     "test_layers.py": "import directions",
+    "test_limits.py": "quotas, full disks and jobs of the past, on real workers",
     "test_layout.py": "this",
     "test_outlive_links.py": "jobs whose links are cut and whose worker is killed",
     "test_run.py": "client, worker and supervisor together, through the public names",

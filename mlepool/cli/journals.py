@@ -12,7 +12,7 @@ from mlepool.cli.wording import ago, clock, visible
 from mlepool.client.tables import Table
 from mlepool.errors import ConfigError, WorkerError
 from mlepool.supervisor.journal import Journal
-from mlepool.wire.records import RecordParser
+from mlepool.wire.records import STDERR, STDOUT, RecordParser
 
 __all__ = ["list_journals", "print_journal"]
 
@@ -50,12 +50,16 @@ def print_journal(state_dir: Path, text: str, printer: RecordPrinter) -> None:
         outcome = journal.outcome()
         end = journal.measure() if outcome is None else outcome.end
         parser, position = RecordParser(), 0
-        while position < end:
+        while (position := journal.after_gap(position)) < end:
             piece = journal.read(position, min(PIECE, end - position))
-            if not piece:
+            if piece:
+                position += len(piece)
+                printer.take(parser.feed(piece))
+            elif journal.after_gap(position) == position:
                 raise WorkerError(f"the journal ends at {position}, before its end")
-            position += len(piece)
-            printer.take(parser.feed(piece))
+        if outcome is not None and outcome.digest:
+            ends = {STDOUT: outcome.stdout, STDERR: outcome.stderr}
+            printer.take(parser.finish(ends, time=outcome.ended))
     printer.finish()
 
 

@@ -40,7 +40,7 @@ from mlepool.supervisor.messages import (
     common_version,
 )
 from mlepool.supervisor.stops import Stops
-from mlepool.supervisor.strays import Stray
+from mlepool.supervisor.strays import Stray, recall_stray
 from mlepool.supervisor.timers import Timers
 from mlepool.wire.messages import Failure
 from mlepool.wire.values import StopReport
@@ -270,7 +270,7 @@ class Keeper:
         job.stdin.close()
 
     def _stop(self, stop: Stop) -> None:
-        job = self._jobs.get(stop.id) or self._strays.get(stop.id)
+        job = self._jobs.get(stop.id) or self._stray(stop.id)
         if job is None or (job.outcome is not None and not isinstance(job, Stray)):
             status = job.outcome.status if job and job.outcome else ""
             self._send(Stopped(stop.id, StopReport(stop.id, status)))
@@ -281,6 +281,13 @@ class Keeper:
         job = self._jobs.get(resize.id)
         if job is not None:
             job.resize(resize.rows, resize.cols)
+
+    def _stray(self, job_id: str) -> Stray | None:
+        """Find a job that was lost by a supervisor before us, if it still runs."""
+        stray = self._strays.get(job_id) or recall_stray(self._folder, job_id)
+        if stray is not None:
+            self._strays[job_id] = stray
+        return stray
 
     def _attend(self, attend: Attend) -> None:
         job = self._jobs.get(attend.id)
@@ -346,7 +353,7 @@ class Keeper:
                 self._timers.cancel(f"{name} {job.id}")
             self._announce(job)
         elif isinstance(job, Stray):
-            del self._strays[job.id]
+            self._strays.pop(job.id, None)
 
     def _announce(self, job: Job) -> None:
         self._give_back(job.slot)

@@ -112,6 +112,7 @@ class Worker:
             "os": platform.system().lower(),
             "arch": platform.machine(),
             "pid": os.getpid(),
+            "disk": self.jobs.disk(),
         }
 
     def left(self, service: Service) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from msgspec import structs
 
@@ -30,6 +31,7 @@ from mlepool.supervisor.messages import (
 from mlepool.wire.messages import Failure, Outcome
 from mlepool.wire.records import RecordParser
 from mlepool.wire.values import InputAck, JobInfo, StopReport
+from mlepool.worker.disk import DiskWatch
 from mlepool.worker.job import Job, Reader, Status
 from mlepool.worker.registry import Process
 from mlepool.worker.retention import Shelf
@@ -40,6 +42,7 @@ __all__ = ["JobTable", "check_job_id", "failure_of"]
 logger = logging.getLogger("mlepool.worker")
 
 SWEEP_EVERY = 3600.0  # seconds between two looks for jobs to let go of
+SWEEP_PAUSE = 5.0  # seconds between them while the disk stays too full
 SWEEP_AFTER = 5000  # jobs that have ended since the last look
 CHECKED = 256 * 1024  # bytes: no output looks like so many records in a row by chance
 MAX_RECENT = 256  # ended jobs kept in memory for listings; the rest is on disk
@@ -65,6 +68,7 @@ class JobTable:
         self._folder = state_dir / JOBS_FOLDER
         self._root = root
         self._shelf = Shelf(self._folder, retention, keep_free=limits.keep_free)
+        self._disk = DiskWatch(self._folder, keep_free=limits.keep_free)
         self._sweeping: asyncio.Task[None] | None = None
         self._wants_sweep = asyncio.Event()
         self._ended = 0
@@ -279,6 +283,7 @@ class JobTable:
         """Note that there is more output."""
         job = self._jobs.get(grown.id)
         if job is not None:
+            self._disk.dropped += grown.dropped - job.dropped
             job.position, job.dropped = grown.position, grown.dropped
             for reader in tuple(job.readers):
                 reader.pump()
@@ -293,17 +298,25 @@ class JobTable:
         """Let go of old jobs: the disk gets full."""
         self._wants_sweep.set()
 
+    def disk(self) -> dict[str, Any]:
+        """Say how the disk is that journals are on, for the worker's state."""
+        return self._disk.state()
+
     async def _keep_sweeping(self) -> None:
+        loop, wanted_at = asyncio.get_running_loop(), -SWEEP_PAUSE
         while True:
+            self._wants_sweep.clear()
+            self._ended = 0
             try:
                 await asyncio.to_thread(self._shelf.sweep, set(self._jobs))
             except OSError as exc:
                 logger.error("cannot let go of old jobs: %s", exc)
-            self._wants_sweep.clear()
-            self._ended = 0
+            self._disk.look()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SWEEP_EVERY):
                     await self._wants_sweep.wait()
+            await asyncio.sleep(wanted_at + SWEEP_PAUSE - loop.time())
+            wanted_at = loop.time()
 
     def supervisor_lost(self) -> None:
         """Find it again, or start another: :meth:`greeted` says what became of jobs."""

@@ -209,6 +209,7 @@ class Connection:
             cwd: str | os.PathLike[str] | None = None,
             env: dict[str, str] | None = None,
             stdin: bool = False,
+            orphan_timeout: float | None = None,
             complete: bool = True,
             timeout: float | None = None,
             echo_response: bool = False,

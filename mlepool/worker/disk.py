@@ -1,0 +1,53 @@
+"""The disk that journals are on: how full it is, told in the state and in the log."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from mlepool.supervisor.files import look_at_disk
+
+__all__ = ["DiskWatch"]
+
+logger = logging.getLogger("mlepool.worker")
+
+ROOM = 1024 * 1024  # bytes; with less the next output may find none
+
+
+class DiskWatch:
+    """Looks at the disk, and logs once that it is too full, and once that it is not.
+
+    Args:
+        folder: Where journals are.
+        keep_free: The part of the disk, 0 to 1, that is to be free.
+
+    Attributes:
+        dropped: Bytes of output that could not be kept since the worker's start.
+    """
+
+    def __init__(self, folder: Path, *, keep_free: float) -> None:
+        self._folder = folder
+        self._keep_free = keep_free
+        self._was_ok = True
+        self.dropped = 0
+
+    def state(self) -> dict[str, Any]:
+        """Say how the disk is; ``status`` is ``"ok"``, ``"low"`` or ``"full"``."""
+        disk = look_at_disk(self._folder)
+        status = "ok"
+        if disk.size and disk.free < ROOM:
+            status = "full"
+        elif disk.free < disk.size * self._keep_free:
+            status = "low"
+        return {"status": status, "free": disk.free, "dropped": self.dropped}
+
+    def look(self) -> None:
+        """Log if that has changed."""
+        found = self.state()
+        is_ok = found["status"] == "ok"
+        if is_ok != self._was_ok:
+            self._was_ok = is_ok
+            log = logger.info if is_ok else logger.warning
+            text = "the disk of %s is %s: %d bytes are free, %d bytes were not kept"
+            log(text, self._folder, found["status"], found["free"], self.dropped)
