@@ -141,17 +141,20 @@ class AccessControl:
     ) -> str | None:
         """Judge a client's proof.
 
+        A right proof is let in at any time: nobody guesses 256 random bits, and who
+        shares an address with somebody who tries must not suffer for it.
+
         Returns:
             Why it is refused; None if it is accepted.
         """
-        wait = self._must_wait(address)
-        if wait > 0:
-            return f"too many failed attempts; try again in {wait:.0f} s"
         token = self._identity.token
         expected = prove(token, Role.CLIENT, transcript=session.transcript(channel))
         if hmac.compare_digest(expected, proof.mac):
             self._failures.pop(_source(address), None)
             return None
+        wait = self._must_wait(address)
+        if wait > 0:
+            return f"too many failed attempts; try again in {wait:.0f} s"
         self._note_failure(address)
         if not proof.token_id:
             return "no token; run 'mlepool trust URL' with the worker's join URL"
