@@ -1,0 +1,225 @@
+"""Jobs of supervisors that were killed; forged journals that name strangers."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlepool.supervisor.journal import JobHead, JobProcess, Journal, JournalWriter
+from mlepool.supervisor.messages import (
+    JOBS_FOLDER,
+    SOCKET_FILE,
+    Finish,
+    Spawned,
+    Stop,
+    Stopped,
+)
+from mlepool.supervisor.processes import boot_id, identify
+from mlepool.supervisor.strays import find_strays, recall_stray
+from mlepool.testing.kill import alive
+from mlepool.wire.messages import Outcome
+from mlepool.wire.records import STDOUT, RecordParser
+from tests.conftest import wait_until
+from tests.supervisor.conftest import RunningSupervisor
+
+
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is no job of ours; it leads a session, as a job does."""
+    process = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def successor(supervisor) -> Iterator[RunningSupervisor]:
+    """Start the next supervisor, after the first one was killed."""
+    started: list[RunningSupervisor] = []
+
+    class Successor(RunningSupervisor):
+        def __init__(self) -> None:
+            supervisor.process.kill()
+            supervisor.process.wait()
+            super().__init__(supervisor.folder)
+            started.append(self)
+
+    yield Successor
+    for one in started:
+        one.end()
+
+
+def forge(folder: Path, job_id: str, process: JobProcess, *, boot: str) -> None:
+    """Write the journal of a job whose supervisor was killed."""
+    folder.mkdir(exist_ok=True)
+    writer = JournalWriter(folder, JobHead(job_id, "sleep 60", "/", 1.0, boot))
+    writer.begin(process)
+    writer.append(STDOUT, b"hi\n", time=1.0)
+    os.close(writer.release())
+
+
+def birth(pid: int) -> int:
+    found = identify(pid)
+    assert found is not None
+    return found.start_ticks
+
+
+def outcome_of(folder: Path, job_id: str) -> Outcome:
+    journal = Journal(folder, job_id)
+    outcome = journal.outcome()
+    journal.close()
+    assert outcome is not None
+    return outcome
+
+
+def test_a_job_that_still_runs_is_lost_by_name_and_can_be_stopped(
+    line, supervisor, successor
+):
+    line.spawn("job", "echo hi; sleep 61 & exec sleep 62", is_awaited=True)
+    pid = line.wait_for(Spawned).pid
+    wait_until(lambda: supervisor.output("job")["stdout"] == b"hi\n")
+    second = successor()
+    new = second.connect()
+    (info,) = new.greet().jobs
+    assert (info.id, info.status, info.pid) == ("job", "LOST", pid)
+    assert f"still runs as pid {pid}" in info.outcome.reason
+    assert second.output("job")["stdout"] == b"hi\n"
+    assert alive(pid)
+    new.send(Stop("job", "SIGTERM", 5.0))
+    report = new.wait_for(Stopped).report
+    assert (report.status, report.complete) == ("LOST", True)
+    assert {"sleep 61", "sleep 62"} <= {one.command for one in report.signalled}
+    assert not alive(pid)
+
+
+def test_it_is_found_after_a_second_death_and_after_an_orderly_end(
+    line, supervisor, successor
+):
+    line.spawn("job", "exec sleep 62", is_awaited=True)
+    pid = line.wait_for(Spawned).pid
+    second = successor()
+    second.process.kill()
+    second.process.wait()
+    third = RunningSupervisor(supervisor.folder)
+    new = third.connect()
+    assert [one.pid for one in new.greet().jobs] == [pid]
+    new.send(Finish())
+    new.close()
+    third.process.wait(10)
+    third.end()
+    assert not (supervisor.folder / SOCKET_FILE).exists()
+    fourth = RunningSupervisor(supervisor.folder)
+    try:
+        new = fourth.connect()
+        assert new.greet().jobs == ()
+        new.send(Stop("job", "SIGTERM", 5.0))
+        report = new.wait_for(Stopped).report
+        assert [one.pid for one in report.signalled] == [pid]
+        assert not alive(pid)
+    finally:
+        fourth.end()
+
+
+def test_a_job_that_has_ended_keeps_its_outcome(line, supervisor, successor):
+    line.spawn("job", "exit 3")
+    told = line.outcome("job")
+    second = successor()
+    assert second.connect().greet().jobs == ()
+    assert second.outcome("job") == told
+    assert told.exit_code == 3
+
+
+def test_a_job_that_died_with_its_supervisor_is_lost(line, supervisor, successor):
+    line.spawn("job", "exec sleep 62", is_awaited=True)
+    pid = line.wait_for(Spawned).pid
+    os.kill(supervisor.process.pid, signal.SIGSTOP)  # it will not see the end
+    os.kill(pid, signal.SIGKILL)
+    second = successor()
+    assert second.connect().greet().jobs == ()
+    outcome = second.outcome("job")
+    assert outcome is not None
+    assert (outcome.status, outcome.exit_code) == ("LOST", None)
+    assert "supervisor was killed" in outcome.reason
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["no end", "lost before"])
+@pytest.mark.parametrize("is_this_boot", [True, False], ids=["this boot", "another"])
+def test_a_stranger_with_a_recycled_pid_is_never_signalled(
+    supervisor, stranger, *, lost, is_this_boot
+):
+    jobs = supervisor.folder / JOBS_FOLDER
+    born = birth(stranger.pid) - 1000 * is_this_boot
+    boot = boot_id() if is_this_boot else "0123"
+    forge(jobs, "forged", JobProcess(stranger.pid, (born, born), 1.0), boot=boot)
+    if lost:
+        assert find_strays(jobs) == []
+        assert outcome_of(jobs, "forged").status == "LOST"
+    assert recall_stray(jobs, "forged") is None
+    supervisor.process.kill()
+    supervisor.process.wait()
+    second = RunningSupervisor(supervisor.folder)
+    try:
+        line = second.connect()
+        assert line.greet().jobs == ()
+        line.send(Stop("forged", "SIGKILL", 0.0))
+        report = line.wait_for(Stopped).report
+        assert report.signalled == ()
+        assert stranger.poll() is None
+        assert outcome_of(jobs, "forged").status == "LOST"
+    finally:
+        second.end()
+
+
+def test_the_right_birth_is_proof(tmp_path, stranger):
+    born = birth(stranger.pid)
+    process = JobProcess(stranger.pid, (born - 1, born), 1.0)
+    forge(tmp_path, "job", process, boot=boot_id())
+    (stray,) = find_strays(tmp_path)
+    assert [one.pid for one in stray.living(list)] == [stranger.pid]
+    again = recall_stray(tmp_path, "job")
+    assert again is not None
+    assert again.leader() == stranger.pid
+
+
+def test_what_a_job_prints_without_its_supervisor_ends_it_by_sigpipe(
+    line, supervisor, tmp_path
+):
+    """As documented: its pipes have no reader any more."""
+    deaf, heedless = tmp_path / "deaf", tmp_path / "heedless"
+    go = tmp_path / "go"
+    wait = f"while ! test -e {go}; do sleep 0.02; done"
+    line.spawn("one", f"{wait}; echo x; touch {heedless}", is_awaited=True)
+    line.spawn("two", f"trap '' PIPE; {wait}; echo x; touch {deaf}", is_awaited=True)
+    pids = [line.wait_for(Spawned, one).pid for one in ("one", "two")]
+    supervisor.process.kill()
+    supervisor.process.wait()
+    assert all(alive(pid) for pid in pids)
+    go.touch()
+    wait_until(lambda: not any(alive(pid) for pid in pids))
+    assert deaf.exists()
+    assert not heedless.exists()
+
+
+def test_a_torn_tail_is_cut_off_at_every_length(tmp_path):
+    process = JobProcess(0, (0, 0), 1.0)
+    forge(tmp_path, "whole", process, boot=boot_id())
+    whole = (tmp_path / "whole.journal").read_bytes()
+    record = 24 + 3
+    for size in range(len(whole) - record, len(whole) + 1):
+        (tmp_path / "torn.journal").write_bytes(whole[:size])
+        began = time.time()
+        assert find_strays(tmp_path) == []
+        outcome = outcome_of(tmp_path, "torn")
+        assert outcome.status == "LOST"
+        assert outcome.ended >= began
+        is_whole = size == len(whole)
+        assert outcome.end == (record if is_whole else 0)
+        journal = Journal(tmp_path, "torn")
+        records = RecordParser().feed(journal.read(0, outcome.end))
+        journal.close()
+        assert [one.data for one in records] == [b"hi\n"] * is_whole
+        (tmp_path / "torn.journal").unlink()
