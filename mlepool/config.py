@@ -11,6 +11,7 @@ Environment:
 from __future__ import annotations
 
 import asyncio
+import difflib
 import os
 import re
 import tomllib
@@ -40,6 +41,8 @@ __all__ = [
 DEFAULT_PORT = 9922
 SOCKET_FILE = "worker.sock"  # a worker's local socket, in its state folder
 APP = "mlepool"
+MIN_QUOTA = 1024 * 1024  # bytes: head and tail of a job are worth having
+DAY = 24 * 3600.0  # seconds
 
 
 class ListenAddress(NamedTuple):
@@ -60,7 +63,7 @@ class Limits(msgspec.Struct, frozen=True, array_like=True):
             from a loss of power 0.1 s later; ``"power"``: it is told only then.
     """
 
-    job_quota: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = 10 * 1024**3
+    job_quota: Annotated[int, msgspec.Meta(ge=MIN_QUOTA)] = 10 * 1024**3
     keep_free: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1
     durability: Literal["process", "power"] = "process"
 
@@ -74,7 +77,7 @@ class Retention(msgspec.Struct, frozen=True):
         jobs: Their number.
     """
 
-    seconds: float = 7 * 24 * 3600.0
+    seconds: float = 7 * DAY
     size: int = 20 * 1024**3
     jobs: int = 100_000
 
@@ -104,7 +107,7 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     job_quota: int | str = Limits().job_quota
     keep_free: float | str = Limits().keep_free
-    durability: str = Limits().durability
+    durability: Literal["process", "power"] = Limits().durability
     retain_days: Annotated[float, msgspec.Meta(ge=0)] = 7.0
     retain_size: int | str = Retention().size
     retain_jobs: Annotated[int, msgspec.Meta(ge=0)] = Retention().jobs
@@ -118,35 +121,56 @@ def read_settings(path: Path) -> tuple[Limits, Retention]:
     ``retain_jobs``.
 
     Raises:
-        ConfigError: If it can't be read, or a key is unknown or has a wrong value.
+        ConfigError: If it can't be read, or a key is unknown or has a wrong value. It
+            names the file and the key, and of an unknown one the nearest.
     """
     try:
-        found = msgspec.convert(tomllib.loads(path.read_text()), _Settings)
-        limits = {
-            "job_quota": _size(found.job_quota),
-            "keep_free": _part(found.keep_free),
-            "durability": found.durability,
-        }
-        retention = Retention(
-            found.retain_days * 24 * 3600, _size(found.retain_size), found.retain_jobs
+        found = _settings(tomllib.loads(path.read_text("utf-8")))
+        limits = Limits(
+            _size("job_quota", found.job_quota, least=MIN_QUOTA),
+            _part("keep_free", found.keep_free),
+            found.durability,
         )
-        return msgspec.convert(list(limits.values()), Limits), retention
-    except (OSError, ValueError) as exc:
+        size = _size("retain_size", found.retain_size)
+        return limits, Retention(found.retain_days * DAY, size, found.retain_jobs)
+    except OSError as exc:
+        raise ConfigError(f"{path}: {exc.strerror}") from exc
+    except ValueError as exc:
         raise ConfigError(f"{path}: {exc}") from exc
 
 
-def _size(value: int | str) -> int:
+def _settings(table: dict[str, object]) -> _Settings:
+    for key in table:
+        if key not in _Settings.__struct_fields__:
+            near = difflib.get_close_matches(key, _Settings.__struct_fields__, 1, 0)
+            raise ValueError(f"there is no key {key!r}; did you mean {near[0]!r}?")
+    try:
+        return msgspec.convert(table, _Settings)
+    except msgspec.ValidationError as exc:
+        text, _, place = str(exc).partition(" - at ")
+        key = place.strip("`").removeprefix("$.")
+        text = text[:1].lower() + text[1:].replace("`", "")
+        if key == "durability":
+            text = "it is 'process' or 'power'"
+        raise ValueError(f"{key} = {table.get(key)!r}: {text}") from None
+
+
+def _size(key: str, value: int | str, *, least: int = 0) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", str(value), re.I)
     if match is None:
-        raise ValueError(f"{value!r} is no size: give bytes, or e.g. '10 GiB'")
-    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+        raise ValueError(f"{key} = {value!r}: give bytes, or e.g. '10 GiB'")
+    size = int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+    if size < least:
+        raise ValueError(f"{key} = {value!r}: it must be {least} bytes or more")
+    return size
 
 
-def _part(value: float | str) -> float:
+def _part(key: str, value: float | str) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", str(value))
-    if match is None:
-        raise ValueError(f"{value!r} is no part: give e.g. 0.1, or '10 %'")
-    return float(match[1]) / (100 if match[2] else 1)
+    part = float(match[1]) / (100 if match[2] else 1) if match else 1.0
+    if part >= 1:
+        raise ValueError(f"{key} = {value!r}: give a part, e.g. 0.1 or '10 %'")
+    return part
 
 
 def account_dir() -> Path:
