@@ -17,7 +17,7 @@ from mlepool.client.listener import AsyncListener
 from mlepool.client.options import CallOptions, split_options
 from mlepool.errors import MlepoolError
 from mlepool.wire.codec import encode
-from mlepool.wire.messages import Attach, Credit, Leave, Request
+from mlepool.wire.messages import Attach, Credit, Leave, Look, Request
 from mlepool.wire.values import InputAck, StopReport
 
 __all__ = ["Calls", "Echo", "new_job_id", "print_message"]
@@ -211,6 +211,12 @@ class Calls:
         call = self._open.get(listener)
         if call is not None and call.number and self._conversation is not None:
             self._conversation.peer.send(Credit(call.number, position))
+
+    def look(self, listener: AsyncListener) -> None:
+        """Ask the worker where a job's output ends now; nothing without a link."""
+        call = self._open.get(listener)
+        if call is not None and call.number and self._conversation is not None:
+            self._conversation.peer.send(Look(call.number))
 
     def leave(self, listener: AsyncListener) -> None:
         """Receive no more for a listener; what was not sent yet never is."""

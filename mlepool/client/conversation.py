@@ -22,13 +22,14 @@ from mlepool.wire.messages import (
     Ping,
     Pong,
     Request,
+    Seen,
     Skip,
 )
 
 __all__ = ["Call", "Conversation"]
 
-ForACall = Data | Skip | Accepted | Ended
-FOR_A_CALL = (Data, Skip, Accepted, Ended)
+ForACall = Data | Skip | Seen | Accepted | Ended
+FOR_A_CALL = (Data, Skip, Seen, Accepted, Ended)
 USEFUL_AFTER = 30.0  # seconds that a link lasts: the next one need not wait
 
 # It does not stand still while the machine sleeps, and nobody sets it.
@@ -208,6 +209,8 @@ class Conversation:
         listener = call.listener
         if isinstance(message, Data):
             listener.intake.data(message)
+        elif isinstance(message, Seen):
+            listener.intake.seen(message.position)
         elif isinstance(message, Skip):
             listener.intake.skip(message.position)
         elif isinstance(message, Accepted):

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from mlepool.client.options import CallOptions
 from mlepool.client.output import Output
+from mlepool.client.pauses import Pauses
 from mlepool.errors import MlepoolError, RemoteProtocolError
 from mlepool.wire.codec import Data
 from mlepool.wire.messages import Outcome
-from mlepool.wire.records import STDERR, STDOUT, RecordParser
+from mlepool.wire.records import STDERR, STDOUT, Record, RecordParser
 from mlepool.wire.window import ReceiveWindow
 
 __all__ = ["Intake"]
@@ -28,6 +29,7 @@ class Intake:
     Args:
         options: What the caller asked for.
         credit: Tells the worker up to which journal position it may send.
+        look: Asks the worker where the output ends now.
         begin: Journal position of the first byte that comes.
 
     Attributes:
@@ -39,7 +41,12 @@ class Intake:
     """
 
     def __init__(
-        self, options: CallOptions, credit: Callable[[int], None], *, begin: int = 0
+        self,
+        options: CallOptions,
+        credit: Callable[[int], None],
+        *,
+        look: Callable[[], None] = lambda: None,
+        begin: int = 0,
     ) -> None:
         # What no reader has taken yet is within the window, so it is always held.
         memory = max(MIN_MEMORY, options.memory)
@@ -52,6 +59,7 @@ class Intake:
         self._parser = RecordParser(checked=begin == 0)
         self._position = begin
         self._window = ReceiveWindow(begin, min(WINDOW, memory))
+        self._pauses = Pauses(look, self._add)
         self._taken = 0
         self._drains = 0
         self._ends: list[int] = []
@@ -101,8 +109,21 @@ class Intake:
         self._position += len(payload)
         records = self._parser.feed(payload)
         if records:
-            self.output.add(records)
-            self._ends.append(self._position)
+            self._pauses.note(records)
+            self._add(records)
+
+    def seen(self, position: int) -> None:
+        """Note where the output ended just now; a prompt if that is here."""
+        if position == self._position and not self._parser.pending and not self.is_over:
+            self._pauses.nothing_more()
+
+    def close(self) -> None:
+        """Look for nothing more. Twice is fine."""
+        self._pauses.stop()
+
+    def _add(self, records: list[Record]) -> None:
+        self.output.add(records)
+        self._ends.append(self._position)
         if self._drains:
             self.take(self.output.end)
         self._wake()
@@ -145,6 +166,7 @@ class Intake:
         if whole and outcome.digest != self.output.digest():
             raise RemoteProtocolError("the output's digest is not the worker's")
         self.outcome = outcome
+        self.close()
         self._wake()
 
     def _add_missing(self, outcome: Outcome) -> None:
@@ -159,6 +181,7 @@ class Intake:
         """Note that nothing more will come."""
         if not self.is_over:
             self.problem = problem
+            self.close()
             self._wake()
 
     def interrupt(self) -> None:

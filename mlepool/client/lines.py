@@ -5,7 +5,8 @@ A line knows what ended it: ``print(line, end=line.end)`` gives the output again
 * ``"\\n"``: a whole line;
 * ``"\\r"``: a state of a line that the program has rewritten since (a progress bar);
   such states come at a bounded rate, the last one always as the whole line;
-* ``""``: a part of a line, too long to wait for its end, or cut by the end of output.
+* ``""``: a part of a line: a prompt, after which the program waits; or a line too long
+  to wait for its end; or one cut by the end of output.
 """
 
 import codecs
@@ -74,6 +75,8 @@ class _Stream:
         self.carriage: Text = b"\r" if encoding is None else "\r"
         self.pending: Text = self.newline[:0]
         self.last_state = 0.0
+        self.is_rewritten = False
+        self.shown: Text = self.pending  # the state that was given last
         self._decoder = (
             None if encoding is None else codecs.getincrementaldecoder(encoding)(errors)
         )
@@ -113,11 +116,15 @@ class LineDecoder:
         stream = self._streams[record.stream]
         if record.dropped:
             return self._feed_with_gap(stream, record)
+        if not record.data:
+            return self._pause(stream)
         text = stream.decode(record.data)
         if stream.pending:
             text = stream.pending + text
         parts = text.split(stream.newline)
         stream.pending = parts.pop()
+        if parts:
+            stream.is_rewritten, stream.shown = False, text[:0]
         if stream.carriage not in text and len(stream.pending) < MAX_PART:
             return map(stream.whole, parts)
         lines = [stream.whole(_last_state(one, stream.carriage)) for one in parts]
@@ -141,14 +148,27 @@ class LineDecoder:
         states = [one for one in stream.pending.split(stream.carriage) if one]
         if not states or stream.carriage not in stream.pending:
             return []
-        ended = stream.pending.endswith(stream.carriage)
-        stream.pending = states[-1] + (
-            stream.carriage if ended else stream.carriage[:0]
-        )
-        if time - stream.last_state < REWRITE_INTERVAL:
+        if not stream.pending.endswith(stream.carriage):
+            stream.pending = states[-1]
+        else:
+            # What follows the return may be a newline, and then nothing is rewritten.
+            stream.pending = states.pop() + stream.carriage
+        stream.is_rewritten = stream.is_rewritten or bool(states)
+        if not states or time - stream.last_state < REWRITE_INTERVAL:
             return []
         stream.last_state = time
+        stream.shown = states[-1]
         return [stream.rewritten(states[-1])]
+
+    def _pause(self, stream: _Stream) -> list[Line | BytesLine]:
+        """Give what there is of a line in which the program waits."""
+        if not stream.is_rewritten and stream.carriage not in stream.pending:
+            return self._parts(stream)
+        state = _last_state(stream.pending, stream.carriage)
+        if not state or state == stream.shown:
+            return []
+        stream.is_rewritten, stream.shown = True, state
+        return [stream.rewritten(state)]
 
     def _parts(self, stream: _Stream) -> list[Line | BytesLine]:
         text, stream.pending = stream.pending, stream.newline[:0]

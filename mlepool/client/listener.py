@@ -40,6 +40,9 @@ class Owner(Protocol):
     def give_credit(self, listener: AsyncListener, position: int) -> None:
         """Tell the worker how far it may send."""
 
+    def look(self, listener: AsyncListener) -> None:
+        """Ask the worker where the output ends now; nothing without a link."""
+
     def leave(self, listener: AsyncListener) -> None:
         """Receive no more for a listener."""
 
@@ -87,7 +90,10 @@ class AsyncListener(Facts):
             host=owner.name,
             options=options,
             intake=Intake(
-                options, lambda limit: owner.give_credit(self, limit), begin=position
+                options,
+                lambda limit: owner.give_credit(self, limit),
+                look=lambda: owner.look(self),
+                begin=position,
             ),
         )
         self.max_interval = options.max_interval
@@ -170,7 +176,8 @@ class AsyncListener(Facts):
         reader = Reader(self)
         while (records := await reader.next()) is not None:
             for record in records:
-                yield record.time, STREAM_NAMES[record.stream], record.data
+                if record.data:
+                    yield record.time, STREAM_NAMES[record.stream], record.data
 
     async def read(self, stream: str | None = None) -> Any:
         """Wait for the end and give all output, also what has left memory.
@@ -250,6 +257,7 @@ class AsyncListener(Facts):
     def close(self) -> None:
         """Stop listening; the job goes on. Twice is fine."""
         self._cancel_timer()
+        self.intake.close()
         self._owner.leave(self)
 
     async def __aenter__(self) -> Self:

@@ -21,6 +21,7 @@ __all__ = [
     "Failure",
     "Hello",
     "Leave",
+    "Look",
     "Message",
     "Outcome",
     "Parameter",
@@ -28,6 +29,7 @@ __all__ = [
     "Pong",
     "Proof",
     "Request",
+    "Seen",
     "Skip",
     "Welcome",
 ]
@@ -244,6 +246,19 @@ class Skip(msgspec.Struct, frozen=True, array_like=True, tag=14):
     position: Count
 
 
+class Look(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """Asks where a job's output ends now: with :class:`Seen`."""
+
+    call: CallNumber
+
+
+class Seen(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """Answers a :class:`Look`: the journal's end. Who has received all knows it."""
+
+    call: CallNumber
+    position: Count
+
+
 class Leave(msgspec.Struct, frozen=True, array_like=True, tag=12):
     """The client reads this call's output no more; the job goes on."""
 
@@ -272,4 +287,6 @@ Message = (
     | Leave
     | Event
     | Skip
+    | Look
+    | Seen
 )

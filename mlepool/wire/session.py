@@ -21,11 +21,13 @@ from mlepool.wire.messages import (
     Event,
     Hello,
     Leave,
+    Look,
     Message,
     Ping,
     Pong,
     Proof,
     Request,
+    Seen,
     Skip,
     Welcome,
 )
@@ -73,10 +75,10 @@ _ALWAYS = frozenset({Bye, Ping, Pong})
 EXPECTED: dict[tuple[Role, State], frozenset[type]] = {
     (Role.CLIENT, State.GREETING): frozenset({Hello, Bye}),
     (Role.CLIENT, State.PROVING): frozenset({Welcome, Bye}),
-    (Role.CLIENT, State.OPEN): _ALWAYS | {Accepted, Ended, Event, Data, Skip},
+    (Role.CLIENT, State.OPEN): _ALWAYS | {Accepted, Ended, Event, Data, Skip, Seen},
     (Role.WORKER, State.GREETING): frozenset({Hello, Bye}),
     (Role.WORKER, State.PROVING): frozenset({Proof, Bye}),
-    (Role.WORKER, State.OPEN): _ALWAYS | {Request, Attach, Credit, Leave},
+    (Role.WORKER, State.OPEN): _ALWAYS | {Request, Attach, Credit, Leave, Look},
 }
 
 # What moves the state on. What is not here leaves it where it is.

@@ -22,10 +22,12 @@ from mlepool.wire.messages import (
     Failure,
     Hello,
     Leave,
+    Look,
     Message,
     Outcome,
     Proof,
     Request,
+    Seen,
     Welcome,
 )
 from mlepool.wire.session import Role, Session
@@ -80,6 +82,7 @@ class Service:
             Attach: self._attach,
             Credit: self._credit,
             Leave: self._leave,
+            Look: self._look,
         }
 
     def message_received(self, message: Message | Data) -> None:
@@ -231,6 +234,11 @@ class Service:
         reader = self._calls.close(leave.call)
         if reader is not None:
             self._house.jobs.remove_reader(reader)
+
+    def _look(self, look: Look) -> None:
+        reader = self._calls.get(look.call)
+        if reader is not None:
+            self.peer.send(Seen(look.call, reader.job.position))
 
     # -- answers
 

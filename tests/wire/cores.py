@@ -13,12 +13,14 @@ from mlepool.wire.messages import (
     Event,
     Hello,
     Leave,
+    Look,
     Message,
     Outcome,
     Ping,
     Pong,
     Proof,
     Request,
+    Seen,
     Skip,
     Welcome,
 )
@@ -44,6 +46,8 @@ EACH_MESSAGE: list[Message] = [
     Attach(2, "id", 10, 65536),
     Leave(1),
     Skip(1, 500),
+    Look(1),
+    Seen(1, 500),
     Event("state-change", {"load": [1, 2.5, None, True, b"bytes"]}),
 ]
 

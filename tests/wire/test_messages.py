@@ -25,7 +25,8 @@ from tests.wire.cores import EACH_MESSAGE
 
 KINDS = typing.get_args(Message)
 FIRST_VERSION = {1: 2, 2: 0, 3: 1, 4: 1, 5: 0, 6: 0, 7: 3, 8: 1, 9: 2, 10: 2, 11: 2}
-FIRST_VERSION |= {12: 1, 13: 1, 14: 2}  # tag: fields that were there from the beginning
+# tag: fields that were there from the beginning
+FIRST_VERSION |= {12: 1, 13: 1, 14: 2, 15: 1, 16: 2}
 
 
 def wire_form(message: Message) -> list[Any]:
@@ -60,6 +61,8 @@ def test_tags_are_never_given_anew():
         "Leave": 12,
         "Event": 13,
         "Skip": 14,
+        "Look": 15,
+        "Seen": 16,
     }
 
 

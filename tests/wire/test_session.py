@@ -51,12 +51,12 @@ MAY_RECEIVE = {
     (Role.CLIENT, "greeting"): {"Hello", "Bye"},
     (Role.CLIENT, "proving"): {"Welcome", "Bye"},
     (Role.CLIENT, "open"): {
-        *("Accepted", "Ended", "Event", "Skip", "Ping", "Pong", "Bye")
+        *("Accepted", "Ended", "Event", "Skip", "Seen", "Ping", "Pong", "Bye")
     },
     (Role.WORKER, "greeting"): {"Hello", "Bye"},
     (Role.WORKER, "proving"): {"Proof", "Bye"},
     (Role.WORKER, "open"): {
-        *("Request", "Attach", "Credit", "Leave", "Ping", "Pong", "Bye"),
+        *("Request", "Attach", "Credit", "Leave", "Look", "Ping", "Pong", "Bye"),
     },
 }
 

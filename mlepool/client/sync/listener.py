@@ -298,7 +298,8 @@ class Listener:
         """
         for records in self._batches():
             for record in records:
-                yield record.time, STREAM_NAMES[record.stream], record.data
+                if record.data:
+                    yield record.time, STREAM_NAMES[record.stream], record.data
         self._done = True
 
     def wait(self, timeout: float | None = None) -> Self:
