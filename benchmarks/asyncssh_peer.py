@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .contender import CHUNK, Contender, delay, expect, rate, settled, timed_async
+from .cuts import Trial, fault_proxy
 from .sshd import Sshd
 from .work import Work
 
@@ -29,18 +30,8 @@ class AsyncSsh(Contender):
 
     def open(self) -> None:
         """Start the server and connect."""
-        asyncssh = importlib.import_module("asyncssh")
         self._server.start()
-        dial = asyncssh.connect(
-            "127.0.0.1",
-            self._server.port,
-            username=self._server.user,
-            client_keys=[str(self._server.user_key)],
-            known_hosts=str(self._server.known_hosts),
-            config=None,
-            agent_path=None,
-        )
-        self._conn = self._runner.run(_awaited(dial))
+        self._conn = self._runner.run(self._dial(self._server.port))
 
     def close(self) -> None:
         """Disconnect, then end the server."""
@@ -75,6 +66,21 @@ class AsyncSsh(Contender):
     def latency(self, work: Work) -> list[float]:
         """Iterate the output stream as text: seconds."""
         return settled(self._runner.run(self._delays(work.stamper())), work)
+
+    def reconnect(self, work: Work) -> list[float]:
+        """Iterate the output stream of a connection of its own."""
+        return self._runner.run(self._cut_off(work))
+
+    async def _dial(self, port: int) -> Any:
+        return await importlib.import_module("asyncssh").connect(
+            "127.0.0.1",
+            port,
+            username=self._server.user,
+            client_keys=[str(self._server.user_key)],
+            known_hosts=str(self._server.known_hosts),
+            config=None,
+            agent_path=None,
+        )
 
     async def _run_true(self) -> None:
         done = await self._conn.run("true")
@@ -115,7 +121,22 @@ class AsyncSsh(Contender):
         self._conn.close()
         await self._conn.wait_closed()
 
+    async def _cut_off(self, work: Work) -> list[float]:
+        with fault_proxy(self._server.port) as proxy:
+            trial = Trial(self.folder, work, proxy.reset)
+            command = shlex.join(trial.argv)
+            conn = await self._dial(proxy.port)
+            async with conn, conn.create_process(command) as process:
+                how = await _read(process.stdout, trial)
+            return trial.outcome(f"{how}, exit status {process.exit_status}")
 
-async def _awaited(awaitable: Any) -> Any:
-    """Await what is awaitable but no coroutine, which a Runner asks for."""
-    return await awaitable
+
+async def _read(lines: Any, trial: Trial) -> str:
+    """Iterate to the end, and return how it came."""
+    try:
+        async for line in lines:
+            if line:
+                trial.take(line)
+    except Exception as exc:  # whatever it is: it is shown in the table
+        return f"the iteration raises {type(exc).__name__}: {exc}"
+    return "the iteration ends as if it were complete"

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from .asyncssh_peer import AsyncSsh
 from .conplyent_peer import Conplyent
-from .contender import Contender, NotOfferedError
+from .contender import Contender, LinkCutError, NotOfferedError
 from .execnet_peer import Execnet
 from .local import Local
 from .mlepool_bench import Mlepool, MlepoolUnix
@@ -92,6 +92,8 @@ def _answer(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return call()
     except NotOfferedError as exc:
         return {"error": str(exc)}
+    except LinkCutError as exc:
+        return {"error": str(exc), "detail": exc.detail}
     except ImportError as exc:
         return {"error": "not installed", "detail": str(exc)}
     except ServerError as exc:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .contender import Contender, delay, expect, rate, settled, timed
+from .cuts import Trial, fault_proxy
 from .processes import END_LIMIT, end, free_port, wait_for_port
 from .work import Work
 
@@ -25,6 +26,7 @@ server.ZMQPair = Loopback
 server.start(int(sys.argv[1]))
 """
 CONNECT_LIMIT = 10  # seconds
+PATIENCE = 5  # seconds without a line; without such a limit it would wait for ever
 
 
 class Conplyent(Contender):
@@ -39,16 +41,17 @@ class Conplyent(Contender):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        self._port = free_port()
         self._server: subprocess.Popen[bytes] | None = None
         self._conn: Any = None
 
     def open(self) -> None:
         """Start the server and connect."""
         client = importlib.import_module("conplyent").client
-        port = free_port()
-        self._server = subprocess.Popen([sys.executable, "-c", SERVER, str(port)])
-        wait_for_port(port, self._server)
-        self._conn = client.add("localhost", port)
+        command = [sys.executable, "-c", SERVER, str(self._port)]
+        self._server = subprocess.Popen(command)
+        wait_for_port(self._port, self._server)
+        self._conn = client.add("localhost", self._port)
         self._conn.connect(CONNECT_LIMIT)
 
     def close(self) -> None:
@@ -97,6 +100,26 @@ class Conplyent(Contender):
     def latency(self, work: Work) -> list[float]:
         """Listen to stamped lines: seconds."""
         return settled([delay(line) for line in self._listen(work.stamper())], work)
+
+    def reconnect(self, work: Work) -> list[float]:
+        """Listen through a connection of its own: the server takes one at a time."""
+        self._conn.disconnect()
+        with fault_proxy(self._port) as proxy:
+            client = importlib.import_module("conplyent").client
+            conn = client.add("127.0.0.1", proxy.port)
+            conn.connect(CONNECT_LIMIT)
+            trial = Trial(self.folder, work, proxy.reset)
+            listener = conn.exec(trial.argv, complete=False, max_interval=PATIENCE)
+            listener.next()  # the echo of the command comes first
+            try:
+                for line in iter(listener.next, None):
+                    trial.take(line)
+                how = "the listener ends"
+            except Exception as exc:  # whatever it is: it is shown in the table
+                how = f"{type(exc).__name__}, as asked for: {exc}; else it waits on"
+            conn.close()
+        self._conn.connect(CONNECT_LIMIT)
+        return trial.outcome(how)
 
     def _listen(self, argv: list[str]) -> Iterator[str]:
         listener = self._conn.exec(argv, complete=False)

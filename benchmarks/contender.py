@@ -23,6 +23,18 @@ class WrongOutputError(Exception):
     """A command did not deliver what it should, so its time means nothing."""
 
 
+class LinkCutError(Exception):
+    """The output of a command did not get over a cut of the link.
+
+    Attributes:
+        detail: What came, what became of the command, and how it showed, in a line.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason)
+        self.detail = detail
+
+
 class Contender:
     """One way to run commands. A measure that is not overridden is not offered.
 
@@ -72,6 +84,10 @@ class Contender:
     def latency(self, work: Work) -> list[float]:
         """Read stamped lines: seconds from each write to its receipt."""
         raise NotOfferedError("no output")
+
+    def reconnect(self, work: Work) -> list[float]:
+        """Cut the link under numbered lines: bytes lost, then seconds to the next."""
+        raise NotOfferedError("no link")
 
     def memory(self, work: Work) -> list[float]:
         """Let output pile up: MiB of each part before and at most, and on disk."""

@@ -54,9 +54,9 @@ class Results:
         ]
 
     def middle(self, row: Row, contender: str) -> float | None:
-        """Return the median of the spread; None if there is none."""
+        """Return what counts of the spread: its median; None if there is none."""
         spread = self.spread(row, contender)
-        return statistics.median(spread) if spread else None
+        return row.over_rounds(spread) if spread else None
 
     def broke(self, row: Row, contender: str) -> str:
         """Return why a contender did not finish a row by its own fault, or nothing.

@@ -22,6 +22,7 @@ from .contender import (
     timed,
     timed_async,
 )
+from .cuts import Trial, fault_proxy
 from .processes import (
     MIB,
     end,
@@ -50,9 +51,13 @@ class Mlepool(Contender):
         self._pool: Any = None
         self._conn: Any = None
 
-    def add(self, pool: Any) -> Any:
-        """Add the worker to a pool, by the way in that is measured."""
-        return pool.add("localhost", port=self._port)
+    def place(self) -> str:
+        """Return where the worker is, by the way in that is measured."""
+        return f"localhost:{self._port}"
+
+    def proxied(self) -> Any:
+        """Return a proxy that can cut that way in."""
+        return fault_proxy(self._port)
 
     def open(self) -> None:
         """Start a worker, and connect the blocking client."""
@@ -66,7 +71,7 @@ class Mlepool(Contender):
         self._worker = subprocess.Popen(command)
         wait_for_port(self._port, self._worker)
         self._pool = mlepool.ClientPool()
-        self._conn = self.add(self._pool)
+        self._conn = self._pool.add(self.place())
         self._conn.connect(timeout=CONNECT_LIMIT)
 
     def close(self) -> None:
@@ -120,6 +125,17 @@ class Mlepool(Contender):
         live = self._conn.run(work.stamper(), complete=False)
         return settled([delay(line) for line in live], work)
 
+    def reconnect(self, work: Work) -> list[float]:
+        """Iterate the listener of a connection through a proxy."""
+        with self.proxied() as proxy:
+            trial = Trial(self.folder, work, proxy.reset)
+            conn = self._pool.add(proxy.address.replace("127.0.0.1", "localhost"))
+            conn.connect(timeout=CONNECT_LIMIT)
+            for line in conn.run(trial.argv, complete=False):
+                trial.take(line)
+            conn.close()
+        return trial.outcome("the iteration ends")
+
     def memory(self, work: Work) -> list[float]:
         """Read nothing: MiB of three parts before and at most, and the journal's."""
         self._conn.run(["true"])
@@ -137,7 +153,7 @@ class Mlepool(Contender):
     async def _connected(self) -> AsyncIterator[Any]:
         pool = importlib.import_module("mlepool").AsyncClientPool()
         try:
-            conn = self.add(pool)
+            conn = pool.add(self.place())
             async with asyncio.timeout(CONNECT_LIMIT):
                 await conn.connect()
             yield conn
@@ -191,9 +207,13 @@ class Mlepool(Contender):
 class MlepoolUnix(Mlepool):
     """The same, over the worker's unix socket, without TLS."""
 
-    def add(self, pool: Any) -> Any:
-        """Add the worker by its state folder."""
-        return pool.add(f"unix:{self._state}")
+    def place(self) -> str:
+        """Return the worker's state folder."""
+        return f"unix:{self._state}"
+
+    def proxied(self) -> Any:
+        """Return a proxy in front of the socket in there."""
+        return fault_proxy(self._state / "worker.sock", listen=self.folder / "proxy")
 
 
 def sizes(pids: Iterable[int]) -> list[float]:

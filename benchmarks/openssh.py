@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from .contender import Contender, delay, expect, rate, settled, timed
+from .cuts import Trial, fault_proxy
 from .local import count_bytes, count_lines
 from .processes import ServerError, end
 from .sshd import Sshd, tool
@@ -102,12 +103,29 @@ class OpenSsh(Contender):
             delays = [delay(line) for line in process.stdout]
         return settled(delays, work)
 
+    def reconnect(self, work: Work) -> list[float]:
+        """Iterate the pipe of a client with a connection of its own."""
+        with fault_proxy(self._server.port) as proxy:
+            trial = Trial(self.folder, work, proxy.reset)
+            alone = ["-o", f"Port={proxy.port}", "-o", "ControlPath=none"]
+            command = self._remote(trial.argv, *alone)
+            pipe = subprocess.PIPE
+            with subprocess.Popen(
+                command, stdout=pipe, stderr=pipe, text=True
+            ) as process:
+                assert process.stdout is not None
+                assert process.stderr is not None
+                for line in process.stdout:
+                    trial.take(line)
+                said = process.stderr.read().strip()
+        return trial.outcome(f"ssh ends with status {process.returncode}: {said!r}")
+
     def _ssh(self, *arguments: str) -> list[str]:
         return [tool("ssh"), "-F", str(self._config), *arguments]
 
-    def _remote(self, argv: list[str]) -> list[str]:
+    def _remote(self, argv: list[str], *options: str) -> list[str]:
         # -n: the client must not wait for our standard input.
-        return self._ssh("-n", "bench", shlex.join(argv))
+        return self._ssh(*options, "-n", "bench", shlex.join(argv))
 
     def _run_true(self) -> None:
         # Captured, as what the others hand back includes the output.

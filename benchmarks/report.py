@@ -4,13 +4,13 @@ import itertools
 import json
 import os
 import platform
-import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
 from .child import CONTENDERS
+from .cuts import GAP
 from .measure import Results
 from .rows import LIMIT, OURS, PARTS, PEERS, TITLES, Row
 from .work import Work
@@ -47,7 +47,7 @@ def _cell(results: Results, row: Row, name: str) -> str:
     spread = results.spread(row, name)
     if not spread:
         return f"n/a\n({_reason(results, row, name)})"
-    text = row.show(statistics.median(spread))
+    text = row.show(row.over_rounds(spread))
     if len(spread) > 1:
         text += f"\n{row.show(min(spread))}..{row.show(max(spread))}"
     if reason := results.broke(row, name):
@@ -127,7 +127,9 @@ def notes(results: Results, work: Work) -> Iterator[str]:
     yield (
         f"{work.rounds} interleaved rounds; cells: median of the rounds, min..max. "
         f"bytes: {work.size / 1e6:,.0f} MB; lines: {work.lines:,}; "
-        f"memory: {work.flood / 1e6:,.0f} MB unread, most growth seen."
+        f"memory: {work.flood / 1e6:,.0f} MB unread, most growth seen; "
+        f"reconnect: {work.ticks:,} lines, cut (RST) whenever {GAP} have come, "
+        "the most that any round lost."
     )
     yield from _shares(results)
     yield from _memory(results)

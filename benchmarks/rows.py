@@ -42,9 +42,29 @@ def growth(samples: Sequence[float]) -> float:
     return sum(most) - sum(before)
 
 
+def lost(samples: Sequence[float]) -> float:
+    """Return the bytes that were lost or repeated in a turn of `reconnect`."""
+    return samples[0]
+
+
+def cuts_p50(samples: Sequence[float]) -> float:
+    """Return the median of the times of the cuts in such a turn."""
+    return p50(samples[1:])
+
+
+def cuts_p99(samples: Sequence[float]) -> float:
+    """Return their p99."""
+    return p99(samples[1:])
+
+
 def as_duration(seconds: float) -> str:
     """Return a duration with its unit: us or ms."""
     return f"{seconds * 1e6:.0f} us" if seconds < 1e-3 else f"{seconds * 1e3:.2f} ms"
+
+
+def as_bytes(count: float) -> str:
+    """Return an amount in bytes."""
+    return f"{count:,.0f} B"
 
 
 def as_rate(per_second: float) -> str:
@@ -72,11 +92,11 @@ class Row:
         what: The first cell.
         reach: The second cell.
         statistic: From the samples of one turn to one number.
-        is_ratio: Whether that number is divided by the limit's of the same round.
+        over_rounds: From the numbers of all rounds to the one that counts.
         higher_is_better: Whether it is a rate.
         goals: Contender -> the number that it has to reach.
         ahead_of: Contender -> the peers that it has to be better than.
-        show: From a number as compared to text.
+        show: From a number as compared to text; `as_ratio` also makes it a ratio.
         show_limit: From the limit's number to text.
         is_fresh: Whether each turn gets a new worker: its journal may fill the disk.
     """
@@ -86,13 +106,18 @@ class Row:
     what: str
     reach: str
     statistic: Callable[[Sequence[float]], float] = p50
-    is_ratio: bool = True
+    over_rounds: Callable[[Sequence[float]], float] = p50
     higher_is_better: bool = False
     goals: Mapping[str, float] = field(default_factory=dict)
     ahead_of: Mapping[str, Sequence[str]] = field(default_factory=dict)
     show: Callable[[float], str] = as_ratio
     show_limit: Callable[[float], str] = as_duration
     is_fresh: bool = False
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether the number is divided by the limit's of the same round."""
+        return self.show is as_ratio
 
     def is_better(self, one: float, other: float) -> bool:
         """Return whether `one` is better than, or as good as, `other`."""
@@ -168,7 +193,6 @@ ROWS = (
         what="latency of a\nline, p99",
         reach="<= 10 ms",
         statistic=p99,
-        is_ratio=False,
         goals=both(0.010),
         show=as_duration,
     ),
@@ -178,10 +202,26 @@ ROWS = (
         what="memory growth,\nreader stopped",
         reach=f"flat: <= {FLAT:.0f}\nMiB in all",
         statistic=growth,
-        is_ratio=False,
         goals=both(FLAT),
         show=lambda value: f"{value:.1f} MiB",
         is_fresh=True,
+    ),
+    *(
+        Row(
+            name="reconnect",
+            measure="reconnect",
+            what=f"link cut: {what}",
+            reach=f"<= {show(goal)}",
+            statistic=statistic,
+            over_rounds=over_rounds,
+            goals=both(goal),
+            show=show,
+        )
+        for what, statistic, over_rounds, goal, show in (
+            ("next\nline, p50", cuts_p50, p50, 0.05, as_duration),
+            ("next\nline, p99", cuts_p99, p50, 0.25, as_duration),
+            ("lost\nor repeated", lost, max, 0.0, as_bytes),
+        )
     ),
 )
 NAMES = tuple(dict.fromkeys(row.name for row in ROWS))

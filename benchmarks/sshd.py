@@ -75,7 +75,7 @@ class Sshd:
         for name in ("host_key", "user_key"):
             self._make_key(name)
         host_key = (self._folder / "host_key.pub").read_text()
-        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {host_key}")
+        self.known_hosts.write_text(f"* {host_key}")  # also behind a proxy's port
         config = self._folder / "sshd_config"
         config.write_text(SERVER.format(port=self.port, folder=self._folder))
         if os.getuid() == 0 and not PRIVILEGE_SEPARATION.exists():

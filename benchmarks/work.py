@@ -1,5 +1,6 @@
 """How much work each row does, and the commands that it runs."""
 
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,15 +9,22 @@ MIB = 1024 * 1024  # bytes
 GB = 1_000_000_000  # bytes; "1 GB of output" is meant decimally
 
 STAMP_INTERVAL = 0.005  # seconds between two stamped lines
+TICK_INTERVAL = 0.002  # the same, for `reconnect`
 
 # Runs in a bare interpreter. os.write, so that nothing is buffered between the reading
 # of the clock and the pipe; CLOCK_MONOTONIC is the same in all processes of a machine.
+# The lines are numbered and of one size. Its pid, and that it ended by itself, are
+# noted in a file.
 STAMPER = """\
 import os, sys, time
-for _ in range(int(sys.argv[1])):
-    time.sleep(float(sys.argv[2]))
-    os.write(1, b"%d\\n" % time.monotonic_ns())
+with open(sys.argv[3], "w", buffering=1) as trace:
+    print(os.getpid(), file=trace)
+    for number in range(int(sys.argv[1])):
+        time.sleep(float(sys.argv[2]))
+        os.write(1, b"%020d %010d\\n" % (time.monotonic_ns(), number))
+    print("end", file=trace)
 """
+STAMP_SIZE = 32  # bytes of each of its lines
 
 # One line of the data file: text, as one peer can carry nothing else.
 DATA_LINE = b"0123456789abcdef" * 7 + b"0123456789abcde\n"  # 128 bytes
@@ -34,6 +42,7 @@ class Work:
         size: Bytes to read, for `bytes`.
         lines: Lines to read, for `lines`.
         stamps: Stamped lines to read, for `latency`; 5 ms apart.
+        ticks: Stamped lines to read while links are cut, for `reconnect`; 2 ms apart.
         flood: Bytes that nobody reads, for `memory`.
         rounds: Turns of each contender, for all rows but `memory`.
         budget: Seconds after which no further turn is started.
@@ -46,6 +55,7 @@ class Work:
     size: int
     lines: int
     stamps: int
+    ticks: int
     flood: int
     rounds: int
     budget: float
@@ -73,9 +83,17 @@ class Work:
 
     def stamper(self) -> list[str]:
         """Return the command that writes `stamps` lines, each the time of its write."""
-        # -I and -S: no site-packages, so that it starts quickly everywhere.
-        counts = [str(self.stamps), str(STAMP_INTERVAL)]
-        return [sys.executable, "-I", "-S", "-c", STAMPER, *counts]
+        return _stamper(self.stamps, STAMP_INTERVAL, os.devnull)
+
+    def ticker(self, trace: Path) -> list[str]:
+        """Return the command that writes `ticks` such lines, and its traces."""
+        return _stamper(self.ticks, TICK_INTERVAL, str(trace))
+
+
+def _stamper(count: int, interval: float, trace: str) -> list[str]:
+    # -I and -S: no site-packages, so that it starts quickly everywhere.
+    start = [sys.executable, "-I", "-S", "-c", STAMPER]
+    return [*start, str(count), str(interval), trace]
 
 
 FULL = Work(
@@ -85,6 +103,7 @@ FULL = Work(
     size=GB,
     lines=2_000_000,
     stamps=300,
+    ticks=3000,
     flood=GB,
     rounds=5,
     budget=600,
@@ -96,6 +115,7 @@ QUICK = Work(
     size=GB // 16,
     lines=200_000,
     stamps=100,
+    ticks=750,
     flood=GB // 8,
     rounds=3,
     budget=78,
