@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,17 +20,31 @@ START_LIMIT = 30.0
 class RunningWorker:
     """A real worker process.
 
+    Args:
+        folder: Where its state folder and its log are.
+        listen: Where it listens.
+        within: Words of a command that runs it, such as ``unshare``.
+        env: What is set in its environment.
+
     Attributes:
         port: Where it listens, on 127.0.0.1.
         join_url: What it printed at its first start.
         state_dir: Its state folder.
     """
 
-    def __init__(self, folder: Path, *, listen: str = "127.0.0.1:0", **env: str):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        listen: str = "127.0.0.1:0",
+        within: Sequence[str] = (),
+        **env: str,
+    ) -> None:
         self.state_dir = folder / "state"
         self.log_path = folder / "worker.log"
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "mlepool", "worker", "--listen", listen]
+        command = [*within, sys.executable, "-m", "mlepool", "worker"]
+        command += ["--listen", listen]
         command += ["--state-dir", str(self.state_dir)]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
@@ -123,7 +138,7 @@ def start_worker(tmp_path) -> Iterator[Callable[..., RunningWorker]]:
     """Start workers by name, each with a folder of its own; all end with the test."""
     running: list[RunningWorker] = []
 
-    def start(name: str, **options: str) -> RunningWorker:
+    def start(name: str, **options: Any) -> RunningWorker:
         one = RunningWorker(tmp_path / name, **options)
         running.append(one)
         return one

@@ -83,8 +83,10 @@ class Cgroups:
         self._home = os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
         _sweep(folder)
         self._folder.mkdir(exist_ok=True)
-        with self.take():
+        slot = self.take()
+        with slot:
             pass  # we may go into it, and back
+        self.give_back(slot)
 
     @classmethod
     def find(cls) -> Cgroups | None:
