@@ -37,7 +37,10 @@ class Slot:
         self._procs = os.open(folder / "cgroup.procs", os.O_RDWR | os.O_CLOEXEC)
 
     def __enter__(self) -> None:
-        os.write(self._procs, b"0")  # we ourselves: a child begins where its parent is
+        # We ourselves: a child begins where its parent is. If somebody has removed the
+        # group, the job begins in ours: a job without a group is better than none.
+        with contextlib.suppress(OSError):
+            os.write(self._procs, b"0")
 
     def __exit__(
         self,
@@ -49,7 +52,10 @@ class Slot:
 
     def pids(self) -> list[int]:
         """Give the processes in it; zombies are none."""
-        text = (self._folder / "cgroup.procs").read_text()
+        try:
+            text = (self._folder / "cgroup.procs").read_text()
+        except OSError:
+            return []  # it is gone, so that nobody is in it
         return [int(pid) for pid in text.split() if int(pid) != os.getpid()]
 
     def is_empty(self) -> bool:

@@ -126,7 +126,7 @@ class Supervision:
             raise WorkerError(cause) from None
         if greeting.version == 0:
             raise WorkerError(
-                f"the running supervisor (pid {greeting.pid}) does not speak versions "
+                f"the running supervisor (pid {greeting.pid}) speaks no version of "
                 f"{OLDEST_VERSION} to {VERSION}; wait until its jobs have ended"
             )
         self._observer.greeted(greeting)

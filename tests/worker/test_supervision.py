@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from mlepool.config import Limits
 from mlepool.errors import WorkerError
-from mlepool.supervisor.messages import SOCKET_FILE
 from mlepool.supervisor.messages import (
+    SOCKET_FILE,
     Feed,
     Greeting,
+    Grown,
     JobEnded,
     Spawn,
     Spawned,
@@ -45,8 +47,11 @@ class Notes:
     def spawned(self, spawned: Spawned) -> None:
         self.told.put_nowait(("spawned", spawned))
 
-    def grown(self, job_id: str, position: int) -> None:
-        self.told.put_nowait(("grown", (job_id, position)))
+    def grown(self, grown: Grown) -> None:
+        self.told.put_nowait(("grown", (grown.id, grown.position)))
+
+    def pressed(self) -> None:
+        self.told.put_nowait(("pressed", None))
 
     def ended(self, ended: JobEnded) -> None:
         self.told.put_nowait(("ended", ended))
@@ -65,7 +70,7 @@ class Notes:
 async def opened(folder: Path) -> AsyncIterator[tuple[Supervision, Notes]]:
     """Open a line to a real supervisor."""
     notes = Notes()
-    line = Supervision(folder, notes, environment=ENVIRONMENT)
+    line = Supervision(folder, notes, environment=ENVIRONMENT, limits=Limits())
     await line.open()
     try:
         yield line, notes
@@ -87,7 +92,7 @@ async def false_supervisor(folder: Path, serve: Serve) -> AsyncIterator[Supervis
             await serve(reader, writer)
 
     server = await asyncio.start_unix_server(accept, folder / SOCKET_FILE)
-    line = Supervision(folder, Notes(), environment={})
+    line = Supervision(folder, Notes(), environment={}, limits=Limits())
     try:
         yield line
     finally:
@@ -174,7 +179,7 @@ async def test_a_supervisor_of_another_version_is_said(tmp_path):
         writer.write(framed(encode(Greeting(0, 4711))))
 
     async with false_supervisor(tmp_path, answer) as line:
-        with pytest.raises(WorkerError, match=r"\(pid 4711\) does not speak version 1"):
+        with pytest.raises(WorkerError, match=r"\(pid 4711\) speaks no version of 1 to 1"):
             await line.open()
 
 
