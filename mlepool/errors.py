@@ -138,13 +138,15 @@ class ConnectionClosedError(ClientError):
 
 
 class ListenerTimeoutError(ClientError, TimeoutError):
-    """No message came within ``max_interval``; the job goes on.
+    """No message, or not the expected one, came in time; the job goes on.
 
     Attributes:
         host: Name of the connection.
         command: What runs there.
-        seconds: How long it was silent.
+        seconds: How long it was waited for.
         job_id: The job's id, for ``attach``.
+        pattern: What ``expect()`` waited for; else None.
+        tail: The last of what had come then.
     """
 
     def __init__(
@@ -155,8 +157,16 @@ class ListenerTimeoutError(ClientError, TimeoutError):
         self.command = command
         self.seconds = seconds
         self.job_id = job_id
+        self.pattern: object = None
+        self.tail = ""
 
     def __str__(self) -> str:
+        if self.pattern is not None:
+            return (
+                f"{self.pattern!r} was not seen from {self.command!r} on {self.host} "
+                f"within {self.seconds:g} s, but {self.tail!r}; "
+                f"the job {self.job_id} goes on"
+            )
         return (
             f"no message from {self.command!r} on {self.host} for "
             f"{self.seconds:g} s; the job {self.job_id} goes on"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import shlex
@@ -18,7 +17,7 @@ from mlepool.client.options import CallOptions, split_options
 from mlepool.errors import MlepoolError
 from mlepool.wire.codec import encode
 from mlepool.wire.messages import Attach, Credit, Leave, Look, Request
-from mlepool.wire.values import InputAck, StopReport
+from mlepool.wire.values import StopReport
 
 __all__ = ["Calls", "Echo", "new_job_id", "print_message"]
 
@@ -126,7 +125,7 @@ class Calls:
         options = listener.options
         try:
             if options.input is not None:
-                await _feed_all(listener, options.input)
+                listener.feed_from(options.input)
             if not options.complete:
                 await listener.accepted()
                 return listener
@@ -137,6 +136,7 @@ class Calls:
         except asyncio.CancelledError:
             if listener.id in self._unsent:
                 self.leave(listener)  # nobody waits any more: it must not begin
+                listener.feeder.stop()
             raise
 
     def start(
@@ -198,13 +198,17 @@ class Calls:
         return listener.value
 
     async def feed_job(
-        self, job_id: str, data: bytes, *, offset: int, end: bool
-    ) -> int:
+        self, job_id: str, data: bytes, *, offset: int, end: bool, writer: str
+    ) -> None:
         """Write to a job's stdin."""
-        keywords = {"data": data, "offset": offset, "end": end, "raise_error": True}
-        listener = await self.call(self._owner.find("send_input"), (job_id,), keywords)
-        assert isinstance(listener.value, InputAck)
-        return listener.value.offset
+        place = {"data": data, "offset": offset, "end": end, "writer": writer}
+        keywords = {**place, "raise_error": True}
+        await self.call(self._owner.find("send_input"), (job_id,), keywords)
+
+    async def resize_job(self, job_id: str, rows: int, cols: int) -> None:
+        """Give a job's terminal another size."""
+        keywords = {"rows": rows, "cols": cols, "raise_error": True}
+        await self.call(self._owner.find("resize"), (job_id,), keywords)
 
     def give_credit(self, listener: AsyncListener, position: int) -> None:
         """Tell the worker how far it may send; a new link is told by itself."""
@@ -313,12 +317,6 @@ class Calls:
         message = Attach(number, job_id, position, listener.intake.window)
         self._enter(listener, message)
         return listener
-
-
-async def _feed_all(listener: AsyncListener, data: str | bytes) -> None:
-    with contextlib.suppress(BrokenPipeError):  # as subprocess.run() does
-        await listener.send_input(data)
-        await listener.close_input()
 
 
 def _display(command: Any) -> str:

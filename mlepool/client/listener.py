@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import re
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from mlepool.client.expectation import Expectation
 from mlepool.client.facts import Facts, Status
+from mlepool.client.feeder import Feeder
 from mlepool.client.intake import Intake
 from mlepool.client.lines import LineDecoder
 from mlepool.client.options import CallOptions
 from mlepool.client.output import EvictedError
 from mlepool.client.reader import Reader
+from mlepool.client.sources import chunks
 from mlepool.errors import ListenerTimeoutError
 from mlepool.wire.records import STREAM_NAMES
 from mlepool.wire.values import StopReport
@@ -21,7 +26,6 @@ from mlepool.wire.values import StopReport
 __all__ = ["AsyncListener", "Owner", "Status"]
 
 TIMEOUT_SLACK = 3.0  # seconds after the deadline for the worker's proof of the stop
-INPUT_CHUNK = 256 * 1024  # bytes of stdin in one request
 
 
 class Owner(Protocol):
@@ -33,9 +37,12 @@ class Owner(Protocol):
         """Stop a job."""
 
     async def feed_job(
-        self, job_id: str, data: bytes, *, offset: int, end: bool
-    ) -> int:
-        """Write to a job's stdin; returns how far it has been taken."""
+        self, job_id: str, data: bytes, *, offset: int, end: bool, writer: str
+    ) -> None:
+        """Write to a job's stdin; returns when it has been taken."""
+
+    async def resize_job(self, job_id: str, rows: int, cols: int) -> None:
+        """Give a job's terminal another size."""
 
     def give_credit(self, listener: AsyncListener, position: int) -> None:
         """Tell the worker how far it may send."""
@@ -105,7 +112,8 @@ class AsyncListener(Facts):
         self._waiting: Iterator[Any] = iter(())
         self._index: _Index | None = None
         self._expired = False
-        self._fed = 0
+        self._expectation = Expectation()
+        self.feeder = Feeder(functools.partial(owner.feed_job, job_id))
         self._timer = self._set_timer()
 
     @property
@@ -142,7 +150,13 @@ class AsyncListener(Facts):
             CommandError, RemoteError: What failed, if ``raise_error``. This and the
                 one before are raised once for each reader, and by every ``wait()``.
             ConnectionLostError: If the link was lost for good.
+            Exception: What the iterator given as ``input`` has raised: at the end,
+                once.
         """
+        self._expectation.clear()
+        return await self._next()
+
+    async def _next(self) -> Any:
         while True:
             for message in self._waiting:
                 return message
@@ -207,22 +221,42 @@ class AsyncListener(Facts):
         return self
 
     async def expect(self, pattern: str | re.Pattern[str]) -> re.Match[str]:
-        """Read messages, at the place of :meth:`next`, until one matches.
+        """Read on, at the place of :meth:`next`, until a pattern is found.
+
+        It is looked for in the text that has come since the last match, or since the
+        last ``next()``: within a line (a prompt, too) or over several. The latest
+        64 Ki characters are looked at. What comes after the match stays, for another
+        ``expect()``; ``next()`` goes on with the message after it.
+
+        Args:
+            pattern: A regular expression, where ``^`` and ``$`` are a line's edges; a
+                compiled one is taken as it is. Bytes with ``encoding=None``.
 
         Raises:
+            ListenerTimeoutError: After ``max_interval`` of silence; shows the last of
+                the text, which another ``expect()`` still has.
             EOFError: If the command ends before.
         """
-        while True:
-            message = await self.next()
+        seen = self._expectation
+        while (found := seen.search(pattern)) is None:
+            try:
+                message = await self._next()
+            except ListenerTimeoutError as exc:
+                exc.pattern, exc.tail = pattern, seen.tail
+                raise
             if message is None:
-                raise EOFError(f"{self.command!r} ended before {pattern!r} was seen")
-            found = re.search(pattern, message)
-            if found:
-                return found
+                raise EOFError(
+                    f"{self.command!r} ended before {pattern!r} was seen; the last "
+                    f"that came: {seen.tail!r}"
+                )
+            seen.add(message, self._waiting)
+        self._waiting = itertools.chain(seen.give_back(), self._waiting)
+        return found
 
     def clear_messages(self) -> None:
         """Let go of all messages that have come; ``next()`` goes on with new ones."""
         self._waiting = iter(())
+        self._expectation.clear()
         self._reader, self._decoder = Reader(self, new=True), None
         self.intake.output.clear()
 
@@ -240,19 +274,33 @@ class AsyncListener(Facts):
     async def send_input(self, data: str | bytes) -> None:
         """Write to the process's stdin; returns when its pipe has taken it.
 
-        The command must have been started with ``stdin=True`` or ``input=``.
+        The command must have been started with ``stdin=True``, ``input=`` or
+        ``tty=True``, by this listener's client or another. Each byte gets there once,
+        also over a lost link. Cancelling this cancels the wait: the data goes on its
+        way, as a whole, and what is sent later comes after it.
 
         Raises:
-            BrokenPipeError: If its stdin is closed.
+            BrokenPipeError: If its stdin is closed, or the job has ended.
         """
         if isinstance(data, str):
             data = data.encode(self.options.encoding or "utf-8")
-        for at in range(0, len(data), INPUT_CHUNK):
-            await self._feed(data[at : at + INPUT_CHUNK], end=False)
+        await self.feeder.send(data)
 
     async def close_input(self) -> None:
-        """Close the process's stdin; twice is fine."""
-        await self._feed(b"", end=True)
+        """Close the process's stdin; twice is fine.
+
+        At a terminal the end-of-file character is typed (twice in the middle of a
+        line): what reads there comes to an end, and nothing more can be sent.
+        """
+        await self.feeder.close()
+
+    async def resize(self, rows: int, cols: int) -> None:
+        """Give the job's terminal another size; nothing if the job has ended.
+
+        Raises:
+            ValueError: If it has no terminal (``tty=True``), or none can be so large.
+        """
+        await self._owner.resize_job(self.id, rows, cols)
 
     def close(self) -> None:
         """Stop listening; the job goes on. Twice is fine."""
@@ -289,6 +337,11 @@ class AsyncListener(Facts):
     def ended(self) -> None:
         """Note that the outcome has come."""
         self._cancel_timer()
+        self.feeder.stop()
+
+    def feed_from(self, source: Any) -> None:
+        """Feed the process in the background: all of a source, then the end."""
+        self.feeder.pour(chunks(source, self.options.encoding or "utf-8"))
 
     def new_decoder(self) -> LineDecoder:
         """Make what turns this command's records into messages."""
@@ -332,6 +385,9 @@ class AsyncListener(Facts):
         self._seen_end = True
         if self.intake.problem is not None:
             raise self.intake.problem
+        problem = None if quiet else self.feeder.take_problem()
+        if problem is not None:
+            raise problem
         if not quiet and (self.raise_error or self.status is Status.TIMED_OUT):
             error = self.error
             if error is not None:
@@ -363,11 +419,6 @@ class AsyncListener(Facts):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    async def _feed(self, data: bytes, *, end: bool) -> None:
-        offset = self._fed
-        self._fed += len(data)  # reserved before the wait: two senders don't overlap
-        await self._owner.feed_job(self.id, data, offset=offset, end=end)
 
     def _messages(self) -> list[Any]:
         self._index = self._index or _Index(self)

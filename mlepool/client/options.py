@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from mlepool.client.sources import open_source
+
 __all__ = ["CLIENT_PARAMETERS", "CallOptions", "split_options"]
 
 DEFAULT_MEMORY = 16 * 1024 * 1024  # bytes of output that a Listener holds
@@ -26,7 +28,8 @@ class CallOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         encoding: How output becomes text; None gives bytes throughout.
         errors: What to do with bytes that are not text.
         detach: The job does not end with its connection's ``close()``.
-        input: What the process reads on stdin.
+        input: What the process reads on stdin: str, bytes, a Path, an open file, or
+            an iterator (async, too) of str or bytes.
         memory: Bytes of output to hold, 256 KiB at least.
     """
 
@@ -91,8 +94,8 @@ def split_options(
     if options.encoding is not None:
         codecs.lookup(options.encoding)
     codecs.lookup_error(options.errors)
-    if not isinstance(options.input, str | bytes | None):
-        raise TypeError(f"input is str or bytes, not {type(options.input).__name__}")
+    if options.input is not None:
+        open_source(options.input)
     if options.memory < 0:
         raise ValueError("memory must be a number of bytes")
     return options, rest

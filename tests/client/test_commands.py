@@ -49,7 +49,7 @@ def test_an_unknown_name_says_the_worker_and_the_nearest_command():
         (("a",), {"colour": 1}, "unexpected keyword argument 'colour'"),
         (("a",), {"complete": "yes"}, "complete: expected bool, got str"),
         (("a",), {"timeout": "1"}, "timeout: expected float"),
-        (("a",), {"input": 5}, "input is str or bytes, not int"),
+        (("a",), {"input": 5}, "an iterator, not int"),
         ((["echo", 1],), {}, r"run\(\): command: .* str or bytes, not 1"),
         ((7,), {}, r"run\(\): command must be a str or a list of str, not int"),
         (("a",), {"env": {"A": 1}}, r"run\(\): env: .* must be str, not 'A': int"),

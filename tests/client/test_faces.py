@@ -34,6 +34,7 @@ ONLY_ASYNC = {
         "change",
         "end_reached",
         "ended",
+        "feed_from",
         "new_decoder",
         "release",
         "take_expiry",

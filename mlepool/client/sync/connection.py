@@ -209,6 +209,9 @@ class Connection:
             cwd: str | os.PathLike[str] | None = None,
             env: dict[str, str] | None = None,
             stdin: bool = False,
+            tty: bool = False,
+            rows: int = 24,
+            cols: int = 80,
             orphan_timeout: float | None = None,
             complete: bool = True,
             timeout: float | None = None,
@@ -219,7 +222,7 @@ class Connection:
             encoding: str | None = "utf-8",
             errors: str = "replace",
             detach: bool = False,
-            input: str | bytes | None = None,
+            input: Any = None,
             memory: int = ...,
         ) -> Listener:
             """Run a command on the worker's host."""

@@ -7,9 +7,11 @@ batches, through janus queues, never a line at a time.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import queue
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -17,6 +19,7 @@ from typing import Any, Self
 
 import janus
 
+from mlepool.client.expectation import Expectation
 from mlepool.client.lines import LineDecoder
 from mlepool.client.listener import AsyncListener, Status
 from mlepool.client.output import EvictedError
@@ -90,9 +93,11 @@ class _Pump:
         assert self._queue is not None
         target = self._queue.async_q
         while self._task is None and not self._has_ended:
+            # Said first, then looked at: the reader's thread takes items meanwhile.
+            self._is_full = True
             if target.full():
-                self._is_full = True
                 return
+            self._is_full = False
             try:
                 item = self._next_item()
             except EvictedError:
@@ -157,6 +162,7 @@ class Listener:
         self._pump: _Pump | None = _Pump(listener, portal)
         self._decoder: LineDecoder | None = None
         self._waiting: Iterator[Any] = iter(())
+        self._expectation = Expectation()
         self._done = listener.done
         self._max_interval = listener.max_interval
         listener.max_interval = None  # silence is measured where it is waited for
@@ -276,13 +282,19 @@ class Listener:
             CommandError, RemoteError: What failed, if ``raise_error``. This and the
                 one before are raised once for each reader, and by every ``wait()``.
             ConnectionLostError: If the link was lost for good.
+            Exception: What the iterator given as ``input`` has raised: at the end,
+                once.
         """
+        self._expectation.clear()
+        return self._next()
+
+    def _next(self, deadline: float | None = None) -> Any:
         while True:
             for message in self._waiting:
                 return message
             if self._pump is None:
                 return None
-            records = self._take(self._pump)
+            records = self._take(self._pump, deadline)
             self._decoder = self._decoder or self._async.new_decoder()
             if records is not None:
                 self._waiting = self._decoder.decode(records)
@@ -321,25 +333,42 @@ class Listener:
     def expect(
         self, pattern: str | re.Pattern[str], timeout: float | None = None
     ) -> re.Match[str]:
-        """Read messages, at the place of :meth:`next`, until one matches.
+        """Read on, at the place of :meth:`next`, until a pattern is found.
+
+        It is looked for in the text that has come since the last match, or since the
+        last ``next()``: within a line (a prompt, too) or over several. The latest
+        64 Ki characters are looked at. What comes after the match stays, for another
+        ``expect()``; ``next()`` goes on with the message after it.
 
         Args:
-            pattern: A regular expression, searched for in each message.
-            timeout: Seconds between two messages; ``max_interval`` by default.
+            pattern: A regular expression, where ``^`` and ``$`` are a line's edges; a
+                compiled one is taken as it is. Bytes with ``encoding=None``.
+            timeout: Seconds for the whole; by default any time, and ``max_interval``
+                between two messages.
 
         Raises:
-            ListenerTimeoutError: After so long a silence.
+            ListenerTimeoutError: If it is not seen by then; shows the last of the
+                text, which another ``expect()`` still has.
             EOFError: If the command ends before.
         """
-        interval, self._max_interval = self._max_interval, timeout or self._max_interval
-        try:
-            for message in iter(self.next, None):
-                found = re.search(pattern, message)
-                if found:
-                    return found
-        finally:
-            self._max_interval = interval
-        raise EOFError(f"{self.command!r} ended before {pattern!r} was seen")
+        seen = self._expectation
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (found := seen.search(pattern)) is None:
+            try:
+                message = self._next(deadline)
+            except ListenerTimeoutError as exc:
+                exc.pattern, exc.tail = pattern, seen.tail
+                if deadline is not None and time.monotonic() >= deadline:
+                    exc.seconds = timeout or 0.0
+                raise
+            if message is None:
+                raise EOFError(
+                    f"{self.command!r} ended before {pattern!r} was seen; the last "
+                    f"that came: {seen.tail!r}"
+                )
+            seen.add(message, self._waiting)
+        self._waiting = itertools.chain(seen.give_back(), self._waiting)
+        return found
 
     def read(self, stream: str | None = None) -> Any:
         """Wait for the end and give all output, also what has left memory.
@@ -355,6 +384,7 @@ class Listener:
         if self._pump is not None:
             self._pump.stop()
         self._waiting = iter(())
+        self._expectation.clear()
         self._pump = _Pump(self._async, self._portal, new=True)
         self._decoder = None
         self._portal.do(self._clear)
@@ -373,16 +403,36 @@ class Listener:
     def send_input(self, data: str | bytes, timeout: float | None = None) -> None:
         """Write to the process's stdin; returns when its pipe has taken it.
 
-        The command must have been started with ``stdin=True`` or ``input=``.
+        The command must have been started with ``stdin=True``, ``input=`` or
+        ``tty=True``, by this listener's client or another. Each byte gets there once,
+        also over a lost link. After a timeout or Ctrl-C the data still goes on its
+        way, as a whole, and what is sent later comes after it.
+
+        Args:
+            data: Text, in the listener's encoding, or bytes.
+            timeout: Seconds to wait.
 
         Raises:
-            BrokenPipeError: If its stdin is closed.
+            TimeoutError: If it was not taken by then.
+            BrokenPipeError: If its stdin is closed, or the job has ended.
         """
         self._call(self._async.send_input(data), timeout)
 
     def close_input(self) -> None:
-        """Close the process's stdin; twice is fine."""
+        """Close the process's stdin; twice is fine.
+
+        At a terminal the end-of-file character is typed (twice in the middle of a
+        line): what reads there comes to an end, and nothing more can be sent.
+        """
         self._call(self._async.close_input())
+
+    def resize(self, rows: int, cols: int) -> None:
+        """Give the job's terminal another size; nothing if the job has ended.
+
+        Raises:
+            ValueError: If it has no terminal (``tty=True``), or none can be so large.
+        """
+        self._call(self._async.resize(rows, cols))
 
     def close(self) -> None:
         """Stop listening; the job goes on. Twice is fine."""
@@ -414,17 +464,18 @@ class Listener:
         finally:
             pump.stop()
 
-    def _take(self, pump: _Pump) -> list[Record] | None:
+    def _take(self, pump: _Pump, deadline: float | None = None) -> list[Record] | None:
+        limit = self._max_interval
+        if deadline is not None:
+            left = max(0.0, deadline - time.monotonic())
+            limit = left if limit is None else min(left, limit)
         with self._on_interrupt():
             try:
-                return pump.take(self._max_interval)
+                return pump.take(limit)
             except queue.Empty:
-                assert self._max_interval is not None
+                assert limit is not None
                 raise ListenerTimeoutError(
-                    self.host,
-                    self.command,
-                    seconds=self._max_interval,
-                    job_id=self.id,
+                    self.host, self.command, seconds=limit, job_id=self.id
                 ) from None
             except Exception as exc:
                 raise self._own(exc) from None
