@@ -51,6 +51,11 @@ class Endings:
             self._syncer.add(job.recorder.release())
             self._tell(job)
 
+    def tell_again(self, job: Job) -> None:
+        """Tell of an end that was told, or is about to be."""
+        if not job.recorder.is_saved:
+            self._tell(job)
+
     def _tell(self, job: Job) -> None:
         assert job.outcome is not None
         self._send(JobEnded(job.id, job.outcome))

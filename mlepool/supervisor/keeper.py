@@ -187,6 +187,10 @@ class Keeper:
         self._send(Greeting(common_version(greet), os.getpid(), tuple(held)))
 
     def _spawn(self, order: Spawn) -> None:
+        known = self._jobs.get(order.id)
+        if known is not None:
+            self._tell_again(known)
+            return
         slot = self._slot()
         try:
             job = Job(
@@ -228,6 +232,13 @@ class Keeper:
             logger.warning("jobs get no control group from now on: %s", exc)
             self._cgroups = None
             return None
+
+    def _tell_again(self, job: Job) -> None:
+        """Answer a worker that does not know if its order has arrived."""
+        if job.outcome is None:
+            self._send(Spawned(job.id, job.pid, job.started))
+        else:
+            self._endings.tell_again(job)
 
     def _give_back(self, slot: Slot | None) -> None:
         if slot is not None and self._cgroups is not None:

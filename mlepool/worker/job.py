@@ -11,6 +11,7 @@ from pathlib import Path
 from mlepool.errors import WorkerError
 from mlepool.peer import Peer
 from mlepool.supervisor.journal import Journal
+from mlepool.supervisor.messages import Spawn
 from mlepool.transport.base import Piece
 from mlepool.wire.codec import MAX_DATA
 from mlepool.wire.messages import Accepted, Ended, Outcome, Skip
@@ -57,6 +58,7 @@ class Job:
         dropped: Bytes of output that could not be kept.
         orphan_timeout: Seconds that it may run without a reader.
         has_terminal: True if it was started at a terminal.
+        order: What the supervisor was asked for; None if another worker has asked.
         outcome: How it ended; None before.
         readers: Who reads its output now.
         feeding: Held by who writes to its stdin.
@@ -73,6 +75,7 @@ class Job:
         self.dropped = 0
         self.orphan_timeout: float | None = None
         self.has_terminal = False
+        self.order: Spawn | None = None
         self.outcome: Outcome | None = None
         self.readers: list[Reader] = []
         self.feeding = asyncio.Lock()
@@ -98,6 +101,7 @@ class Job:
         """Change the status."""
         TRANSITIONS[self.status, status]
         self.status = status
+        self.order = None
 
     def after_gap(self, position: int) -> int:
         """Give the position itself, or the next one that was not let go."""

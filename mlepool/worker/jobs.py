@@ -145,11 +145,7 @@ class JobTable:
         timeout: float | None,
         is_awaited: bool,
     ) -> Job:
-        """Have a job's process started.
-
-        Raises:
-            WorkerError: If there is no supervisor just now.
-        """
+        """Have a job's process started, as soon as there is a supervisor."""
         job = Job(job_id, process.display, folder=self._folder)
         job.cwd = self._place(process.cwd)
         job.orphan_timeout = process.orphan_timeout
@@ -166,7 +162,9 @@ class JobTable:
             terminal=process.terminal,
         )
         job.has_terminal = process.terminal is not None
-        self._supervision.spawn(order)
+        job.order = order
+        with contextlib.suppress(WorkerError):  # there is none just now: greeted() asks
+            self._supervision.spawn(order)
         self._jobs[job_id] = job
         return job
 
@@ -256,16 +254,26 @@ class JobTable:
     # -- what the supervisor says
 
     def greeted(self, greeting: Greeting) -> None:
-        """Take over the jobs that the supervisor holds; the others have ended."""
-        self._end_all_but({info.id for info in greeting.jobs})
+        """Take over the jobs that the supervisor holds; the others have ended.
+
+        One that it was asked for, and does not hold, is asked for again: it may have
+        lost the order, or the start of a job that has ended by now. Nothing is run
+        twice, since a job's journal is made but once.
+        """
+        held = {info.id for info in greeting.jobs}
+        for job in list(self._jobs.values()):
+            if job.status is Status.PENDING and job.order and job.id not in held:
+                self._supervision.spawn(job.order)
+                held.add(job.id)
+        self._end_all_but(held)
         for info in greeting.jobs:
             self._adopt(info)
 
     def spawned(self, spawned: Spawned) -> None:
         """Note that a job has begun, or could not be."""
         job = self._jobs.get(spawned.id)
-        if job is None:
-            return
+        if job is None or job.status is not Status.PENDING:
+            return  # a greeting has told of it before
         if spawned.failure is None:
             job.become(Status.RUNNING)
             job.pid, job.started = spawned.pid, spawned.started
@@ -291,7 +299,7 @@ class JobTable:
     def ended(self, ended: JobEnded) -> None:
         """Note that a job has ended."""
         job = self._jobs.get(ended.id)
-        if job is not None:
+        if job is not None and job.outcome is None:
             self._end(job, ended.outcome)
 
     def pressed(self) -> None:

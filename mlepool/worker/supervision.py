@@ -129,7 +129,6 @@ class Supervision:
                 f"the running supervisor (pid {greeting.pid}) speaks no version of "
                 f"{OLDEST_VERSION} to {VERSION}; wait until its jobs have ended"
             )
-        self._observer.greeted(greeting)
 
     def spawn(self, order: Spawn) -> None:
         """Have a process started; the answer goes to the observer.
@@ -231,6 +230,8 @@ class Supervision:
 
     def _greeting(self, greeting: Greeting) -> None:
         if self._greeted is not None and not self._greeted.done():
+            if greeting.version:
+                self._observer.greeted(greeting)  # now: what follows builds on it
             self._greeted.set_result(greeting)
 
     def _stopped(self, stopped: Stopped) -> None:

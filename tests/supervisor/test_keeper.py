@@ -77,13 +77,17 @@ def test_positions_are_told_while_a_job_writes(line, supervisor):
 
 def test_the_same_id_is_not_started_twice(line, supervisor):
     line.spawn("job", "echo ran >> ran; sleep 60", cwd=str(supervisor.folder))
-    line.wait_for(Spawned, "job")
+    first = line.wait_for(Spawned, "job")
     line.spawn("job", "echo ran >> ran", cwd=str(supervisor.folder))
     again = line.wait_for(Spawned, "job")
-    assert again.failure is not None
-    assert again.failure.type_name == "FileExistsError"
+    assert (again.pid, again.failure) == (first.pid, None)  # it is the same job
     line.send(Stop("job"))
     assert line.wait_for(Stopped).report.complete
+    line.outcome("job")
+    line.spawn("job", "echo ran >> ran", cwd=str(supervisor.folder))
+    ended = line.wait_for(Spawned, "job")
+    assert ended.failure is not None
+    assert ended.failure.type_name == "FileExistsError"
     assert (supervisor.folder / "ran").read_text() == "ran\n"
 
 

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import socket
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 from msgspec import structs
 
 import mlepool
+from mlepool.supervisor.messages import SOCKET_FILE
 from mlepool.wire.codec import Data
 from mlepool.wire.messages import Accepted, Attach, Credit, Ended, Leave, Request
 from mlepool.wire.records import RecordParser
@@ -52,6 +54,30 @@ def read(client: RawClient, call: int) -> tuple[bytes, Ended]:
 
 
 # -- once only
+
+
+def test_a_start_is_not_lost_with_the_line_to_the_supervisor(own_worker, tmp_path):
+    ran, path = tmp_path / "ran", own_worker.state_dir / SOCKET_FILE
+    over = threading.Event()
+
+    def disturb() -> None:
+        while not over.wait(0.02):  # each newcomer takes the worker's place
+            with socket.socket(socket.AF_UNIX) as other:
+                other.connect(str(path))
+
+    disturber = threading.Thread(target=disturb)
+    disturber.start()
+    try:
+        with mlepool.ClientPool() as pool:
+            conn = pool.add(f"unix:{own_worker.state_dir}")
+            conn.connect()
+            for number in range(150):
+                done = conn.run(f"echo {number} >> {ran}; exit 4")
+                assert (done.exit_code, done.error.returncode) == (4, 4)
+    finally:
+        over.set()
+        disturber.join()
+    assert ran.read_text() == "".join(f"{number}\n" for number in range(150))
 
 
 def test_the_same_id_is_the_same_job_whoever_asks_and_however_often(worker, tmp_path):

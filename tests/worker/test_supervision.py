@@ -179,7 +179,9 @@ async def test_a_supervisor_of_another_version_is_said(tmp_path):
         writer.write(framed(encode(Greeting(0, 4711))))
 
     async with false_supervisor(tmp_path, answer) as line:
-        with pytest.raises(WorkerError, match=r"\(pid 4711\) speaks no version of 1 to 1"):
+        with pytest.raises(
+            WorkerError, match=r"pid 4711\) speaks no version of 1 to 1"
+        ):
             await line.open()
 
 
