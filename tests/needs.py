@@ -34,13 +34,23 @@ def need_program(name: str) -> str:
     return shutil.which(name) or lacking(name)
 
 
-@contextlib.contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
+def small_disk(folder: Path, size: str) -> contextlib.AbstractContextManager[Path]:
     """Mount a file system that is full after ``size`` bytes."""
+    options = f"size={size},mode=0700"
+    return mounted(folder, ["-t", "tmpfs", "-o", options, "mlepool-test"])
+
+
+def simple_disk(folder: Path) -> contextlib.AbstractContextManager[Path]:
+    """Mount a file system that can't give back parts of files, nor say its size."""
+    return mounted(folder, ["-t", "ramfs", "mlepool-test"])
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, words: list[str]) -> Iterator[Path]:
+    """Mount something for a while."""
     need_root()
     folder.mkdir(parents=True, exist_ok=True)
-    options = f"size={size},mode=0700"
-    mount = ["mount", "-t", "tmpfs", "-o", options, "mlepool-test", str(folder)]
+    mount = ["mount", *words, str(folder)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lacking(f"the right to mount ({done.stderr.strip()})")

@@ -10,17 +10,21 @@ import pytest
 import xxhash
 from hypothesis import given, strategies as st
 
+from mlepool.config import Limits
 from mlepool.errors import WorkerError
+from mlepool.supervisor.files import look_at_disk
 from mlepool.supervisor.journal import (
     JobHead,
     JobProcess,
     Journal,
     JournalWriter,
     journal_path,
+    seal,
 )
+from mlepool.supervisor.recorder import Recorder
 from mlepool.wire.messages import Outcome
 from mlepool.wire.records import HEADER_SIZE, STDERR, STDOUT, RecordParser
-from tests.needs import small_disk
+from tests.needs import simple_disk, small_disk
 
 HEAD = JobHead("job", "echo hi", "/tmp", 12.5, "boot")
 PROCESS = JobProcess(4711, (99, 100), 12.75)
@@ -235,3 +239,124 @@ def test_large_records_are_not_cut_where_that_can_be_helped(tmp_path):
         assert journal.whole_records(0, first - 1) == first - 1  # it can't be helped
         assert journal.whole_records(both, 30_000) == 30_000  # it need not be
         assert journal.whole_records(7, 30_000) == 30_000  # within a record
+
+
+# -- gaps
+
+KEPT = 64 * 1024  # bytes of the head in these tests
+HELD = 256 * 1024  # bytes of the journal in these tests
+
+
+def write_numbered(writer: JournalWriter, count: int, *, limit: int = HELD) -> None:
+    """Write numbered records of odd sizes, and let go of the middle as it grows."""
+    for number in range(count):
+        writer.append(STDOUT, (b"%08d" % number) * (1 + number % 97), time=0.0)
+        if number % 16 == 0 and writer.held > limit:
+            assert writer.trim(limit)
+
+
+def read_numbered(folder: Path, end: int) -> tuple[list[int], int]:
+    """Read to a position: the numbers that are there, and the bytes that are not."""
+    numbers, position, parser = [], 0, RecordParser()
+    dropped = 0
+    with contextlib.closing(Journal(folder, "job")) as journal:
+        while (after := journal.after_gap(position)) < end:
+            if after != position:
+                parser.skip()
+            data = journal.read(after, min(10_000, end - after))
+            position = after + len(data)
+            for record in parser.feed(data):
+                number = int(record.data[:8])
+                assert record.data == record.data[:8] * (1 + number % 97)
+                numbers.append(number)
+                dropped += record.dropped
+    return numbers, dropped
+
+
+def small_writer(folder: Path) -> JournalWriter:
+    writer = JournalWriter(folder, JobHead("job", "x", "/", 1.0, "boot", KEPT))
+    writer.begin(PROCESS)
+    return writer
+
+
+def test_head_and_tail_are_kept_and_the_disk_gets_the_rest_back(tmp_path):
+    writer = small_writer(tmp_path)
+    write_numbered(writer, 60_000)
+    assert writer.position > 20 * 1024**2
+    outcome = finish(writer)
+    numbers, dropped = read_numbered(tmp_path, outcome.end)
+    assert numbers == sorted(set(numbers))
+    assert (numbers[0], numbers[-1]) == (0, 59_999)
+    kept = sum(8 * (1 + number % 97) for number in numbers)
+    assert dropped == outcome.stdout - kept
+    path = Path(journal_path(tmp_path, "job"))
+    assert path.stat().st_blocks * 512 <= HELD + 96 * 1024
+    head = next(n for n, one in enumerate(numbers) if one != n)
+    assert sum(24 + 8 * (1 + n % 97) for n in range(head)) >= KEPT
+    with contextlib.closing(Journal(tmp_path, "job")) as journal:
+        assert journal.measure() == outcome.end
+        assert journal.outcome() == outcome
+
+
+def test_a_reader_is_never_given_what_is_being_let_go(tmp_path):
+    """Readers race with the writer: what they read is whole, or said to be gone."""
+    writer = small_writer(tmp_path)
+    child = os.fork()
+    if child == 0:
+        write_numbered(writer, 120_000)
+        os._exit(0)
+    rounds = 0
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        with contextlib.closing(Journal(tmp_path, "job")) as journal:
+            end = os.fstat(journal.locate(0)[0]).st_size - journal.locate(0)[1]
+        numbers, _ = read_numbered(tmp_path, max(0, end - 4096))
+        assert numbers == sorted(set(numbers))
+        rounds += 1
+    assert rounds > 3
+
+
+def test_the_end_of_a_job_with_a_gap_is_sealed_behind_its_tail(tmp_path):
+    writer = small_writer(tmp_path)
+    write_numbered(writer, 20_000)
+    end = writer.position
+    os.write(writer.release(), b"")
+    with open(journal_path(tmp_path, "job"), "ab") as file:
+        file.write(b"M\x01torn")
+    outcome = seal(tmp_path, "job", Outcome("LOST"))
+    assert outcome.end == end
+    numbers, _ = read_numbered(tmp_path, end)
+    assert numbers[-1] == 19_999
+
+
+def test_where_parts_cannot_be_given_back_the_journal_says_so(tmp_path):
+    with simple_disk(tmp_path / "disk") as folder:
+        writer = small_writer(folder)
+        for _ in range(100):
+            writer.append(STDOUT, bytes(1000), time=0.0)
+        held = writer.held
+        assert writer.trim(KEPT) is False
+        assert writer.held == held
+        outcome = finish(writer)
+        with contextlib.closing(Journal(folder, "job")) as journal:
+            assert journal.gap() == (0, 0)
+            assert journal.measure() == outcome.end == held
+
+
+def test_without_gaps_the_head_is_kept_and_the_rest_is_counted(tmp_path):
+    with simple_disk(tmp_path / "disk") as folder:
+        size = look_at_disk(folder).size
+        recorder = Recorder(folder, HEAD, Limits(1024**2, 0.0), disk_size=size)
+        recorder.begin(PROCESS)
+        for _ in range(400):
+            recorder.write(STDERR, bytes(10_000))
+        assert 0.8 * 1024**2 < recorder.position < 1.3 * 1024**2
+        outcome = recorder.end(Outcome("SUCCEEDED"))
+        assert recorder.is_saved
+        assert outcome.stderr == 4_000_000
+        os.close(recorder.release())
+        with contextlib.closing(Journal(folder, "job")) as journal:
+            parser = RecordParser()
+            kept = parser.feed(journal.read(0, outcome.end))
+            (last,) = parser.finish({STDERR: outcome.stderr}, time=1.0)
+        assert sum(len(one.data) for one in kept) + recorder.dropped == 4_000_000
+        assert last.dropped == recorder.dropped
