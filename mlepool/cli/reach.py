@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, NamedTuple
 
 import typer
@@ -131,14 +131,16 @@ async def reach(hosts: Sequence[str] | None) -> AsyncIterator[Reached]:
         await leave(connections)
 
 
-def open_connection(target: Target, name: str) -> AsyncConnection:
+def open_connection(
+    target: Target, name: str, *, tell: Callable[[str], None] = complain
+) -> AsyncConnection:
     """Make a connection that tells when its link is lost, and when it is back."""
     connection = AsyncConnection(target, name=name)
     for event, text in (
         ("reconnecting", f"lost the link to {name}; reconnecting"),
         ("reconnected", f"connected to {name} again"),
     ):
-        connection.on(event, functools.partial(_tell, text))
+        connection.on(event, functools.partial(_tell, tell, text))
     return connection
 
 
@@ -200,8 +202,8 @@ def _local() -> dict[str, Target]:
     return found
 
 
-def _tell(text: str, _: AsyncConnection) -> None:
-    complain(text)
+def _tell(tell: Callable[[str], None], text: str, _: AsyncConnection) -> None:
+    tell(text)
 
 
 async def _connect(connection: AsyncConnection, limit: float | None) -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import io
 import math
 import os
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -15,8 +18,10 @@ from mlepool.cli.interrupts import Interrupts
 from mlepool.cli.printer import Printer
 from mlepool.cli.reach import leave, open_connection, split_hosts, stop_job
 from mlepool.cli.streams import drop_stdout
+from mlepool.cli.tee import Tee
 from mlepool.cli.wording import come_back, complain, in_words
 from mlepool.client.connection import AsyncConnection, new_job_id
+from mlepool.client.sources import chunks
 from mlepool.client.trust import Target
 from mlepool.errors import ClientError, CommandTimeoutError, MlepoolError
 
@@ -50,11 +55,17 @@ def run(
     detach: Annotated[
         bool, typer.Option("--detach", help="Start it, print its job id and leave.")
     ] = False,
+    stdin: Annotated[
+        bool, typer.Option("-i", "--stdin", help="Feed our stdin to it, on each host.")
+    ] = False,
+    tty: Annotated[
+        bool, typer.Option("-t", "--tty", help="Give it a terminal, connected to ours.")
+    ] = False,
 ) -> None:
     """Run a command on one host or many, live.
 
     Where there are several hosts, each line begins with its host's name. What the
-    command writes to stderr goes to stderr. Its stdin is empty.
+    command writes to stderr goes to stderr. Its stdin is empty without -i and -t.
 
     Exits with the worst exit status of all hosts: 128+n for signal n, 255 for a host
     that can't be reached. Ctrl-C leaves the jobs running and says how to come back; a
@@ -67,7 +78,9 @@ def run(
     what = command[0] if len(command) == 1 else [os.fsencode(one) for one in command]
     keywords = {"cwd": cwd, "timeout": timeout, "detach": detach}
     given = {name: value for name, value in keywords.items() if value is not None}
-    jobs = _Jobs(targets, what, given, leave=detach)
+    if tty:
+        raise typer.Exit(_run_at_terminal(targets, what, given))
+    jobs = _Jobs(targets, what, given, leave=detach, feeds=stdin)
     status: Any
     try:
         status = asyncio.run(jobs.run())
@@ -83,6 +96,29 @@ def run(
     raise typer.Exit(status)
 
 
+def _run_at_terminal(
+    targets: dict[str, Target], command: Any, keywords: dict[str, Any]
+) -> int:
+    if len(targets) > 1 or keywords.pop("detach"):
+        text = "it goes with one host, and not with --detach"
+        raise typer.BadParameter(text, param_hint="--tty")
+    # Not at the top: a Windows client has no termios.
+    terminal = importlib.import_module("mlepool.cli.terminal")
+    if not terminal.are_terminals():
+        text = "stdin and stdout must be a terminal; -i feeds what is none"
+        raise typer.BadParameter(text, param_hint="--tty")
+    [(name, target)] = targets.items()
+    status: int = terminal.run_at_terminal(
+        name, target, command=command, keywords=keywords
+    )
+    return status
+
+
+def _our_stdin() -> io.RawIOBase:
+    """Open stdin without a buffer: a thread that waits in one is in our way out."""
+    return io.FileIO(sys.stdin.fileno(), closefd=False)
+
+
 class _Jobs:
     """One command on several hosts at once."""
 
@@ -93,6 +129,7 @@ class _Jobs:
         keywords: dict[str, Any],
         *,
         leave: bool,
+        feeds: bool = False,
     ) -> None:
         self._connections = [
             open_connection(target, name) for name, target in targets.items()
@@ -100,6 +137,7 @@ class _Jobs:
         self._command = command
         self._keywords = keywords
         self._leave = leave
+        self._tee = Tee(chunks(_our_stdin(), "utf-8")) if feeds else None
         self._printer = Printer(list(targets) if len(targets) > 1 else [])
         self._going: dict[str, AsyncConnection] = {}
 
@@ -125,7 +163,11 @@ class _Jobs:
             complain(come_back(job_id, connection.name))
 
     async def _run_on_all(self) -> int:
-        return max(await asyncio.gather(*map(self._run_on, self._connections)))
+        runs = [self._run_on(*self._fed(one)) for one in self._connections]
+        return max(await asyncio.gather(*runs))
+
+    def _fed(self, connection: AsyncConnection) -> tuple[AsyncConnection, Any]:
+        return connection, None if self._tee is None else self._tee.branch()
 
     async def _interrupted(self, interrupts: Interrupts) -> None:
         """Say what goes on, and stop it if Ctrl-C comes again soon."""
@@ -161,11 +203,11 @@ class _Jobs:
             return [f"job {job_id} on {connection.name} could not be stopped: {why}"]
         return in_words(report, connection.name)
 
-    async def _run_on(self, connection: AsyncConnection) -> int:
+    async def _run_on(self, connection: AsyncConnection, branch: Any) -> int:
         name, job_id = connection.name, new_job_id()
         try:
             await connection.connect()
-            return await self._follow(connection, job_id)
+            return await self._follow(connection, job_id, branch)
         except CommandTimeoutError as exc:
             self._printer.complain(name, str(exc))
             if not exc.stopped:
@@ -177,10 +219,15 @@ class _Jobs:
             if isinstance(exc, ClientError) and job_id in self._going:
                 self._printer.complain(name, come_back(job_id, name))
             return UNKNOWN
+        finally:
+            if branch is not None:
+                branch.close()
 
-    async def _follow(self, connection: AsyncConnection, job_id: str) -> int:
+    async def _follow(
+        self, connection: AsyncConnection, job_id: str, branch: Any
+    ) -> int:
         name = connection.name
-        keywords = {**self._keywords, "complete": False}
+        keywords = {**self._keywords, "complete": False, "input": branch}
         run = connection.find("run")
         # Entered before it is sent: Ctrl-C may come before the worker's answer.
         self._going[job_id] = connection
