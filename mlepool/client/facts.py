@@ -181,9 +181,10 @@ class Facts:
         return data.decode(self.options.encoding or "utf-8", "replace")
 
     def _timeout_error(self, *, stopped: bool | None) -> CommandTimeoutError:
-        assert self.timeout is not None
+        # Who attached to it does not know the limit, but how long it took.
+        seconds = self.duration if self.timeout is None else self.timeout
         text = self._tail(None)
-        return CommandTimeoutError(self, self.timeout, output=text, stopped=stopped)
+        return CommandTimeoutError(self, seconds, output=text, stopped=stopped)
 
     def _command_error(self, outcome: Outcome) -> CommandError:
         return CommandError(

@@ -15,6 +15,7 @@ logger = logging.getLogger("mlepool.supervisor")
 
 KEEP_SIZE, PUNCH_HOLE = 1, 2  # fallocate(2)
 BEYOND = 1 << 40  # bytes behind the end of a file: nothing is there to be lost
+MOST_FREE = 10 * 1024**3  # bytes
 SYNC_WITHIN = 0.1  # seconds until what was written is safe from a loss of power
 MANY = 16  # files from which on the whole file system is written out at once
 
@@ -67,6 +68,14 @@ class Disk(NamedTuple):
 
     size: int
     free: int
+
+    def lacks(self, part: float) -> int:
+        """Give how many bytes fall short of a part that is to be free; 0 for none.
+
+        Of a large disk no more than :data:`MOST_FREE` is asked for: many are nine
+        tenths full all the time.
+        """
+        return max(0, int(min(self.size * part, MOST_FREE)) - self.free)
 
 
 def look_at_disk(folder: Path) -> Disk:

@@ -131,7 +131,7 @@ class Recorder:
         journal, limit = self._journal, self._limits.job_quota
         self._next_look = journal.position + self.dropped + self._step
         disk = look_at_disk(self._folder)
-        if is_full or disk.free < disk.size * self._limits.keep_free:
+        if is_full or disk.lacks(self._limits.keep_free):
             self.is_pressed = True
             smaller = journal.held - journal.held // SHRINK_BY
             limit = min(limit, max(2 * self._kept, smaller))

@@ -38,7 +38,7 @@ class DiskWatch:
         status = "ok"
         if disk.size and disk.free < ROOM:
             status = "full"
-        elif disk.free < disk.size * self._keep_free:
+        elif disk.lacks(self._keep_free):
             status = "low"
         return {"status": status, "free": disk.free, "dropped": self.dropped}
 

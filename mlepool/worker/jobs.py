@@ -82,7 +82,15 @@ class JobTable:
     async def open(self) -> None:
         """Find the supervisor, or start it."""
         await self._supervision.open()
+        await self._recall()
         self._sweeping = asyncio.create_task(self._keep_sweeping())
+
+    async def _recall(self) -> None:
+        """Know the jobs again that ended before this worker's start."""
+        for job_id in await asyncio.to_thread(self._shelf.latest, MAX_RECENT):
+            if not self.knows(job_id):
+                with contextlib.suppress(LookupError, WorkerError, OSError):
+                    self._recent[job_id] = self._load(job_id)
 
     def close(self) -> None:
         """Leave the jobs to the supervisor."""
@@ -316,7 +324,9 @@ class JobTable:
             self._wants_sweep.clear()
             self._ended = 0
             try:
-                await asyncio.to_thread(self._shelf.sweep, set(self._jobs))
+                gone = await asyncio.to_thread(self._shelf.sweep, set(self._jobs))
+                for job_id in gone:
+                    self._recent.pop(job_id, None)
             except OSError as exc:
                 logger.error("cannot let go of old jobs: %s", exc)
             self._disk.look()

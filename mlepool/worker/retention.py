@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlepool.config import Retention
+from mlepool.supervisor.files import look_at_disk
 
 __all__ = ["Shelf"]
 
@@ -49,15 +50,17 @@ class Shelf:
         self._horizon_file = folder / HORIZON_FILE
         self.horizon = self._read_horizon()
 
-    def sweep(self, live: Collection[str]) -> int:
+    def sweep(self, live: Collection[str]) -> list[str]:
         """Let go of what is kept no longer; blocking, for a thread of its own.
 
         Args:
             live: Ids of jobs that are not touched: they run, or are being read.
 
         Returns:
-            The number of jobs that were let go.
+            The ids of the jobs that were let go.
         """
+        if not self._horizon_file.exists():
+            self._note(self.horizon)  # while there is room for it
         began = time.time()
         # What was written to since then may be a job's that has just begun to run.
         found = [one for one in self._scan(live) if one.ended < began - CLOCK_TICK]
@@ -72,7 +75,7 @@ class Shelf:
         for entry in leaving:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(entry.path)
-        return len(leaving)
+        return [_job_id(one) for one in leaving]
 
     def _count(self, entries: list[_Entry], oldest: float) -> int:
         """Give how many of them, the newest first, keep to the rules."""
@@ -88,14 +91,18 @@ class Shelf:
         self, kept: list[_Entry], leaving: list[_Entry]
     ) -> list[_Entry]:
         """Choose more, the oldest first, where the disk is too full."""
-        disk = os.statvfs(self._folder)
-        wanted = disk.f_blocks * disk.f_frsize * self._keep_free
-        free = disk.f_bavail * disk.f_frsize + sum(one.size for one in leaving)
+        lacking = look_at_disk(self._folder).lacks(self._keep_free)
+        lacking -= sum(one.size for one in leaving)
         more = []
-        while kept and free < wanted:
+        while kept and lacking > 0:
             more.append(kept.pop())
-            free += more[-1].size
+            lacking -= more[-1].size
         return more
+
+    def latest(self, count: int) -> list[str]:
+        """Give the ids of the jobs that ended last, the oldest of them first."""
+        newest = sorted(self._scan(()), reverse=True)[:count]
+        return [_job_id(one) for one in reversed(newest)]
 
     def _scan(self, live: Collection[str]) -> list[_Entry]:
         entries = []
@@ -131,3 +138,7 @@ class Shelf:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def _job_id(entry: _Entry) -> str:
+    return os.path.basename(entry.path).removesuffix(SUFFIX)

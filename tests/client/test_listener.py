@@ -96,6 +96,15 @@ def test_timeout_of_a_live_listener_is_raised_by_next_once(conn):
     assert live.status == "TIMED_OUT"
 
 
+def test_who_attaches_to_what_timed_out_is_told_so(conn):
+    with pytest.raises(mlepool.CommandTimeoutError) as caught:
+        conn.run("sleep 30", timeout=0.3)
+    live = conn.attach(caught.value.listener.id)
+    with pytest.raises(mlepool.CommandTimeoutError, match="it was stopped"):
+        live.wait()
+    assert live.status == "TIMED_OUT"
+
+
 def test_on_timeout_detach_leaves_the_job_running(conn):
     with pytest.raises(mlepool.CommandTimeoutError) as caught:
         conn.run("sleep 30", timeout=0.3, on_timeout="detach")

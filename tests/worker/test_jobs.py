@@ -370,3 +370,17 @@ def test_what_a_full_disk_lost_is_said_in_the_stream(full_disk, tmp_path):
     dropped = sum(int(one.split()[1]) for one in said)
     assert dropped == 1_000_005 - kept
     assert dropped > 300_000
+
+
+def test_a_worker_that_begins_anew_lists_what_has_ended(tmp_path, start_worker):
+    with mlepool.ClientPool() as pool:
+        first = start_worker("again")
+        conn = pool.add(f"unix:{first.state_dir}", name="first")
+        conn.connect()
+        ids = [conn.run(f"exit {code}").id for code in range(3)]
+        first.end()
+        second = start_worker("again")
+        conn = pool.add(f"unix:{second.state_dir}", name="second")
+        conn.connect()
+        listed = {one.id: one.outcome.exit_code for one in conn.jobs().value}
+        assert listed == dict(zip(ids, range(3), strict=True))
