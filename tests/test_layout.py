@@ -25,6 +25,7 @@ OF_THE_WHOLE = {
     "test_run.py": "client, worker and supervisor together, through the public names",
     "test_stops.py": "stops and causes of death, on real workers and processes",
     "test_security.py": "what strangers and impostors get, from real workers",
+    "supervisor/test_durability.py": "what a slow disk delays, and what it does not",
     "supervisor/test_upgrade.py": "workers and supervisors of different releases",
     "client/test_faces.py": "compares the async and the blocking face",
     "client/test_reconnect.py": "connections and listeners whose links break",

@@ -11,8 +11,10 @@ import pytest
 
 import mlepool
 from mlepool.supervisor.journal import Journal, journal_path
+from mlepool.wire.messages import Ended, Request
 from tests.conftest import RunningWorker, wait_until
 from tests.needs import small_disk
+from tests.raw import raw_client
 
 pytestmark = pytest.mark.real
 
@@ -237,3 +239,90 @@ def end_on_disk(worker: RunningWorker, job_id: str) -> object:
         return journal.outcome()
     finally:
         journal.close()
+
+
+# -- jobs of the past
+
+
+def journals(worker: RunningWorker) -> set[str]:
+    folder = worker.state_dir / "jobs"
+    return {path.stem for path in folder.glob("*.journal")}
+
+
+def run_some(worker: RunningWorker, command: str, count: int) -> list[str]:
+    """Run jobs one after the other, and leave one that goes on; it is the last."""
+    with connected(worker) as conn:
+        done = [conn.run(command).id for _ in range(count)]
+        going = conn.run("exec sleep 60", complete=False, detach=True)
+        return [*done, going.id]
+
+
+def sweep(start: Callable[..., RunningWorker], worker: RunningWorker, rule: str):
+    """Start the worker anew, with a rule; it sweeps at its start."""
+    worker.end()
+    time.sleep(0.15)  # what was written to in the last tenth of a second stays
+    return start(rule)
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        ("retain_jobs = 2", 2),
+        ("retain_days = 0", 0),
+        ('retain_size = "250 KB"', 2),
+        ("retain_days = 0.001", 4),
+    ],
+)
+def test_old_jobs_are_let_go_of_but_none_that_runs(start, rule, kept):
+    worker = start()
+    *done, going = run_some(worker, "head -c 100000 /dev/zero", 4)
+    assert journals(worker) == {*done, going}
+    worker = sweep(start, worker, rule)
+    wait_until(lambda: journals(worker) == {*done[4 - kept :], going})
+    with connected(worker) as conn:
+        for job_id in done[: 4 - kept]:
+            with pytest.raises(LookupError):
+                conn.attach(job_id)
+        for job_id in done[4 - kept :]:
+            assert conn.attach(job_id).wait().ok
+        assert conn.stop(going).value.complete
+
+
+def test_what_may_have_run_is_not_run_again_after_it_was_let_go(start, tmp_path):
+    worker = start()
+    ran = tmp_path / "ran"
+    run_some(worker, f"echo x >> {ran}", 1)
+    asked_before = time.time() - 1
+    worker = sweep(start, worker, "retain_jobs = 0")
+    wait_until(lambda: len(journals(worker)) == 1)
+    for _ in range(2):
+        with raw_client(worker) as client:
+            age = time.time() - asked_before
+            arguments = {"command": f"echo x >> {ran}"}
+            client.send(Request(1, "again", "run", arguments, MIB, age=age))
+            outcome = client.wait_for(Ended).outcome
+            assert outcome.status == "LOST"
+            assert "it was not run now" in outcome.reason
+            client.send(Request(2, "new", "run", arguments, MIB, age=0.001))
+            assert client.wait_for(Ended).outcome.status == "SUCCEEDED"
+        assert ran.read_text() == "x\n" * 2  # the first one, and that which is new
+        worker = sweep(start, worker, "")
+    with connected(worker) as conn:
+        for info in conn.jobs().value:
+            assert conn.stop(info.id).value.complete
+
+
+def test_a_disk_that_gets_full_is_given_the_room_of_old_jobs(on_small_disk):
+    worker, hog = on_small_disk
+    with connected(worker) as conn:
+        old = [conn.run("head -c 4000000 /dev/zero").id for _ in range(5)]
+        live = conn.run("cat", stdin=True, complete=False)
+        live.send_input("before\n")
+        fill(hog)
+        live.send_input("x" * 9999 + "\n")
+        wait_until(lambda: not journals(worker) & set(old[:1]))
+        wait_until(lambda: os.statvfs(hog.parent).f_bavail > 0)
+        live.send_input("after\n")
+        live.close_input()
+        assert live.wait().ok
+        assert list(live)[-1] == "after"

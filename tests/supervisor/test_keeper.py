@@ -466,6 +466,7 @@ def anything() -> st.SearchStrategy[bytes]:
 
 def test_starts_that_are_refused_leave_nothing_behind(line, supervisor):
     line.spawn("job", "exit 0")
+    line.wait_for(Spawned)
     line.outcome("job")
     held = Path(f"/proc/{supervisor.process.pid}/fd")
     before = len(list(held.iterdir()))
