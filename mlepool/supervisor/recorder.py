@@ -13,6 +13,7 @@ __all__ = ["Recorder"]
 
 LOOK_EVERY = 4 * 1024 * 1024  # bytes of output between two looks at the disk
 HEAD_OF_DISK = 0.05  # the part of a disk that one job's head may take
+SAY_EVERY = 60.0  # seconds between two lines in the log on what one job has lost
 SHRINK_BY = 10  # a tenth is let go at each look while the disk is too full
 
 logger = logging.getLogger("mlepool.supervisor")
@@ -54,7 +55,7 @@ class Recorder:
         self._next_look = self._step
         self._is_over = False
         self._journal = JournalWriter(folder, _with_kept(head, self._kept))
-        self._is_dropping = False
+        self._say_again = 0.0
         self.dropped = 0
         self.is_pressed = False
         self.is_saved = False
@@ -84,9 +85,6 @@ class Recorder:
         except OSError as exc:
             self._drop(stream, data, str(exc))
             return
-        if self._is_dropping:
-            logger.warning("job %s: output is kept again", self._id)
-            self._is_dropping = False
 
     def end(self, outcome: Outcome) -> Outcome:
         """Write the end, completed with positions and digests."""
@@ -142,9 +140,9 @@ class Recorder:
     def _drop(self, stream: int, data: bytes, cause: str) -> None:
         self._journal.skip(stream, len(data))
         self.dropped += len(data)
-        if not self._is_dropping:
+        if time.monotonic() >= self._say_again:
             logger.error("job %s: output is dropped: %s", self._id, cause)
-            self._is_dropping = True
+            self._say_again = time.monotonic() + SAY_EVERY
 
 
 def _with_kept(head: JobHead, kept: int) -> JobHead:
