@@ -118,8 +118,10 @@ def test_enter_tilde_dot_leaves(typed, sent, has_left):
 
 def test_it_is_a_terminal_with_the_size_type_and_keys_of_ours(host):
     wait = "until [ \"$(stty size)\" = '40 120' ]; do sleep 0.02; done; echo resized"
-    command = f"tty; stty size; echo $TERM; read x; {wait}; sleep 60; exit 9"
-    with at_terminal("run", "-t", "-H", host, "--", f"trap : INT; {command}") as here:
+    command = f"tty; stty size; echo $TERM; read x; {wait}; sleep 60"
+    with at_terminal(
+        "run", "-t", "-H", host, "--", f"trap 'exit 9' INT; {command}"
+    ) as here:
         here.wait_for(r"Enter ~ \. to leave.*/dev/pts/\d+\r\n30 100\r\nxterm\r\n")
         here.type("x\r")
         here.wait_for("x\r\n")

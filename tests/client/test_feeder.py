@@ -286,7 +286,7 @@ def test_a_job_without_a_terminal_can_not_be_resized(conn):
 
 def test_ctrl_c_that_is_typed_interrupts_the_program(conn):
     live = conn.run(
-        "trap 'echo caught' INT; echo on; sleep 60", tty=True, complete=False
+        "trap 'echo caught; exit' INT; echo on; sleep 60", tty=True, complete=False
     )
     live.expect("on")
     live.send_input("\x03")

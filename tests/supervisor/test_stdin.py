@@ -129,7 +129,7 @@ def test_what_is_typed_is_echoed_and_read_and_ended(line, supervisor):
 
 
 def test_ctrl_c_interrupts_who_is_in_the_foreground(line, supervisor):
-    command = "trap 'echo caught' INT; echo on; sleep 60; exit 7"
+    command = "trap 'echo caught; exit 7' INT; echo on; sleep 60"
     line.spawn("job", command, terminal=SIZE)
     wait_for_output(supervisor, "job", b"on\r\n")
     line.send(Feed("job", 0, b"\x03"))
