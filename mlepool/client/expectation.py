@@ -19,6 +19,7 @@ class Expectation:
 
     def __init__(self) -> None:
         self._text: Any = ""
+        self._cut = 0  # characters of the text that were let go
         self._messages: deque[tuple[int, Any]] = deque()  # where each one begins
 
     @property
@@ -35,7 +36,7 @@ class Expectation:
     def add(self, message: Any, more: Iterator[Any]) -> None:
         """Take a message, and those that are there already, up to a bound."""
         parts, size = [], 0
-        begin = len(self._text)
+        begin = self._cut + len(self._text)
         while message is not None:
             self._messages.append((begin + size, message))
             end = message.end
@@ -55,9 +56,10 @@ class Expectation:
         found: re.Match[Any] | None = pattern.search(self._text)
         if found is None:
             return None
-        while self._messages and self._messages[0][0] < found.end():
-            self._messages.popleft()
-        rest = self._messages[0][0] if self._messages else len(self._text)
+        self._let_go(self._cut + found.end())
+        rest = len(self._text)
+        if self._messages:
+            rest = self._messages[0][0] - self._cut
         self._text = self._text[found.end() : rest]
         return found
 
@@ -71,5 +73,9 @@ class Expectation:
         cut = len(self._text) - WINDOW
         if cut > 0:
             self._text = self._text[cut:]
-            kept = [(at - cut, one) for at, one in self._messages if at >= cut]
-            self._messages = deque(kept)
+            self._cut += cut
+            self._let_go(self._cut)
+
+    def _let_go(self, before: int) -> None:
+        while self._messages and self._messages[0][0] < before:
+            self._messages.popleft()
