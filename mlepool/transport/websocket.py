@@ -39,6 +39,7 @@ from websockets.server import ServerProtocol
 from mlepool.errors import LinkError
 from mlepool.transport.base import Accept, LinkInfo, Piece, Receiver
 from mlepool.transport.causes import link_error
+from mlepool.transport.splitter import Splitter
 from mlepool.transport.tcp import Entrant, TcpAcceptor, name_of, open_listeners
 
 __all__ = ["WebSocketAcceptor", "dial_websocket", "listen_websocket"]
@@ -144,6 +145,11 @@ class WebSocketLink:
         else:
             self._join(event)
 
+    def take_large(self, frame: bytes | memoryview) -> None:
+        """Take a large frame that went past the library."""
+        if not self._fault and self.protocol.state is State.OPEN:
+            self._hand_out(frame)
+
     def _join(self, part: Frame) -> None:
         if part.data:  # empty parts cost nothing: the library counts bytes, not parts
             self._parts.append(bytes(part.data))
@@ -151,9 +157,9 @@ class WebSocketLink:
             parts, self._parts = self._parts, []
             self._hand_out(b"".join(parts))
 
-    def _hand_out(self, data: bytes) -> None:
+    def _hand_out(self, data: bytes | memoryview) -> None:
         if self._receiver is None:
-            self._early.append(data)
+            self._early.append(bytes(data))
         else:
             self._receiver.frame_received(data)
 
@@ -210,6 +216,7 @@ class _ClientEnd(ClientConnection):
     def __init__(self, protocol: ClientProtocol, **options: object) -> None:
         super().__init__(protocol, ping_interval=None)
         self.link = WebSocketLink(protocol)
+        self._splitter = Splitter(limit=MAX_FRAME)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin (asyncio)."""
@@ -226,7 +233,11 @@ class _ClientEnd(ClientConnection):
     def data_received(self, data: bytes) -> None:
         """Take bytes (asyncio)."""
         self.link.heard()
-        super().data_received(data)
+        for is_frame, part in self._splitter.feed(data):
+            if is_frame:
+                self.link.take_large(part)
+            else:
+                super().data_received(bytes(part))
         self.link.write()
 
     def eof_received(self) -> None:
