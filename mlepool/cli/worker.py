@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -139,6 +140,7 @@ async def _serve(config: WorkerConfig, *, join_url: bool) -> None:
         loop.add_signal_handler(number, ended.set)
     async with Worker(config) as worker:
         _announce(worker, join_url=join_url or worker.identity.is_new)
+        gc.freeze()  # what is there by now stays: it is not looked at again and again
         await ended.wait()
 
 

@@ -46,6 +46,7 @@ class WorkerLine:
         self._received = received
         self._lost = lost
         self._channel: Channel | None = None
+        self._is_waiting = False  # for the worker to read
 
     @property
     def is_up(self) -> bool:
@@ -69,17 +70,17 @@ class WorkerLine:
     def flush(self) -> None:
         """Write what the worker's socket takes now."""
         channel = self._channel
-        if channel is None:
+        if channel is None or not (channel.has_backlog or self._is_waiting):
             return
         try:
             channel.flush()
         except OSError:
             self.drop()
             return
-        events = selectors.EVENT_READ
-        if channel.has_backlog:
-            events |= selectors.EVENT_WRITE
-        if self._selector.get_key(channel.sock).events != events:
+        if channel.has_backlog is not self._is_waiting:
+            self._is_waiting = channel.has_backlog
+            both = selectors.EVENT_READ | selectors.EVENT_WRITE
+            events = both if self._is_waiting else selectors.EVENT_READ
             self._selector.modify(channel.sock, events, self._ready)
 
     def drop(self) -> None:
@@ -101,6 +102,7 @@ class WorkerLine:
             return
         self.drop()  # the newest worker is the one: it holds the lock
         self._channel = Channel(sock)
+        self._is_waiting = False
         self._selector.register(sock, selectors.EVENT_READ, self._read)
 
     def _ready(self) -> None:

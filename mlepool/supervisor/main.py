@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     os.write(sys.stdout.fileno(), READY)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     syncer = Syncer(jobs, lambda: waking.send(b"s"))
+    gc.freeze()  # what is there by now stays: it is not looked at again and again
     try:
         Keeper(jobs, listener, syncer=syncer, strays=strays).run(wakeup)
     finally:
