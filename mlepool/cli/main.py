@@ -70,6 +70,8 @@ def main() -> None:
         # Only the subcommand that is wanted is loaded: the others take longer than it.
         make_app(sys.argv[1:2])()
     except (MlepoolError, OSError) as exc:
+        if isinstance(exc, OSError) and exc.filename is None:
+            streams.drop_stdout()  # most likely that is what can't be written
         streams.drop_unwritable()
         print(f"mlepool: {exc}", file=sys.stderr)
         sys.exit(FAILED)
@@ -113,10 +115,12 @@ def _load(name: str, command: _Command) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, **keywords: Any) -> None:
         try:
-            function(*args, **keywords)
-            sys.stdout.flush()
+            try:
+                function(*args, **keywords)
+            finally:
+                sys.stdout.flush()
         except BrokenPipeError:  # whoever read our output has enough: no error of ours
-            streams.drop_unwritable()
+            streams.drop_stdout()
             raise typer.Exit(PIPE_CLOSED) from None
 
     return call

@@ -11,13 +11,13 @@ from mlepool.client.pauses import Pauses
 from mlepool.errors import MlepoolError, RemoteProtocolError
 from mlepool.wire.codec import Data
 from mlepool.wire.messages import Outcome
-from mlepool.wire.records import STDERR, STDOUT, Record, RecordParser
+from mlepool.wire.records import MAX_RECORD, STDERR, STDOUT, Record, RecordParser
 from mlepool.wire.window import ReceiveWindow
 
 __all__ = ["Intake"]
 
 WINDOW = 4 * 1024 * 1024  # bytes that may come before the reader has taken any
-MIN_MEMORY = 256 * 1024  # bytes; credit comes back by whole records, of 64 KiB
+MIN_MEMORY = 512 * 1024  # bytes; credit comes back by whole records, of 112 KiB
 
 # What a worker may say of a command that has ended.
 FINAL_STATUSES = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "TIMED_OUT", "LOST"})
@@ -58,7 +58,9 @@ class Intake:
         self.begin = begin
         self._parser = RecordParser(checked=begin == 0)
         self._position = begin
-        self._window = ReceiveWindow(begin, min(WINDOW, memory))
+        # A record that is cut is held with its last part: it has come before it counts.
+        window = min(WINDOW, memory - MAX_RECORD)
+        self._window = ReceiveWindow(begin, window)
         self._pauses = Pauses(look, self._add)
         self._taken = 0
         self._drains = 0
@@ -140,7 +142,11 @@ class Intake:
             raise RemoteProtocolError(
                 f"a skip to {position}, expected beyond {self._position}"
             )
-        self._window.skip(position - self._position)
+        count = position - self._position
+        self._window.skip(count)
+        # What is still to be taken counts from beyond the gap, too: else no credit is
+        # given for it, since it seems to lie so far behind the limit.
+        self._ends = [end + count for end in self._ends]
         self._position = position
         self._parser.skip()
         # Credit that was on its way was counted from before the gap: it fell short.

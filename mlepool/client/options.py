@@ -30,7 +30,7 @@ class CallOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         detach: The job does not end with its connection's ``close()``.
         input: What the process reads on stdin: str, bytes, a Path, an open file, or
             an iterator (async, too) of str or bytes.
-        memory: Bytes of output to hold, 256 KiB at least.
+        memory: Bytes of output to hold, 512 KiB at least.
     """
 
     complete: bool = True

@@ -19,6 +19,7 @@ from mlepool.errors import RemoteProtocolError
 
 __all__ = [
     "HEADER_SIZE",
+    "MAX_RECORD",
     "MAX_PAYLOAD",
     "STDERR",
     "STDOUT",

@@ -33,7 +33,8 @@ def lines(raw: bytes, stream: int = STDOUT) -> list[Any]:
 
 def states(raw: bytes) -> list[Any]:
     """The states of a line that is not ended yet."""
-    return list(LineDecoder().decode([Record(1.0, STDOUT, raw)]))
+    pause = Record(2.0, STDOUT, b"")
+    return list(LineDecoder().decode([Record(1.0, STDOUT, raw), pause]))
 
 
 def test_one_host_has_no_prefix_and_its_output_comes_out_as_it_was(capsys):

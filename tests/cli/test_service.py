@@ -13,7 +13,7 @@ import pytest
 
 import mlepool
 from mlepool.cli import service
-from mlepool.testing.kill import alive, kill_worker, worker_pid
+from mlepool.testing.kill import alive, worker_pid
 from mlepool.worker.access import Identity
 from tests.cli import units
 from tests.cli.shell import Finished
@@ -356,4 +356,5 @@ def test_a_restart_of_the_unit_leaves_jobs_running(user, number):
                 again.close_input()
                 assert again.wait().stdout == f"{job_pid}\nend\n"
                 assert again.exit_code == 0
-            kill_worker(state)
+            second.terminate()  # in good order: it takes its name off this account
+            second.wait()

@@ -11,7 +11,7 @@ from mlepool.client.reader import Reader
 from mlepool.errors import ConnectionLostError, RemoteProtocolError
 from mlepool.wire.codec import Data, encode_data
 from mlepool.wire.messages import Outcome
-from mlepool.wire.records import STDOUT, Record, pack_header
+from mlepool.wire.records import HEADER_SIZE, MAX_PAYLOAD, STDOUT, Record, pack_header
 
 
 def record(number, size=10):
@@ -95,7 +95,7 @@ async def read_all(reader):
 
 def test_a_reader_that_fell_behind_reads_again_and_misses_nothing():
     async def scenario():
-        source = FakeSource(memory=0)  # that is 256 KiB
+        source = FakeSource(memory=0)  # that is 512 KiB
         slow = Reader(source)
         expected = b""
         source.intake.begin_drain()
@@ -117,7 +117,7 @@ def test_a_reader_that_fell_behind_reads_again_and_misses_nothing():
 def test_credit_follows_the_fastest_reader():
     async def scenario():
         source = FakeSource(memory=1000)
-        for _ in range(3):
+        for _ in range(5):
             source.put(b"x" * 60_000)
         assert source.credits == []
         reader = Reader(source)
@@ -130,10 +130,44 @@ def test_credit_follows_the_fastest_reader():
 def test_output_beyond_the_credit_is_a_protocol_error():
     async def scenario():
         source = FakeSource(memory=1000)
-        for _ in range(4):
+        for _ in range(6):
             source.put(b"x" * 60_000)
         with pytest.raises(RemoteProtocolError, match="credit"):
             source.put(b"x" * 60_000)
+
+    asyncio.run(scenario())
+
+
+def test_what_was_not_taken_before_a_gap_gives_its_credit_after_it():
+    async def scenario():
+        source = FakeSource(memory=0)
+        for _ in range(6):
+            source.put(b"x" * 60_000)
+        left = source.intake.window
+        source.intake.skip(len(source.journal) + 10_000_000)
+        assert source.intake.window == left  # a gap neither gives credit nor takes any
+        await Reader(source).next()
+        position = source.intake.received
+        assert source.credits[-1] == position + source.intake.window > position + left
+
+    asyncio.run(scenario())
+
+
+def test_what_nobody_has_taken_is_held_however_its_frames_are_cut():
+    async def scenario():
+        source = FakeSource(memory=0)
+        record = pack_header(STDOUT, MAX_PAYLOAD, 0, time=0.0) + b"y" * MAX_PAYLOAD
+        at, cut = 0, 50_000
+        journal = b"".join(
+            pack_header(STDOUT, MAX_PAYLOAD, n * MAX_PAYLOAD, time=0.0)
+            + record[HEADER_SIZE:]
+            for n in range(10)
+        )
+        while source.intake.window >= cut:
+            piece = encode_data(1, at, journal[at : at + cut])
+            source.intake.data(Data(1, at, piece))
+            at += cut
+        assert source.intake.output.is_whole
 
     asyncio.run(scenario())
 
