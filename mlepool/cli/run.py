@@ -87,6 +87,7 @@ def run(
     except BrokenPipeError:  # the jobs were stopped
         raise
     except OSError:  # a full disk
+        drop_stdout()  # what it did not take would be in the way again
         jobs.say_what_goes_on()
         raise
     except (KeyboardInterrupt, SystemExit) as exc:  # nobody reads; told to end

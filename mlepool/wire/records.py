@@ -19,8 +19,8 @@ from mlepool.errors import RemoteProtocolError
 
 __all__ = [
     "HEADER_SIZE",
-    "MAX_RECORD",
     "MAX_PAYLOAD",
+    "MAX_RECORD",
     "STDERR",
     "STDOUT",
     "STREAM_NAMES",
