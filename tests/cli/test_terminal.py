@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from mlepool.cli.terminal import Escapes
 from mlepool.testing.proxy import FaultProxy
 from tests.cli.shell import LIMIT, MLEPOOL
 from tests.conftest import wait_until
+from tests.needs import need_program
 
 pytestmark = pytest.mark.real
 
@@ -219,8 +219,8 @@ def test_keys_typed_while_the_link_is_cut_arrive_once_after_it(worker):
             assert here.end() == 0
 
 
-@pytest.mark.skipif(not shutil.which("vim"), reason="vim is not installed")
 def test_a_link_that_is_cut_in_the_middle_of_vim(worker, tmp_path):
+    need_program("vim")
     file = tmp_path / "text"
     with FaultProxy(worker.port) as proxy:
         host = f"localhost:{proxy.port}"

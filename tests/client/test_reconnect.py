@@ -224,7 +224,12 @@ def test_another_worker_at_the_same_place_is_not_given_the_calls(
 ):
     """It is trusted as well, but does not know the job, and would start it again."""
     path = tmp_path / "ran"
-    live = conn.run(f"echo ran >> {path}; read x", stdin=True, complete=False)
+    live = conn.run(
+        f"echo ran >> {path}; read x",
+        stdin=True,
+        complete=False,
+        orphan_timeout=1.0,  # nobody comes back to it: it does not outlive the test
+    )
     wait_until(path.exists)
     other = start_worker("other")
     proxy.upstream = other.port
