@@ -152,9 +152,9 @@ def test_output_that_left_memory_is_read_again_beyond_a_gap(limited):
 
 @pytest.fixture
 def on_small_disk(start, tmp_path) -> Iterator[tuple[RunningWorker, Path]]:
-    """A worker whose state is on a disk of 32 MiB, and a file that may fill it."""
+    """A worker whose state is on a disk of 64 MiB, and a file that may fill it."""
     state = tmp_path / "limited" / "state"
-    with small_disk(state, "32m"):
+    with small_disk(state, "64m"):
         worker = start()
         yield worker, state / "hog"
         worker.end()
@@ -172,7 +172,8 @@ def fill(hog: Path) -> None:
 
 
 def test_a_job_leaves_a_part_of_the_disk_free_and_others_go_on(on_small_disk):
-    worker, _ = on_small_disk
+    worker, hog = on_small_disk
+    hog.write_bytes(bytes(28 * MIB))  # somebody else's
     with connected(worker) as conn:
         count = 400_000
         live = conn.run(numbered(count), complete=False, memory=0)
@@ -315,7 +316,7 @@ def test_what_may_have_run_is_not_run_again_after_it_was_let_go(start, tmp_path)
 def test_a_disk_that_gets_full_is_given_the_room_of_old_jobs(on_small_disk):
     worker, hog = on_small_disk
     with connected(worker) as conn:
-        old = [conn.run("head -c 4000000 /dev/zero").id for _ in range(5)]
+        old = [conn.run("head -c 8000000 /dev/zero").id for _ in range(5)]
         live = conn.run("cat", stdin=True, complete=False)
         live.send_input("before\n")
         fill(hog)
