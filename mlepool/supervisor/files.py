@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,8 @@ logger = logging.getLogger("mlepool.supervisor")
 KEEP_SIZE, PUNCH_HOLE = 1, 2  # fallocate(2)
 BEYOND = 1 << 40  # bytes behind the end of a file: nothing is there to be lost
 MOST_FREE = 10 * 1024**3  # bytes
-SYNC_WITHIN = 0.1  # seconds until what was written is safe from a loss of power
+SYNC_WITHIN = 0.1  # seconds until what was written is being made safe
+SYNC_AFTER = 0.8 * SYNC_WITHIN  # that it waits for others: we may wake up late
 MANY = 16  # files from which on the whole file system is written out at once
 
 
@@ -99,6 +101,7 @@ class Syncer:
         self._folder = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         self._wake = wake
         self._waiting: list[tuple[int, Callable[[], None] | None]] = []
+        self._due = 0.0  # when the first of them is to be made safe
         self._done: list[Callable[[], None]] = []
         self._changed = threading.Condition()
         self._is_closing = False
@@ -114,6 +117,8 @@ class Syncer:
                 file that has :data:`SYNC_WITHIN`.
         """
         with self._changed:
+            if not self._waiting:
+                self._due = time.monotonic() + SYNC_AFTER
             self._waiting.append((fd, then))
             if then is not None or len(self._waiting) == 1:
                 self._changed.notify()
@@ -139,7 +144,8 @@ class Syncer:
                 self._changed.wait_for(lambda: self._waiting or self._is_closing)
                 if not self._waiting:
                     return
-                self._changed.wait_for(self._is_urgent, SYNC_WITHIN)
+                while (left := self._time_left()) > 0:
+                    self._changed.wait(left)
                 batch, self._waiting = self._waiting, []
             self._sync([fd for fd, _ in batch])
             done = [then for _, then in batch if then is not None]
@@ -148,8 +154,10 @@ class Syncer:
                     self._done += done
                 self._wake()
 
-    def _is_urgent(self) -> bool:
-        return self._is_closing or any(then is not None for _, then in self._waiting)
+    def _time_left(self) -> float:
+        if self._is_closing or any(then is not None for _, then in self._waiting):
+            return 0.0
+        return self._due - time.monotonic()
 
     def _sync(self, fds: list[int]) -> None:
         is_done = len(fds) >= MANY and _libc().syncfs(self._folder) == 0

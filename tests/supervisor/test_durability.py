@@ -34,6 +34,39 @@ def fsync(fd):
 os.fsync = fsync
 """
 
+# A clock that stands still, but while somebody waits on purpose, or for a disk that
+# takes 90 ms for the first file: then it jumps. How busy the machine is does not count.
+STANDING_CLOCK = """
+import os, pathlib, threading, time
+folder, fsync, pwritev = pathlib.Path({folder!r}), os.fsync, os.pwritev
+wait, now = threading.Condition.wait, 1000.0
+def jump(seconds):
+    global now
+    now += seconds
+def wait_or_jump(self, timeout=None):
+    if timeout is None:
+        return wait(self)
+    jump(timeout)
+    return False
+def note(what, fd):
+    name = os.path.basename(os.readlink(f"/proc/self/fd/{{fd}}"))
+    with open(folder / "notes", "a") as file:
+        print(what, name, now, file=file)
+    return name
+def slow_fsync(fd):
+    if note("synced", fd) == "first.journal":
+        while not (folder / "go").exists():
+            time.sleep(0.005)
+        jump(0.09)
+    fsync(fd)
+def noted_pwritev(fd, *rest):
+    note("written", fd)
+    return pwritev(fd, *rest)
+os.fsync, os.pwritev = slow_fsync, noted_pwritev
+threading.Condition.wait, time.monotonic = wait_or_jump, lambda: now
+threading._time = time.monotonic
+"""
+
 
 class SlowDisk:
     """The supervisor on it, and what was made safe."""
@@ -114,3 +147,33 @@ def test_a_supervisor_that_ends_makes_the_last_ends_safe(disk):
     disk.go()
     disk.supervisor.process.wait(10)
     assert "job.journal" in disk.synced()
+
+
+@pytest.fixture
+def standing(tmp_path) -> Iterator[RunningSupervisor]:
+    """A supervisor whose clock stands still."""
+    before = STANDING_CLOCK.format(folder=str(tmp_path))
+    supervisor = RunningSupervisor(tmp_path / "state", before)
+    yield supervisor
+    supervisor.end()
+
+
+def test_an_end_is_safe_within_100_ms_also_behind_a_slow_file(standing, tmp_path):
+    def notes() -> dict[tuple[str, str], float]:
+        """Give when each file was last written or made safe."""
+        words = (tmp_path / "notes").read_text().split()
+        each = zip(words[::3], words[1::3], words[2::3], strict=True)
+        return {(what, name): float(when) for what, name, when in each}
+
+    line = standing.connect()
+    line.greet()
+    line.spawn("first", "exit 3")
+    line.outcome("first")
+    wait_until(lambda: ("synced", "first.journal") in notes())
+    line.spawn("second", "exit 3")
+    line.outcome("second")
+    (tmp_path / "go").touch()
+    wait_until(lambda: ("synced", "second.journal") in notes())
+    for name in ("first.journal", "second.journal"):
+        late = notes()["synced", name] - notes()["written", name]
+        assert 0.05 < late < 0.1
