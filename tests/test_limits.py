@@ -265,6 +265,22 @@ def sweep(start: Callable[..., RunningWorker], worker: RunningWorker, rule: str)
     return start(rule)
 
 
+def test_a_job_leaves_one_small_file_behind(own_worker):
+    def files() -> dict[Path, int]:
+        found = own_worker.state_dir.rglob("*")
+        return {path: path.lstat().st_size for path in found}
+
+    with connected(own_worker) as conn:
+        conn.run("true")
+        before = files()
+        started = [conn.run("echo x", complete=False) for _ in range(100)]
+        assert all(live.wait().ok for live in started)
+        after = files()
+    new = [size for path, size in after.items() if path not in before]
+    assert len(new) <= 100
+    assert max(new) < 1000
+
+
 @pytest.mark.parametrize(
     ("rule", "kept"),
     [
