@@ -3,11 +3,20 @@
 import asyncio
 import importlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .contender import CHUNK, Contender, delay, expect, rate, settled, timed_async
+from .contender import (
+    CHUNK,
+    Contender,
+    NotOfferedError,
+    delay,
+    expect,
+    rate,
+    settled,
+    timed_async,
+)
 from .cuts import Trial, fault_proxy
 from .sshd import Sshd
 from .work import Work
@@ -71,6 +80,17 @@ class AsyncSsh(Contender):
         """Iterate the output stream of a connection of its own."""
         return self._runner.run(self._cut_off(work))
 
+    def prepare(self, targets: Sequence[Path], *, is_update: bool) -> None:
+        """Refuse what sftp can't do, and what would take it minutes."""
+        if is_update:
+            raise NotOfferedError("no sync")
+        if len(targets) > 1:
+            raise NotOfferedError("too slow\nto be tried")
+
+    def copy(self, source: Path, targets: Sequence[Path]) -> None:
+        """Put by sftp."""
+        self._runner.run(self._put(source, targets[0]))
+
     async def _dial(self, port: int) -> Any:
         return await importlib.import_module("asyncssh").connect(
             "127.0.0.1",
@@ -116,6 +136,10 @@ class AsyncSsh(Contender):
     async def _delays(self, argv: list[str]) -> list[float]:
         async with self._conn.create_process(shlex.join(argv)) as process:
             return [delay(line) async for line in process.stdout if line]
+
+    async def _put(self, source: Path, target: Path) -> None:
+        async with self._conn.start_sftp_client() as sftp:
+            await sftp.put(str(source), str(target), recurse=True, preserve=True)
 
     async def _disconnect(self) -> None:
         self._conn.close()

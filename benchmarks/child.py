@@ -18,6 +18,7 @@ from .asyncssh_peer import AsyncSsh
 from .conplyent_peer import Conplyent
 from .contender import Contender, LinkCutError, NotOfferedError
 from .execnet_peer import Execnet
+from .files import CASES, copy_in_turn
 from .local import Local
 from .mlepool_bench import Mlepool, MlepoolUnix
 from .openssh import OpenSsh
@@ -81,6 +82,9 @@ def _measure(
 ) -> dict[str, Any]:
     measure = turn["measure"]
     work = Work(**turn["work"]).shared(contender.shares.get(measure, 1))
+    if measure in CASES:
+        trees = data.with_name("trees")
+        return {"samples": copy_in_turn(contender, CASES[measure], work, trees=trees)}
     method = getattr(contender, measure)
     needs_data = measure == "read_bytes"
     return {"samples": method(work, data) if needs_data else method(work)}

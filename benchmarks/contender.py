@@ -5,7 +5,7 @@ a measure does one turn of it and returns samples; the unit stands in its docstr
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -92,6 +92,19 @@ class Contender:
     def memory(self, work: Work) -> list[float]:
         """Let output pile up: MiB of each part before and at most, and on disk."""
         raise NotOfferedError("not measured")
+
+    def prepare(self, targets: Sequence[Path], *, is_update: bool) -> None:
+        """Get ready to copy to so many places; it is not timed.
+
+        Args:
+            targets: Where copies will be: nothing is there yet.
+            is_update: Whether a second copy is made over the first one.
+        """
+        raise NotOfferedError("no sync")
+
+    def copy(self, source: Path, targets: Sequence[Path]) -> None:
+        """Make trees like a source, all at once, one for each (distant) target."""
+        raise NotOfferedError("no sync")
 
 
 def timed(call: Callable[[], object], count: int) -> list[float]:

@@ -9,7 +9,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from .contender import (
     timed,
     timed_async,
 )
+from .files import run_all
 from .processes import end, free_port, wait_for_port
 from .work import Work
 
@@ -50,7 +51,7 @@ def spawn_true() -> None:
 
 
 class Local(Contender):
-    """Local processes and pipes, and a bare WebSocket echo."""
+    """Local processes and pipes, a bare WebSocket echo, and `cp -a`."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -122,6 +123,16 @@ class Local(Contender):
         with subprocess.Popen(work.stamper(), stdout=subprocess.PIPE) as process:
             delays = [delay(data) for data in reads(process)]
         return settled(delays, work)
+
+    def prepare(self, targets: Sequence[Path], *, is_update: bool) -> None:
+        """Make the folders."""
+        for target in targets:
+            target.mkdir()
+
+    def copy(self, source: Path, targets: Sequence[Path]) -> None:
+        """Run `cp -a`, which copies what is newer than its copy."""
+        command = ["cp", "-a", "-u", f"{source}/."]
+        run_all([[*command, str(target)] for target in targets])
 
 
 def reads(process: subprocess.Popen[bytes]) -> Iterator[bytes]:

@@ -58,6 +58,18 @@ class Results:
         spread = self.spread(row, contender)
         return row.over_rounds(spread) if spread else None
 
+    def against(self, row: Row, contender: str, peer: str) -> float | None:
+        """Return the median ratio of a contender to a peer in the same rounds."""
+        mine, others = (
+            self.samples.get((row.measure, name), []) for name in (contender, peer)
+        )
+        ratios = [
+            row.statistic(one) / row.statistic(other)
+            for one, other in zip(mine, others, strict=False)
+            if one and other
+        ]
+        return row.over_rounds(ratios) if ratios else None
+
     def broke(self, row: Row, contender: str) -> str:
         """Return why a contender did not finish a row by its own fault, or nothing.
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -41,19 +41,27 @@ SLOWEST = 20 * MIB  # bytes a second; a journal slower than that is not waited f
 
 
 class Mlepool(Contender):
-    """One worker of its own, with an account folder of its own, and one client."""
+    """One worker of its own, with an account folder of its own, and one client.
+
+    For copies to several places there are more workers.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._state = folder / "state"
         self._port = free_port()
         self._worker: subprocess.Popen[bytes] | None = None
+        self._others: list[subprocess.Popen[bytes]] = []
+        self._conns: list[Any] = []  # to all of them
         self._pool: Any = None
         self._conn: Any = None
 
     def place(self) -> str:
         """Return where the worker is, by the way in that is measured."""
-        return f"localhost:{self._port}"
+        return self._place(self._state, self._port)
+
+    def _place(self, _state: Path, port: int) -> str:
+        return f"localhost:{port}"
 
     def proxied(self) -> Any:
         """Return a proxy that can cut that way in."""
@@ -64,15 +72,15 @@ class Mlepool(Contender):
         # Read by the worker and by our own import, which must come after it.
         os.environ["MLEPOOL_HOME"] = str(self.folder / "home")
         mlepool = importlib.import_module("mlepool")
-        self._state.mkdir()
-        command = [sys.executable, "-m", "mlepool", "worker"]
-        command += ["--listen", f"127.0.0.1:{self._port}"]
-        command += ["--state-dir", str(self._state)]
-        self._worker = subprocess.Popen(command)
-        wait_for_port(self._port, self._worker)
+        self._worker = start_worker(self._state, self._port)
         self._pool = mlepool.ClientPool()
-        self._conn = self._pool.add(self.place())
-        self._conn.connect(timeout=CONNECT_LIMIT)
+        self._conn = self._connect(self.place())
+        self._conns = [self._conn]
+
+    def _connect(self, place: str) -> Any:
+        conn = self._pool.add(place)
+        conn.connect(timeout=CONNECT_LIMIT)
+        return conn
 
     def close(self) -> None:
         """Close the client, then end the worker."""
@@ -82,6 +90,8 @@ class Mlepool(Contender):
         if self._worker is not None:
             end(self._worker)
             self._worker = None
+        while self._others:
+            end(self._others.pop())
 
     def version(self) -> str:
         """Return mlepool's version."""
@@ -149,6 +159,24 @@ class Mlepool(Contender):
         live.stop()
         return [*before, *most, expect_some(journal) / MIB]
 
+    def prepare(self, targets: Sequence[Path], *, is_update: bool) -> None:
+        """Have as many workers as targets."""
+        for number in range(len(self._conns), len(targets)):
+            state, port = self.folder / f"state-{number}", free_port()
+            self._others.append(start_worker(state, port))
+            self._conns.append(self._connect(self._place(state, port)))
+
+    def copy(self, source: Path, targets: Sequence[Path]) -> None:
+        """Sync to each of them."""
+        # What others copy whole is copied whole here.
+        options = {"ignore_files": (), "complete": False, "raise_error": True}
+        live = [
+            conn.sync(source, target, **options)
+            for conn, target in zip(self._conns, targets, strict=False)
+        ]
+        for listener in live:
+            listener.wait()
+
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Any]:
         pool = importlib.import_module("mlepool").AsyncClientPool()
@@ -207,13 +235,22 @@ class Mlepool(Contender):
 class MlepoolUnix(Mlepool):
     """The same, over the worker's unix socket, without TLS."""
 
-    def place(self) -> str:
-        """Return the worker's state folder."""
-        return f"unix:{self._state}"
+    def _place(self, state: Path, _port: int) -> str:
+        return f"unix:{state}"
 
     def proxied(self) -> Any:
         """Return a proxy in front of the socket in there."""
         return fault_proxy(self._state / "worker.sock", listen=self.folder / "proxy")
+
+
+def start_worker(state: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start a worker with a new state folder, and wait until it listens."""
+    state.mkdir()
+    command = [sys.executable, "-m", "mlepool", "worker"]
+    command += ["--listen", f"127.0.0.1:{port}", "--state-dir", str(state)]
+    worker = subprocess.Popen(command)
+    wait_for_port(port, worker)
+    return worker
 
 
 def sizes(pids: Iterable[int]) -> list[float]:

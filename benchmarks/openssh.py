@@ -3,13 +3,14 @@
 import shlex
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
 from .contender import Contender, delay, expect, rate, settled, timed
 from .cuts import Trial, fault_proxy
+from .files import run_all
 from .local import count_bytes, count_lines
 from .processes import ServerError, end
 from .sshd import Sshd, tool
@@ -32,7 +33,7 @@ CONNECT_LIMIT = 10.0  # seconds
 
 
 class OpenSsh(Contender):
-    """`ssh` over a ControlMaster: a client process for each command."""
+    """`ssh` over a ControlMaster: a client process for each command, and rsync's."""
 
     # Each command starts an ssh client, so it needs less work for the same time.
     shares: ClassVar[Mapping[str, float]] = {"at_once": 0.25}
@@ -119,6 +120,16 @@ class OpenSsh(Contender):
                     trial.take(line)
                 said = process.stderr.read().strip()
         return trial.outcome(f"ssh ends with status {process.returncode}: {said!r}")
+
+    def prepare(self, targets: Sequence[Path], *, is_update: bool) -> None:
+        """See if there is an rsync."""
+        tool("rsync")
+
+    def copy(self, source: Path, targets: Sequence[Path]) -> None:
+        """Run `rsync -a` over the open connection."""
+        shell = shlex.join(self._ssh())
+        command = [tool("rsync"), "-a", "-e", shell, f"{source}/"]
+        run_all([[*command, f"bench:{target}/"] for target in targets])
 
     def _ssh(self, *arguments: str) -> list[str]:
         return [tool("ssh"), "-F", str(self._config), *arguments]

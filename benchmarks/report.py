@@ -13,7 +13,7 @@ from .child import CONTENDERS
 from .cuts import GAP
 from .measure import Results
 from .rows import LIMIT, OURS, PARTS, PEERS, TITLES, Row
-from .work import Work
+from .work import MIB, Work
 
 
 def machine() -> str:
@@ -52,6 +52,10 @@ def _cell(results: Results, row: Row, name: str) -> str:
         text += f"\n{row.show(min(spread))}..{row.show(max(spread))}"
     if reason := results.broke(row, name):
         text += f"\nthen {reason}"
+    if row.beside and name in OURS:
+        peer, title = row.beside
+        ratio = results.against(row, name, peer)
+        text += f"\n{row.show(ratio)} {title}" if ratio else ""
     missed = name in OURS and not _reaches(results, row, name)
     return text + "\nMISSED" if missed else text
 
@@ -130,6 +134,12 @@ def notes(results: Results, work: Work) -> Iterator[str]:
         f"memory: {work.flood / 1e6:,.0f} MB unread, most growth seen; "
         f"reconnect: {work.ticks:,} lines, cut (RST) whenever {GAP} have come, "
         "the most that any round lost."
+    )
+    yield (
+        f"files: seconds, as ratios to the limit, cp -a (-u). {work.files:,} files of "
+        f"4 KiB; a large one of {work.large / MIB:,.0f} MiB; a virtual environment of "
+        f"{work.environment / MIB:,.0f} MiB at most; {work.workers} workers at once. "
+        "openssh: rsync -a over one multiplexed connection; asyncssh: its sftp."
     )
     yield from _shares(results)
     yield from _memory(results)

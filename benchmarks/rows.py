@@ -58,7 +58,9 @@ def cuts_p99(samples: Sequence[float]) -> float:
 
 
 def as_duration(seconds: float) -> str:
-    """Return a duration with its unit: us or ms."""
+    """Return a duration with its unit: us, ms or s."""
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
     return f"{seconds * 1e6:.0f} us" if seconds < 1e-3 else f"{seconds * 1e3:.2f} ms"
 
 
@@ -98,7 +100,10 @@ class Row:
         ahead_of: Contender -> the peers that it has to be better than.
         show: From a number as compared to text; `as_ratio` also makes it a ratio.
         show_limit: From the limit's number to text.
-        is_fresh: Whether each turn gets a new worker: its journal may fill the disk.
+        is_fresh: Whether each turn gets a new worker: its journal may fill the disk,
+            or it would find again what it once got.
+        beside: The peer that ours are also compared to directly, and what its way
+            of doing this is called; None for none.
     """
 
     name: str
@@ -113,6 +118,7 @@ class Row:
     show: Callable[[float], str] = as_ratio
     show_limit: Callable[[float], str] = as_duration
     is_fresh: bool = False
+    beside: tuple[str, str] | None = None
 
     @property
     def is_ratio(self) -> bool:
@@ -223,5 +229,28 @@ ROWS = (
             ("lost\nor repeated", lost, max, 0.0, as_bytes),
         )
     ),
+    *(
+        Row(
+            name="files",
+            measure=f"files_{case}",
+            what=what,
+            reach="ahead of rsync",
+            ahead_of=dict.fromkeys(OURS, ("openssh",)),
+            is_fresh=is_fresh,
+            beside=("openssh", "rsync"),
+        )
+        for case, what, is_fresh in (
+            ("small", "many small files", True),
+            ("same", "unchanged", False),
+            ("ten", "ten of them\nchanged", False),
+            ("large", "one large file", True),
+            ("changed", "one byte of it\nchanged", False),
+            ("inserted", "one byte\ninserted", False),
+            ("environment", "a virtual\nenvironment", True),
+            ("many", "small files to\nmany workers", True),
+        )
+    ),
 )
 NAMES = tuple(dict.fromkeys(row.name for row in ROWS))
+# Those of `files` take minutes, and gigabytes: only who asks for them gets them.
+USUAL = tuple(name for name in NAMES if name != "files")

@@ -29,6 +29,7 @@ StrictModes no
 UsePAM no
 PermitUserRC no
 SetEnv HOME={folder}
+Subsystem sftp internal-sftp
 MaxSessions 200
 MaxStartups 200
 LogLevel ERROR

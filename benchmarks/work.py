@@ -44,6 +44,10 @@ class Work:
         stamps: Stamped lines to read, for `latency`; 5 ms apart.
         ticks: Stamped lines to read while links are cut, for `reconnect`; 2 ms apart.
         flood: Bytes that nobody reads, for `memory`.
+        files: Files of 4 KiB, for `files`.
+        large: Bytes of one large file, for `files`.
+        environment: Bytes of a virtual environment at most, for `files`.
+        workers: How many get the small files at once, for `files`.
         rounds: Turns of each contender, for all rows but `memory`.
         budget: Seconds after which no further turn is started.
     """
@@ -57,6 +61,10 @@ class Work:
     stamps: int
     ticks: int
     flood: int
+    files: int
+    large: int
+    environment: int
+    workers: int
     rounds: int
     budget: float
 
@@ -105,6 +113,10 @@ FULL = Work(
     stamps=300,
     ticks=3000,
     flood=GB,
+    files=10_000,
+    large=1024 * MIB,
+    environment=300 * MIB,
+    workers=8,
     rounds=5,
     budget=600,
 )
@@ -117,6 +129,10 @@ QUICK = Work(
     stamps=100,
     ticks=750,
     flood=GB // 8,
+    files=1000,
+    large=64 * MIB,
+    environment=32 * MIB,
+    workers=3,
     rounds=3,
     budget=78,
 )
