@@ -23,7 +23,8 @@ from mlepool.wire.values import JobInfo
 
 __all__ = ["BOOT_ID", "Job"]
 
-READS_AT_ONCE = 8  # reads of one pipe before others get their turn
+READS_AT_ONCE = 2  # reads of one pipe before others get their turn: under 0.5 ms
+LAST_READS = 16  # reads of a pipe that is given up: more than it can hold
 BUSY = 32 * 1024  # bytes in one read that show a writer worth a larger pipe
 
 BOOT_ID = boot_id()
@@ -53,6 +54,8 @@ class Job:
         exit_code: Of its first process, once that is reaped; negative for a signal.
         cause: Why it died, where that was somebody else's doing.
         outcome: Set at the end, after it was written to the journal.
+        told: When a worker was last told of new output, by the clock that never goes
+            back.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Job:
         self.outcome: Outcome | None = None
         self.stopping: Stopping | None = None
         self.slot = slot
+        self.told = 0.0
         head = JobHead(order.id, order.display, order.cwd, self.started, BOOT_ID)
         self.recorder = Recorder(folder, head, limits, disk_size=disk_size)
         try:
@@ -103,13 +107,17 @@ class Job:
             self.order.terminal is not None,
         )
 
-    def drain(self, fd: int) -> bool:
+    def drain(self, fd: int, *, reads: int = READS_AT_ONCE) -> bool:
         """Move what a pipe holds to the journal.
+
+        Args:
+            fd: Our end of the pipe.
+            reads: How many times to read from it at most.
 
         Returns:
             False if the pipe has ended; it is closed then.
         """
-        for _ in range(READS_AT_ONCE):
+        for _ in range(reads):
             try:
                 data = os.read(fd, MAX_PAYLOAD)
             except BlockingIOError:
@@ -161,7 +169,7 @@ class Job:
     def abandon_pipes(self) -> None:
         """Close pipes that a survivor of a stop still holds open."""
         for fd in list(self.pipes):
-            self.drain(fd)
+            self.drain(fd, reads=LAST_READS)
         for fd in list(self.pipes):
             os.close(fd)
         self.pipes.clear()

@@ -53,6 +53,7 @@ LINGER = 5.0  # seconds that an idle supervisor waits for its (first) worker
 TIMEOUT_SIGNAL = "SIGTERM"  # a deadline has passed: there is no time left to ask nicely
 TIMEOUT_GRACE = 2.0  # seconds
 MAX_WAIT = 3600.0  # seconds; epoll takes no more than 24 days
+GROWTH_PAUSE = 0.001  # seconds between two tellings of one job's output: a wake-up each
 NEWS_DELAY = 0.02  # seconds before telling of a start that nobody waits for
 
 
@@ -157,17 +158,23 @@ class Keeper:
             self._orphan(job)
 
     def _send_positions(self) -> None:
-        """Tell how far journals have grown: once a round, and only if it is read."""
+        """Tell how far journals have grown: each one now and then, if it is read."""
         if not self._line.is_up:
             self._grown.clear()  # the next worker's greeting says where each one is
         elif not self._line.has_backlog:
-            for job in self._grown.values():
-                if job.outcome is None:
-                    self._tell_growth(job)
-            self._grown.clear()
+            now = time.monotonic()
+            for job in list(self._grown.values()):
+                if now >= job.told + GROWTH_PAUSE:
+                    del self._grown[job.id]
+                    self._tell_growth(job, now)
+                elif not self._timers.is_set("growth"):
+                    self._timers.set("growth", GROWTH_PAUSE, lambda: None)
         self._line.flush()
 
-    def _tell_growth(self, job: Job) -> None:
+    def _tell_growth(self, job: Job, now: float) -> None:
+        if job.outcome is not None:
+            return
+        job.told = now
         if self._timers.cancel(f"news {job.id}"):
             self._send(Spawned(job.id, job.pid, job.started))
         recorder = job.recorder
