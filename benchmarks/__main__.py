@@ -61,7 +61,7 @@ def _work(options: argparse.Namespace) -> Work:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
-    add("--quick", action="store_true", help="smaller amounts: under 90 s (files: more)")
+    add("--quick", action="store_true", help="smaller amounts: 90 s; files: more")
     add("--only", type=_names, default=USUAL, help=f"of {','.join(NAMES)}")
     contenders = (*OURS, *PEERS)
     add(
