@@ -16,6 +16,7 @@
     ├── CommandError                    (CalledProcessError)  a run failed
     ├── CommandTimeoutError             (TimeoutError)     a command's deadline passed
     ├── JobLostError                                       the outcome is unknown
+    ├── SyncHaltedError                                    a sync looks like a mistake
     ├── RemoteError                     an exception raised on the worker
     ├── ProtocolError
     │   ├── LocalProtocolError                             we would break the protocol
@@ -51,6 +52,7 @@ __all__ = [
     "ProtocolError",
     "RemoteError",
     "RemoteProtocolError",
+    "SyncHaltedError",
     "UntrustedWorkerError",
     "VersionError",
     "WorkerError",
@@ -253,6 +255,21 @@ class JobLostError(MlepoolError):
         return (
             f"the outcome of job {self.job_id} on {self.host} is unknown: {self.cause}"
         )
+
+
+class SyncHaltedError(MlepoolError):
+    """A sync looks like a mistake, and nothing was changed.
+
+    Attributes:
+        cause: What is odd, in words.
+    """
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"{self.cause}; nothing was changed, force=True syncs nevertheless"
 
 
 class RemoteError(MlepoolError):
