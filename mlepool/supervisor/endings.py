@@ -8,6 +8,7 @@ from typing import Any
 
 from mlepool.supervisor.files import Syncer
 from mlepool.supervisor.job import Job
+from mlepool.supervisor.ledger import Ledger
 from mlepool.supervisor.messages import JobEnded
 from mlepool.supervisor.timers import Timers
 
@@ -23,6 +24,7 @@ class Endings:
         jobs: The jobs that are held, by id.
         timers: What calls us again.
         syncer: Makes journals safe from a loss of power.
+        ledger: Says which jobs are open; those whose end is written leave it.
         send: Tells the worker.
     """
 
@@ -32,11 +34,13 @@ class Endings:
         timers: Timers,
         *,
         syncer: Syncer,
+        ledger: Ledger,
         send: Callable[[Any], None],
     ) -> None:
         self._jobs = jobs
         self._timers = timers
         self._syncer = syncer
+        self._ledger = ledger
         self._send = send
 
     def announce(self, job: Job, *, durability: str) -> None:
@@ -44,7 +48,9 @@ class Endings:
         if not job.recorder.is_saved:
             self._tell(job)
             self._try_later(job)
-        elif durability == "power":
+            return
+        self._ledger.leave(job.id)
+        if durability == "power":
             tell = functools.partial(self._tell, job)
             self._syncer.add(job.recorder.release(), tell)
         else:
@@ -69,6 +75,7 @@ class Endings:
         """Write an end for which there was no room: there may be some by now."""
         assert job.outcome is not None
         if job.recorder.save(job.outcome):
+            self._ledger.leave(job.id)
             self._syncer.add(job.recorder.release())
             self._jobs.pop(job.id, None)
         else:

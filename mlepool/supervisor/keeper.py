@@ -22,6 +22,7 @@ from mlepool.supervisor.deaths import Deaths
 from mlepool.supervisor.endings import Endings
 from mlepool.supervisor.files import Syncer, look_at_disk
 from mlepool.supervisor.job import Job
+from mlepool.supervisor.ledger import Ledger
 from mlepool.supervisor.line import WorkerLine
 from mlepool.supervisor.messages import (
     Attend,
@@ -64,6 +65,7 @@ class Keeper:
         folder: Where journals are.
         listener: The listening unix socket.
         syncer: Makes journals safe from a loss of power.
+        ledger: Says which jobs are open, to the supervisor after this one.
         strays: Jobs of a supervisor before us that was killed.
     """
 
@@ -73,10 +75,12 @@ class Keeper:
         listener: socket.socket,
         *,
         syncer: Syncer,
+        ledger: Ledger,
         strays: list[Stray],
     ) -> None:
         self._folder = folder
         self._syncer = syncer
+        self._ledger = ledger
         self._selector = selectors.DefaultSelector()
         self._strays = {stray.id: stray for stray in strays}
         self._jobs: dict[str, Job] = {}
@@ -99,7 +103,11 @@ class Keeper:
         )
         self._send = self._line.send
         self._endings = Endings(
-            self._jobs, self._timers, syncer=syncer, send=self._line.send
+            self._jobs,
+            self._timers,
+            syncer=syncer,
+            ledger=ledger,
+            send=self._line.send,
         )
         self._stops = Stops(
             self._timers,
@@ -200,14 +208,15 @@ class Keeper:
             return
         slot = self._slot()
         try:
-            job = Job(
-                order,
-                self._folder,
-                self._environment,
-                limits=self._limits,
-                disk_size=self._disk_size,
-                slot=slot,
-            )
+            with self._ledger.enter(order.id):
+                job = Job(
+                    order,
+                    self._folder,
+                    self._environment,
+                    limits=self._limits,
+                    disk_size=self._disk_size,
+                    slot=slot,
+                )
         except OSError as exc:
             self._give_back(slot)
             failure = Failure(type(exc).__name__, str(exc), "", exc.errno)

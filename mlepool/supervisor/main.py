@@ -15,10 +15,11 @@ from pathlib import Path
 
 from mlepool.supervisor.files import Syncer
 from mlepool.supervisor.keeper import Keeper
+from mlepool.supervisor.ledger import Ledger
 from mlepool.supervisor.messages import JOBS_FOLDER, LOCK_FILE, READY, SOCKET_FILE
 from mlepool.supervisor.processes import become_subreaper
 from mlepool.supervisor.stop import POLL
-from mlepool.supervisor.strays import find_strays
+from mlepool.supervisor.strays import Stray, all_jobs, find_strays
 
 __all__ = ["main"]
 
@@ -40,19 +41,34 @@ def main(arguments: Sequence[str]) -> int:
     waking, wakeup = socket.socketpair()
     _catch_signals(waking)
     os.chdir(folder)  # a relative name keeps the socket's path short enough to bind
-    # A supervisor that ends by itself removes its socket: this one was killed.
-    strays = find_strays(jobs) if Path(SOCKET_FILE).exists() else []
+    ledger = Ledger(jobs)
+    strays = _look_back(jobs, ledger)
     listener = _listen()
     os.write(sys.stdout.fileno(), READY)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     syncer = Syncer(jobs, lambda: waking.send(b"s"))
     gc.freeze()  # what is there by now stays: it is not looked at again and again
     try:
-        Keeper(jobs, listener, syncer=syncer, strays=strays).run(wakeup)
+        keeper = Keeper(jobs, listener, syncer=syncer, ledger=ledger, strays=strays)
+        keeper.run(wakeup)
     finally:
         Path(SOCKET_FILE).unlink(missing_ok=True)
         syncer.close()
+        ledger.close()
     return 0
+
+
+def _look_back(jobs: Path, ledger: Ledger) -> list[Stray]:
+    """Find what a supervisor before us has left, if it was killed."""
+    # One that ends by itself removes its socket.
+    was_killed = Path(SOCKET_FILE).exists()
+    if ledger.found is not None:
+        strays = find_strays(jobs, ledger.found)
+    else:
+        # A release before kept none, or it is damaged: each journal has to be read.
+        strays = find_strays(jobs, all_jobs(jobs) if was_killed else ())
+    ledger.keep([stray.id for stray in strays])
+    return strays if was_killed else []
 
 
 def _listen() -> socket.socket:

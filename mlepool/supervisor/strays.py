@@ -7,7 +7,7 @@ A process that still runs can be stopped all the same.
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mlepool.errors import WorkerError
@@ -17,7 +17,7 @@ from mlepool.supervisor.stop import Stopping
 from mlepool.wire.messages import Outcome
 from mlepool.wire.values import JobInfo
 
-__all__ = ["Stray", "find_strays", "recall_stray"]
+__all__ = ["Stray", "all_jobs", "find_strays", "recall_stray"]
 
 MAX_NAMED = 5  # processes of a job that its reason names
 
@@ -77,16 +77,17 @@ class Stray:
         )
 
 
-def find_strays(folder: Path) -> list[Stray]:
+def find_strays(folder: Path, job_ids: Iterable[str]) -> list[Stray]:
     """Find the jobs without an end, and write it: they are LOST.
 
     Args:
         folder: Where journals are; none of them is being written.
+        job_ids: Where to look; an id without a journal is passed over.
 
     Returns:
         Those that still run, also if their end was written by one before us.
     """
-    return [stray for name in _journals(folder) for stray in _look(folder, name)]
+    return [stray for job_id in job_ids for stray in _look(folder, job_id)]
 
 
 def recall_stray(folder: Path, job_id: str) -> Stray | None:
@@ -98,7 +99,8 @@ def recall_stray(folder: Path, job_id: str) -> Stray | None:
     return None
 
 
-def _journals(folder: Path) -> Iterator[str]:
+def all_jobs(folder: Path) -> Iterator[str]:
+    """Give the ids of all jobs that have a journal."""
     for name in os.listdir(folder):
         job_id, dot, suffix = name.rpartition(".")
         if dot and suffix == "journal":

@@ -1,6 +1,8 @@
 """Jobs of supervisors that were killed; forged journals that name strangers."""
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlepool.supervisor.journal import JobHead, JobProcess, Journal, JournalWriter
+from mlepool.supervisor.ledger import LEDGER_FILE, Ledger
 from mlepool.supervisor.messages import (
     JOBS_FOLDER,
     SOCKET_FILE,
@@ -19,7 +22,7 @@ from mlepool.supervisor.messages import (
     Stopped,
 )
 from mlepool.supervisor.processes import boot_id, identify
-from mlepool.supervisor.strays import find_strays, recall_stray
+from mlepool.supervisor.strays import all_jobs, find_strays, recall_stray
 from mlepool.testing.kill import alive
 from mlepool.wire.messages import Outcome
 from mlepool.wire.records import STDOUT, RecordParser
@@ -42,10 +45,10 @@ def successor(supervisor) -> Iterator[RunningSupervisor]:
     started: list[RunningSupervisor] = []
 
     class Successor(RunningSupervisor):
-        def __init__(self) -> None:
+        def __init__(self, before: str = "") -> None:
             supervisor.process.kill()
             supervisor.process.wait()
-            super().__init__(supervisor.folder)
+            super().__init__(supervisor.folder, before)
             started.append(self)
 
     yield Successor
@@ -60,6 +63,8 @@ def forge(folder: Path, job_id: str, process: JobProcess, *, boot: str) -> None:
     writer.begin(process)
     writer.append(STDOUT, b"hi\n", time=1.0)
     os.close(writer.release())
+    with contextlib.closing(Ledger(folder)) as ledger:
+        ledger.keep([job_id])
 
 
 def birth(pid: int) -> int:
@@ -133,6 +138,51 @@ def test_a_job_that_has_ended_keeps_its_outcome(line, supervisor, successor):
     assert told.exit_code == 3
 
 
+# Says in the log which journals are opened.
+WATCHED = """
+import os
+real = os.open
+def watched(path, *rest, **named):
+    if str(path).endswith(".journal"):
+        os.write(2, b"opened %s\\n" % os.path.basename(path).encode())
+    return real(path, *rest, **named)
+os.open = watched
+"""
+
+
+def opened(log: str) -> list[str]:
+    return re.findall(r"opened (.*)\.journal", log)
+
+
+def test_no_journal_of_the_past_is_opened_to_find_the_open_jobs(
+    line, supervisor, successor
+):
+    for number in range(30):
+        line.spawn(f"job-{number}", "exit 3")
+    for number in range(30):
+        line.outcome(f"job-{number}")
+    line.spawn("refused", "exit 3", cwd="/nowhere")
+    line.outcome("refused")
+    line.spawn("going", "exec sleep 62", is_awaited=True)
+    line.wait_for(Spawned, "going")
+    second = successor(WATCHED)
+    (info,) = second.connect().greet().jobs
+    assert info.id == "going"
+    assert set(opened(second.log)) == {"going"}
+
+
+def test_without_a_ledger_each_journal_is_read(line, supervisor, successor):
+    line.spawn("job", "exit 3")
+    line.outcome("job")
+    line.spawn("going", "exec sleep 62", is_awaited=True)
+    line.wait_for(Spawned, "going")
+    (supervisor.folder / JOBS_FOLDER / LEDGER_FILE).unlink()
+    second = successor(WATCHED)
+    (info,) = second.connect().greet().jobs
+    assert info.id == "going"
+    assert set(opened(second.log)) == {"job", "going"}
+
+
 def test_a_job_that_died_with_its_supervisor_is_lost(line, supervisor, successor):
     line.spawn("job", "exec sleep 62", is_awaited=True)
     pid = line.wait_for(Spawned).pid
@@ -156,7 +206,7 @@ def test_a_stranger_with_a_recycled_pid_is_never_signalled(
     boot = boot_id() if is_this_boot else "0123"
     forge(jobs, "forged", JobProcess(stranger.pid, (born, born), 1.0), boot=boot)
     if lost:
-        assert find_strays(jobs) == []
+        assert find_strays(jobs, all_jobs(jobs)) == []
         assert outcome_of(jobs, "forged").status == "LOST"
     assert recall_stray(jobs, "forged") is None
     supervisor.process.kill()
@@ -178,7 +228,7 @@ def test_the_right_birth_is_proof(tmp_path, stranger):
     born = birth(stranger.pid)
     process = JobProcess(stranger.pid, (born - 1, born), 1.0)
     forge(tmp_path, "job", process, boot=boot_id())
-    (stray,) = find_strays(tmp_path)
+    (stray,) = find_strays(tmp_path, all_jobs(tmp_path))
     assert [one.pid for one in stray.living(list)] == [stranger.pid]
     again = recall_stray(tmp_path, "job")
     assert again is not None
@@ -212,7 +262,7 @@ def test_a_torn_tail_is_cut_off_at_every_length(tmp_path):
     for size in range(len(whole) - record, len(whole) + 1):
         (tmp_path / "torn.journal").write_bytes(whole[:size])
         began = time.time()
-        assert find_strays(tmp_path) == []
+        assert find_strays(tmp_path, all_jobs(tmp_path)) == []
         outcome = outcome_of(tmp_path, "torn")
         assert outcome.status == "LOST"
         assert outcome.ended >= began
