@@ -7,10 +7,10 @@ from websockets.frames import Opcode
 
 from mlepool.errors import LinkError
 from mlepool.testing.links import Recorder
-from mlepool.transport import websocket
 from mlepool.transport.websocket import (
     MAX_FRAME,
     dial_websocket,
+    link as websocket_link,
 )
 from tests.tools import (
     Accepted,
@@ -230,7 +230,7 @@ async def test_a_server_that_ends_but_keeps_tcp_open_is_left(frames):
 async def test_closing_does_not_wait_for_who_does_not_read(
     monkeypatch, identity, secure
 ):
-    monkeypatch.setattr(websocket, "CLOSE_LIMIT", 0.05)
+    monkeypatch.setattr(websocket_link, "CLOSE_LIMIT", 0.05)
     async with websocket_links(identity if secure else None) as pair:
         near = Recorder()
         pair.dialled.attach(near)
@@ -244,7 +244,7 @@ async def test_closing_does_not_wait_for_who_does_not_read(
 
 @in_real_time
 async def test_a_fault_does_not_wait_for_who_does_not_read(monkeypatch):
-    monkeypatch.setattr(websocket, "CLOSE_LIMIT", 0.05)
+    monkeypatch.setattr(websocket_link, "CLOSE_LIMIT", 0.05)
     accepted, far = Accepted(), Recorder()
     acceptor = await listen(accepted)
     stranger = await stranger_at(acceptor)

@@ -1,0 +1,176 @@
+"""The dialling end: the library's connect(), for its proxies, without its queue."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ssl
+import urllib.parse
+import urllib.request
+from typing import Any, Literal
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.client import ClientProtocol
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidMessage,
+    InvalidProxy,
+    InvalidStatus,
+    ProxyError,
+    WebSocketException,
+)
+from websockets.protocol import Event
+
+from mlepool.errors import LinkError
+from mlepool.transport.base import LinkInfo
+from mlepool.transport.causes import link_error
+from mlepool.transport.splitter import Splitter
+from mlepool.transport.tcp import name_of
+from mlepool.transport.websocket.link import MAX_FRAME, WebSocketLink, library_logger
+
+__all__ = ["dial_websocket"]
+
+
+class _ClientEnd(ClientConnection):
+    """The dialling end: the library's connection, its queue left out."""
+
+    def __init__(self, protocol: ClientProtocol, **options: object) -> None:
+        super().__init__(protocol, ping_interval=None)
+        self.link = WebSocketLink(protocol)
+        self._splitter = Splitter(limit=MAX_FRAME)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin (asyncio)."""
+        super().connection_made(transport)
+        self.link.began(transport)
+
+    def process_event(self, event: Event) -> None:
+        """Take an event (websockets)."""
+        if self.response is None:
+            super().process_event(event)
+        else:
+            self.link.take(event)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes (asyncio)."""
+        self.link.heard()
+        for is_frame, part in self._splitter.feed(data):
+            if is_frame:
+                self.link.take_large(part)
+            else:
+                super().data_received(bytes(part))
+        self.link.write()
+
+    def eof_received(self) -> None:
+        """Take the end of the other side's bytes (asyncio)."""
+        super().eof_received()
+        self.link.write()
+
+    def pause_writing(self) -> None:
+        """Note that the buffer is full (asyncio)."""
+        super().pause_writing()
+        self.link.waits(full=True)
+
+    def resume_writing(self) -> None:
+        """Note that the buffer is low again (asyncio)."""
+        super().resume_writing()
+        self.link.waits(full=False)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End (asyncio)."""
+        super().connection_lost(exc)
+        self.link.ended(exc)
+
+
+async def dial_websocket(
+    url: str, *, proxy: str | None = None, direct: bool = False
+) -> WebSocketLink:
+    """Connect to a worker's port.
+
+    The worker's certificate is not judged here: its fingerprint is in
+    ``link.info.channel``, and nothing secret is sent before the caller has judged it.
+
+    Args:
+        url: ``wss://host:port`` or ``ws://host:port``.
+        proxy: URL of an HTTP or SOCKS proxy; None takes the system's settings.
+        direct: True uses no proxy at all.
+
+    Raises:
+        LinkError: If it can't be reached or does not speak the protocol.
+    """
+    try:
+        end = await _connect(url, None if direct else proxy or True)
+    except InvalidProxy as exc:
+        # Not the whole text, and no cause: the URL may have a password in it.
+        raise LinkError("other", f"the proxy's URL is wrong: {exc.msg}") from None
+    except OSError as exc:
+        error = link_error(exc)
+        if not direct and _goes_through_proxy(url, proxy):
+            cause = error.cause.partition(";")[0]
+            error = LinkError(error.kind, f"{cause} (by way of a proxy)")
+        raise error from exc
+    except ValueError:
+        cause = "the address or the proxy's URL is not usable"
+        raise LinkError("unknown host", cause) from None
+    except (WebSocketException, EOFError) as exc:
+        raise _handshake_error(exc) from exc
+    end.link.info = _info_of(end.link.transport)
+    return end.link
+
+
+async def _connect(url: str, proxy: str | Literal[True] | None) -> _ClientEnd:
+    secure = url.startswith("wss://")
+    options: dict[str, Any] = {"ssl": _client_tls()} if secure else {}
+    end = await connect(
+        url,
+        compression=None,
+        proxy=proxy,
+        create_connection=_ClientEnd,
+        user_agent_header="mlepool",
+        open_timeout=None,
+        max_size=MAX_FRAME,
+        logger=library_logger,
+        **options,
+    )
+    assert isinstance(end, _ClientEnd)
+    return end
+
+
+def _info_of(transport: asyncio.Transport) -> LinkInfo:
+    tls = transport.get_extra_info("ssl_object")
+    certificate = tls.getpeercert(binary_form=True) if tls is not None else b""
+    channel = hashlib.sha256(certificate).digest() if certificate else b""
+    return LinkInfo(name_of(transport.get_extra_info("peername")), channel)
+
+
+def _client_tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # trust goes by the key, not by a name or authority
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def _goes_through_proxy(url: str, proxy: str | None) -> bool:
+    if proxy is not None:
+        return True
+    place = urllib.parse.urlsplit(url).netloc
+    found = {"ws", "wss", "socks", "http", "https"} & set(urllib.request.getproxies())
+    return bool(found) and not urllib.request.proxy_bypass(place)
+
+
+def _handshake_error(exc: Exception) -> LinkError:
+    """Say in our words what the library met."""
+    if isinstance(exc, InvalidStatus):
+        body = (exc.response.body or b"").decode("utf-8", "replace").strip()
+        line = body.splitlines()[0][:200] if body else ""
+        text = "".join(filter(str.isprintable, line))  # it may go to a terminal
+        cause = f"HTTP {exc.response.status_code}: {text or 'not an mlepool worker'}"
+        return LinkError("http", cause)
+    if isinstance(exc, ProxyError):
+        # Of a SOCKS proxy, what went wrong is in the cause.
+        return LinkError("http", f"the proxy failed: {exc.__cause__ or exc}")
+    if isinstance(exc, InvalidMessage | ConnectionClosed | EOFError):
+        cause = "the other side does not answer as an mlepool worker does"
+        return LinkError("http", cause)
+    return LinkError("http", str(exc))

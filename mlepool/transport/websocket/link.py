@@ -1,0 +1,181 @@
+"""A link out of the library's protocol: frames in and out, at either end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import struct
+from typing import cast
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidState
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event, State
+from websockets.server import ServerProtocol
+
+from mlepool.transport.base import LinkInfo, Piece, Receiver
+
+__all__ = ["MAX_FRAME", "WebSocketLink", "library_logger"]
+
+library_logger = logging.getLogger("mlepool.websockets")
+library_logger.setLevel(logging.ERROR)  # opening and closing are ours to log
+
+MAX_FRAME = 1024 * 1024  # bytes; the library closes with code 1009 above it
+WRITE_HIGH = 256 * 1024  # bytes that may wait before bulk has to: control is behind it
+CLOSE_LIMIT = 5.0  # seconds that what was sent may take to leave after close()
+MAX_SHORT = 65535  # bytes; the size of a longer frame takes 64 bits
+BINARY_FRAME = 0x82  # the last part of a binary message
+LENGTH_IN_64_BITS = 127
+_HEADER = struct.Struct(">BBQ")
+CONTROL = (Opcode.PING, Opcode.PONG, Opcode.CLOSE)
+
+
+class WebSocketLink:
+    """A link: frames out of the library's events, frames into its protocol.
+
+    Args:
+        protocol: The library's Sans-I/O protocol of this end.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self, protocol: ClientProtocol | ServerProtocol) -> None:
+        self.protocol = protocol
+        self.info = LinkInfo()
+        self._receiver: Receiver | None = None
+        self._early: list[bytes] = []
+        self._parts: list[bytes] = []
+        self._full = False
+        self._fault = ""
+        self._lost: str | None = None
+        self._ending: asyncio.TimerHandle | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """True while bulk should wait."""
+        return self._full
+
+    def attach(self, receiver: Receiver) -> None:
+        """Name the receiver."""
+        self._receiver = receiver
+        early, self._early = self._early, []
+        for frame in early:
+            receiver.frame_received(frame)
+        if self._lost is not None:
+            receiver.link_lost(self._lost)
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame."""
+        if self._lost is not None:
+            return
+        try:
+            self.protocol.send_binary(frame)
+        except InvalidState:
+            return  # the closing handshake has begun: link_lost comes
+        self.write()
+
+    def send_file(self, head: bytes, piece: Piece) -> None:
+        """Send a frame whose second part is in a file.
+
+        The library would copy a large one three times; a server's frame is its own
+        bytes behind a header (RFC 6455, section 5.2), which is written here.
+        """
+        size = len(head) + piece.size
+        is_large = size > MAX_SHORT and isinstance(self.protocol, ServerProtocol)
+        if not is_large or self.protocol.state is not State.OPEN or self._fault:
+            self.send(bytes(piece.read_behind(head)))
+        elif self._lost is None:
+            frame = piece.read_behind(head, room=_HEADER.size)
+            _HEADER.pack_into(frame, 0, BINARY_FRAME, LENGTH_IN_64_BITS, size)
+            self.transport.write(frame)
+
+    def close(self) -> None:
+        """Close after what was sent is on its way."""
+        if self._lost is None:
+            with contextlib.suppress(InvalidState):  # the other side was first
+                self.protocol.send_close(1000)
+            self.write()
+
+    def began(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        # uvloop's transports are none of asyncio's classes, but work as they do.
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH)
+
+    def take(self, event: Event) -> None:
+        """Take one event after the handshake."""
+        if self._fault or not isinstance(event, Frame) or event.opcode in CONTROL:
+            return
+        if event.opcode is Opcode.TEXT:
+            self._fault = "text frames are not part of this protocol"
+            self.protocol.fail(1003, self._fault)
+            self.write()
+        elif event.fin and event.opcode is Opcode.BINARY:
+            self._hand_out(bytes(event.data))
+        else:
+            self._join(event)
+
+    def take_large(self, frame: bytes | memoryview) -> None:
+        """Take a large frame that went past the library."""
+        if not self._fault and self.protocol.state is State.OPEN:
+            self._hand_out(frame)
+
+    def _join(self, part: Frame) -> None:
+        if part.data:  # empty parts cost nothing: the library counts bytes, not parts
+            self._parts.append(bytes(part.data))
+        if part.fin:
+            parts, self._parts = self._parts, []
+            self._hand_out(b"".join(parts))
+
+    def _hand_out(self, data: bytes | memoryview) -> None:
+        if self._receiver is None:
+            self._early.append(bytes(data))
+        else:
+            self._receiver.frame_received(data)
+
+    def heard(self) -> None:
+        """Note that bytes came."""
+        if self._receiver is not None:
+            self._receiver.bytes_received()
+
+    def ended(self, exc: Exception | None) -> None:
+        """Note the transport's end."""
+        if self._ending is not None:
+            self._ending.cancel()
+        self._lost = self._cause(exc)
+        if self._receiver is not None:
+            self._receiver.link_lost(self._lost)
+
+    def waits(self, *, full: bool) -> None:
+        """Note if the transport's buffer is full."""
+        self._full = full
+        if not full and self._receiver is not None:
+            self._receiver.writable()
+
+    def write(self) -> None:
+        """Hand what the protocol wants to send to the transport; end it if due.
+
+        A client that follows the RFC waits for the server to close TCP: too long if
+        that one is what is broken. Nothing said after a Close counts, so both close.
+        """
+        for data in self.protocol.data_to_send():
+            if data:
+                self.transport.write(data)
+        ended = self.protocol.state in (State.CLOSING, State.CLOSED)
+        if ended or self.protocol.eof_sent:
+            self._end()
+
+    def _end(self) -> None:
+        if self._ending is None:
+            loop = asyncio.get_running_loop()
+            self._ending = loop.call_later(CLOSE_LIMIT, self.transport.abort)
+            self.transport.close()
+
+    def _cause(self, exc: Exception | None) -> str:
+        fault = self._fault or self.protocol.parser_exc
+        if fault and not isinstance(fault, EOFError):
+            return f"the other side broke the WebSocket protocol: {fault}"
+        if exc is not None:
+            return str(exc) or type(exc).__name__
+        return "the other side closed the link"
