@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
+import dataclasses
 import functools
 import logging
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable
 
 from mlepool.errors import LinkError
@@ -22,7 +25,10 @@ __all__ = ["Entrant", "TcpAcceptor", "name_of", "open_listeners"]
 logger = logging.getLogger("mlepool.worker")
 
 HANDSHAKE_LIMIT = 10.0  # seconds for TLS and the protocol's handshake together
-MAX_STRANGERS = 128  # connections in handshake; more wait in the kernel's backlog
+MAX_STRANGERS = 128  # connections in handshake; who comes then may take one's place
+SILENT_LIMIT = 1.0  # seconds that a stranger keeps its place from others without a word
+SLOW_LIMIT = 3.0  # and with one: a crowd of honest clients on slow lines gets through
+LOOK_EVERY = 0.05  # seconds between two looks for one that has to make room
 BACKLOG = 1024  # connections that wait in the kernel: a whole pool may come at once
 ACCEPT_PAUSE = 1.0  # seconds after accept() failed, so that some descriptors get free
 TLS_HANDSHAKE_BYTE = 0x16  # ContentType handshake, RFC 8446 section 5.1
@@ -51,6 +57,23 @@ class Entrant(asyncio.Protocol, abc.ABC):
         """Give up: the handshake takes too long."""
 
 
+@dataclasses.dataclass(slots=True)
+class _Stranger:
+    """A connection in the handshake, and since when, by the loop's clock."""
+
+    address: str
+    came: float
+    has_spoken: bool = False
+
+    @property
+    def host(self) -> str:
+        return self.address.rpartition(":")[0]
+
+    def is_slow(self, now: float) -> bool:
+        limit = SLOW_LIMIT if self.has_spoken else SILENT_LIMIT
+        return now - self.came >= limit
+
+
 class TcpAcceptor:
     """Listens on a TCP port, with TLS or without.
 
@@ -74,7 +97,8 @@ class TcpAcceptor:
         self._listeners = listeners
         self._factory = factory
         self._tls = tls
-        self._strangers = asyncio.Semaphore(MAX_STRANGERS)
+        self._places = asyncio.Semaphore(MAX_STRANGERS)
+        self._strangers: dict[asyncio.Task[None], _Stranger] = {}  # the oldest first
         self._bare: set[socket.socket] = set()  # accepted, and with no transport yet
         self._tasks = {asyncio.create_task(self._serve(one)) for one in listeners}
         self.address = name_of(listeners[0].getsockname())
@@ -91,33 +115,66 @@ class TcpAcceptor:
     async def _serve(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._strangers.acquire()
             try:
-                sock, address = await loop.sock_accept(listener)
+                sock, peer = await loop.sock_accept(listener)
             except OSError as exc:
-                self._strangers.release()
                 logger.error("cannot accept a connection: %s", exc)
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
             self._bare.add(sock)
-            task = asyncio.create_task(self._open(sock, name_of(address)))
+            try:
+                await self._take_place()
+            except asyncio.CancelledError:
+                self._close_bare(sock)
+                raise
+            stranger = _Stranger(name_of(peer), loop.time())
+            task = asyncio.create_task(self._open(sock, stranger))
             self._tasks.add(task)
+            self._strangers[task] = stranger
             task.add_done_callback(functools.partial(self._opened, sock))
+
+    async def _take_place(self) -> None:
+        """Wait for a place; the silent and the slow keep it from nobody."""
+        while True:
+            if self._places.locked():
+                self._make_room(asyncio.get_running_loop().time())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self._places.acquire()
+                    return
+
+    def _make_room(self, now: float) -> None:
+        """Send one away who takes too long, of the host that has the most places.
+
+        Who is honest, and comes from elsewhere than a crowd does, is left alone.
+        """
+        hosts = Counter(stranger.host for stranger in self._strangers.values())
+        for task, stranger in self._strangers.items():
+            if hosts[stranger.host] == max(hosts.values()) and stranger.is_slow(now):
+                logger.warning("refused %s: too slow, others wait", stranger.address)
+                del self._strangers[task]
+                task.cancel()
+                return
 
     def _opened(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._strangers.release()
+        self._strangers.pop(task, None)
+        self._places.release()
+        self._close_bare(sock)  # here, since the task may not even have begun
+
+    def _close_bare(self, sock: socket.socket) -> None:
         if sock in self._bare:
             self._bare.discard(sock)
-            sock.close()  # here, since the task may not even have begun
+            sock.close()
 
-    async def _open(self, sock: socket.socket, address: str) -> None:
+    async def _open(self, sock: socket.socket, stranger: _Stranger) -> None:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(HANDSHAKE_LIMIT):
                 first = await _peek(sock)
+                stranger.has_spoken = True
                 if not self._speaks(first):
-                    await self._turn_away(sock, address)
+                    await self._turn_away(sock, stranger.address)
                     return
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 end = self._factory()
@@ -127,7 +184,7 @@ class TcpAcceptor:
                 await _decision(end)
         except (OSError, TimeoutError) as exc:
             # Port scanners and broken clients: one line, no traceback.
-            logger.warning("refused %s: %s", address, _cause(exc))
+            logger.warning("refused %s: %s", stranger.address, _cause(exc))
 
     def _speaks(self, first: int) -> bool:
         return (first == TLS_HANDSHAKE_BYTE) is (self._tls is not None)

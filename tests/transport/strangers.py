@@ -66,9 +66,12 @@ def from_server(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
     return Frame(opcode, data, fin).serialize(mask=False)
 
 
-async def stranger_at(acceptor: WebSocketAcceptor) -> Stranger:
-    """Connect to an acceptor."""
-    stranger = Stranger(*await asyncio.open_connection("127.0.0.1", acceptor.port))
+async def stranger_at(acceptor: WebSocketAcceptor, host: str = "127.0.0.1") -> Stranger:
+    """Connect to an acceptor, from one of this machine's addresses."""
+    ours = (host, 0)
+    stranger = Stranger(
+        *await asyncio.open_connection("127.0.0.1", acceptor.port, local_addr=ours)
+    )
     at_end(stranger.leaves)
     return stranger
 

@@ -65,22 +65,95 @@ async def test_who_is_being_turned_away_is_not_listened_to_for_ever(
     await turns_until(lambda: "no handshake within 0.05 s" in caplog.text)
 
 
-@in_real_time
-async def test_only_so_many_strangers_are_in_the_handshake_at_once(monkeypatch):
+@pytest.fixture
+def few_places(monkeypatch):
+    """Two strangers at once, and little patience with the slow."""
     monkeypatch.setattr(tcp, "MAX_STRANGERS", 2)
-    accepted = Accepted()
-    acceptor = await listen(accepted)
-    await stranger_at(acceptor)  # and says nothing
+    monkeypatch.setattr(tcp, "SILENT_LIMIT", 0.1)
+    monkeypatch.setattr(tcp, "SLOW_LIMIT", 0.3)
+
+
+@pytest.mark.usefixtures("few_places")
+@in_real_time
+async def test_the_oldest_silent_one_makes_room_for_who_comes(caplog):
+    acceptor = await listen(Accepted())
     slow = await stranger_at(acceptor)
     await slow.says(b"GET / ")
+    silent = await stranger_at(acceptor)
+    near = await dial_websocket(url_of(acceptor), direct=True)
+    assert await silent.hears() == b""
+    assert caplog.text.count("too slow, others wait") == 1
+    await slow.says(b"HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await slow.hears()).startswith(b"HTTP/1.1 426 ")
+    near.close()
+
+
+@pytest.mark.usefixtures("few_places")
+@in_real_time
+async def test_so_does_one_that_takes_too_long(caplog):
+    acceptor = await listen(Accepted())
+    slow = [await stranger_at(acceptor) for _ in range(2)]
+    for one in slow:
+        await one.says(b"GET / ")
+    near = await dial_websocket(url_of(acceptor), direct=True)
+    assert await slow[0].hears() == b""
+    assert caplog.text.count("too slow, others wait") == 1
+    near.close()
+
+
+@pytest.mark.usefixtures("few_places")
+@in_real_time
+async def test_who_comes_waits_for_those_that_are_not_slow(monkeypatch, caplog):
+    monkeypatch.setattr(tcp, "SILENT_LIMIT", 60.0)
+    acceptor = await listen(Accepted())
+    quick = [await stranger_at(acceptor) for _ in range(2)]
     dialling = asyncio.create_task(dial_websocket(url_of(acceptor), direct=True))
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.1):
+        async with asyncio.timeout(0.2):
             await asyncio.shield(dialling)
-    slow.leaves()
-    near = await dialling
-    assert await accepted.next()
+    quick[1].leaves()
+    (await dialling).close()
+    assert "others wait" not in caplog.text
+
+
+@in_real_time
+async def test_a_host_that_takes_all_places_loses_its_own(monkeypatch):
+    monkeypatch.setattr(tcp, "MAX_STRANGERS", 3)
+    monkeypatch.setattr(tcp, "SILENT_LIMIT", 0.2)
+    acceptor = await listen(Accepted())
+    first = await stranger_at(acceptor, "127.0.0.2")
+    many = [await stranger_at(acceptor) for _ in range(6)]
+    for one in many[:4]:
+        assert await one.hears() == b""
+    for one in (first, *many[4:]):
+        await one.says(request())
+        assert (await one.hears()).startswith(b"HTTP/1.1 4")
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@in_real_time
+async def test_a_crowd_that_says_nothing_keeps_nobody_out(identity, *, secure):
+    acceptor = await listen(Accepted(), identity if secure else None)
+    crowd = [await stranger_at(acceptor) for _ in range(200)]
+    async with asyncio.timeout(tcp.HANDSHAKE_LIMIT / 2):
+        near = await dial_websocket(url_of(acceptor, secure=secure), direct=True)
+    assert len(acceptor._strangers) < tcp.MAX_STRANGERS
     near.close()
+    for one in crowd:
+        one.leaves()
+
+
+@in_real_time
+async def test_a_crowd_that_is_honest_gets_in(caplog):
+    url = url_of(await listen(Accepted()))
+    async with asyncio.TaskGroup() as group:
+        crowd = [
+            group.create_task(dial_websocket(url, direct=True))
+            for _ in range(tcp.MAX_STRANGERS + 20)
+        ]
+    assert "refused" not in caplog.text
+    for one in crowd:
+        one.result().close()
 
 
 @in_real_time
