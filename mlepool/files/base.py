@@ -8,7 +8,7 @@ the place in what :meth:`Target.expect` was told.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -27,6 +27,15 @@ __all__ = [
     "TargetReport",
 ]
 
+MAX_CHUNK = 16 * 1024 * 1024  # bytes; far above ours, and bounds what is held of one
+MAX_SIZE = (1 << 63) - 1  # bytes of a file: what a file system can say
+
+# What comes from the other side is checked by these as it is decoded.
+Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Length = Annotated[int, msgspec.Meta(gt=0, le=MAX_CHUNK)]
+Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+Offset = Annotated[int, msgspec.Meta(ge=0, le=MAX_SIZE)]
+
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A piece of content, by its name.
@@ -36,8 +45,8 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
         length: Its bytes; over 0.
     """
 
-    digest: bytes
-    length: int
+    digest: Digest
+    length: Length
 
 
 class Offer(msgspec.Struct, frozen=True, array_like=True):
@@ -50,8 +59,8 @@ class Offer(msgspec.Struct, frozen=True, array_like=True):
         is_last: True if they are the file's last.
     """
 
-    number: int
-    offset: int
+    number: Number
+    offset: Offset
     chunks: tuple[Chunk, ...]
     is_last: bool = True
 
@@ -66,10 +75,10 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
         packed: How many bytes ``data`` unpacks to; 0 if it is not packed.
     """
 
-    number: int
-    offset: int
+    number: Number
+    offset: Offset
     data: bytes
-    packed: int = 0
+    packed: Annotated[int, msgspec.Meta(ge=0, le=MAX_CHUNK)] = 0
 
 
 class Problem(msgspec.Struct, frozen=True, array_like=True):
@@ -91,11 +100,14 @@ class Scan(msgspec.Struct, frozen=True, array_like=True):
         entries: By path, parents before what is in them.
         problems: What could not be read, or is of a kind that is not synced.
         exists: False if there is nothing at the root.
+        patterns: Path of a folder, and what an ignore file in it says, in the order
+            in which they are to be read.
     """
 
     entries: list[Entry]
     problems: list[Problem] = []
     exists: bool = True
+    patterns: list[tuple[bytes, bytes]] = []
 
 
 class SourceOptions(msgspec.Struct, frozen=True, array_like=True):
