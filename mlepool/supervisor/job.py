@@ -81,7 +81,14 @@ class Job:
         self.stopping: Stopping | None = None
         self.slot = slot
         self.told = 0.0
-        head = JobHead(order.id, order.display, order.cwd, self.started, BOOT_ID)
+        head = JobHead(
+            order.id,
+            order.display,
+            order.cwd,
+            self.started,
+            BOOT_ID,
+            files=order.files,
+        )
         self.recorder = Recorder(folder, head, limits, disk_size=disk_size)
         try:
             self._start(order, environment)
@@ -105,6 +112,7 @@ class Job:
             self.recorder.dropped,
             self.order.orphan_timeout,
             self.order.terminal is not None,
+            self.order.files,
         )
 
     def drain(self, fd: int, *, reads: int = READS_AT_ONCE) -> bool:

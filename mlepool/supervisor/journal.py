@@ -39,6 +39,7 @@ from mlepool.wire.records import (
     pack_header,
     unpack_header,
 )
+from mlepool.wire.values import JobFiles
 
 __all__ = [
     "Gap",
@@ -68,6 +69,7 @@ class JobHead(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         boot_id: The boot of the machine that the process belongs to.
         kept: Output before this position is never let go.
+        files: The tree that it runs in, and what is to be brought back.
     """
 
     id: str
@@ -76,6 +78,7 @@ class JobHead(msgspec.Struct, frozen=True, array_like=True):
     created: float
     boot_id: str = ""
     kept: int = 1 << 62
+    files: JobFiles = JobFiles()
 
 
 class JobProcess(msgspec.Struct, frozen=True, array_like=True):

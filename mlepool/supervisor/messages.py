@@ -12,7 +12,7 @@ import msgspec
 from mlepool.config import Limits
 from mlepool.errors import RemoteProtocolError
 from mlepool.wire.messages import Failure, Outcome
-from mlepool.wire.values import JobInfo, StopReport
+from mlepool.wire.values import JobFiles, JobInfo, StopReport
 
 __all__ = [
     "JOBS_FOLDER",
@@ -87,6 +87,7 @@ class Spawn(msgspec.Struct, frozen=True, array_like=True, tag=2):
             any time.
         terminal: Rows and columns of the terminal that it gets for stdin, stdout and
             stderr; None for pipes.
+        files: For its record.
     """
 
     id: JobId
@@ -99,6 +100,7 @@ class Spawn(msgspec.Struct, frozen=True, array_like=True, tag=2):
     is_awaited: bool = True
     orphan_timeout: Seconds | None = None
     terminal: tuple[Cells, Cells] | None = None
+    files: JobFiles = JobFiles()
 
 
 class Feed(msgspec.Struct, frozen=True, array_like=True, tag=3):

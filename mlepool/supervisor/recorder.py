@@ -4,6 +4,8 @@ import logging
 import time
 from pathlib import Path
 
+from msgspec import structs
+
 from mlepool.config import Limits
 from mlepool.supervisor.files import look_at_disk
 from mlepool.supervisor.journal import JobHead, JobProcess, JournalWriter
@@ -146,4 +148,4 @@ class Recorder:
 
 
 def _with_kept(head: JobHead, kept: int) -> JobHead:
-    return JobHead(head.id, head.command, head.cwd, head.created, head.boot_id, kept)
+    return structs.replace(head, kept=kept)

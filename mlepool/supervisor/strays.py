@@ -57,6 +57,7 @@ class Stray:
             self.outcome.end,
             self.outcome,
             head.cwd,
+            files=head.files,
         )
 
     def leader(self) -> int:

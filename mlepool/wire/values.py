@@ -10,11 +10,29 @@ from mlepool.wire.messages import Outcome
 __all__ = [
     "VALUE_TYPES",
     "InputAck",
+    "JobFiles",
     "JobInfo",
     "Signalled",
     "StopReport",
     "Survivor",
+    "SyncProblem",
+    "SyncProgress",
+    "SyncSummary",
 ]
+
+
+class JobFiles(msgspec.Struct, frozen=True, array_like=True):
+    """What a job has to do with trees of files.
+
+    Attributes:
+        tree: Digest of the tree that was synced for it, and that it was run in: its
+            code, for ever; empty if there was none.
+        collect: Patterns of what is to be brought back at its end, as lines of a
+            ``.gitignore`` in its working directory.
+    """
+
+    tree: str = ""
+    collect: tuple[str, ...] = ()
 
 
 class JobInfo(msgspec.Struct, frozen=True, array_like=True):
@@ -31,6 +49,7 @@ class JobInfo(msgspec.Struct, frozen=True, array_like=True):
         dropped: Bytes of output that could not be kept, of a job that runs.
         orphan_timeout: Seconds that nobody may read it until it is stopped.
         has_terminal: True if it runs at a terminal, and has not ended.
+        files: The tree that it runs in, and what is to be brought back.
     """
 
     id: str
@@ -43,6 +62,7 @@ class JobInfo(msgspec.Struct, frozen=True, array_like=True):
     dropped: int = 0
     orphan_timeout: float | None = None
     has_terminal: bool = False
+    files: JobFiles = JobFiles()
 
     @property
     def status(self) -> str:
@@ -110,6 +130,64 @@ class InputAck(msgspec.Struct, frozen=True, array_like=True):
 
     offset: int
     closed: bool = False
+
+
+class SyncProgress(msgspec.Struct, frozen=True, array_like=True):
+    """How far a sync has come.
+
+    Attributes:
+        files: Files that have their new content, or needed none.
+        files_total: Files to be looked at one by one; 0 before that is known.
+        bytes: Bytes of content that are there, sent or found.
+        bytes_total: Bytes of all those files.
+        rate: Bytes a second, of late.
+        remaining: Seconds to go at that rate; None if there is none.
+    """
+
+    files: int = 0
+    files_total: int = 0
+    bytes: int = 0
+    bytes_total: int = 0
+    rate: float = 0.0
+    remaining: float | None = None
+
+
+class SyncProblem(msgspec.Struct, frozen=True, array_like=True):
+    """A file that could not be synced, and why.
+
+    Attributes:
+        path: Its path in the tree; undecodable bytes as in :func:`os.fsdecode`.
+        text: Why.
+    """
+
+    path: str
+    text: str
+
+
+class SyncSummary(msgspec.Struct, frozen=True, array_like=True):
+    """What a sync has done; of a dry run, what it would do.
+
+    Attributes:
+        sent: Files that got new content.
+        skipped: Files and links that were the same already.
+        deleted: Things that went to the trash, whole folders counted as one.
+        bytes_total: Bytes of the files that were looked at one by one.
+        bytes_sent: Bytes of content that went over the link, as packed there.
+        seconds: How long it took.
+        digest: Name of the tree's content, as it was sent: the same for the same
+            paths, contents, links and executable files. Empty where that is not
+            known: of a dry run, and where there were problems.
+        problems: What could not be synced; all else was.
+    """
+
+    sent: int = 0
+    skipped: int = 0
+    deleted: int = 0
+    bytes_total: int = 0
+    bytes_sent: int = 0
+    seconds: float = 0.0
+    digest: str = ""
+    problems: tuple[SyncProblem, ...] = ()
 
 
 # Names in a command's return annotation that a client turns back into these types.

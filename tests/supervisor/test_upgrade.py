@@ -127,13 +127,20 @@ def test_no_tag_is_used_again(unions):
     assert len(now) == len(typing.get_args(unions[0]))
 
 
+def begins_with(later: Any, earlier: Any) -> bool:
+    """Tell if it is the same, but for what was appended at any level."""
+    if not isinstance(earlier, list | tuple):
+        return bool(later == earlier)
+    pairs = zip(later, earlier, strict=False)
+    return len(later) >= len(earlier) and all(begins_with(*pair) for pair in pairs)
+
+
 @pytest.mark.parametrize("old", FROZEN, ids=lambda one: one.__name__)
 def test_what_either_release_writes_the_other_reads(old):
     new, encode = todays(old), msgspec.msgpack.encode
     said = sample_of(old)
     read = msgspec.msgpack.decode(encode(said), type=new)
-    width = len(in_places(said))
-    assert in_places(read)[:width] == in_places(said)
+    assert begins_with(in_places(read), in_places(said))
     back = msgspec.msgpack.decode(encode(read), type=old)
     assert back == said
 
