@@ -1,0 +1,33 @@
+"""File trees as data: what is in one, and the plan to make one like the other.
+
+Pure: no file is touched here. Paths are bytes, relative to the tree's root, their
+parts joined by ``/``: as the file system has them, whatever their encoding.
+"""
+
+from mlepool.tree.entries import (
+    FILE,
+    FOLDER,
+    LINK,
+    MAX_PATH,
+    Entry,
+    order_of,
+    tree_digest,
+)
+from mlepool.tree.pages import PageReader, decode_pages, encode_pages
+from mlepool.tree.plan import Plan, check_plan, make_plan
+
+__all__ = [
+    "FILE",
+    "FOLDER",
+    "LINK",
+    "MAX_PATH",
+    "Entry",
+    "PageReader",
+    "Plan",
+    "check_plan",
+    "decode_pages",
+    "encode_pages",
+    "make_plan",
+    "order_of",
+    "tree_digest",
+]

@@ -1,0 +1,71 @@
+"""What is in a tree, in which order, and the name of all of it.
+
+The order of entries is that of the tuples of their paths' parts: a folder, all that is
+in it, then what comes next beside it. Both ends list trees in that order, so that a
+plan is one walk along two lists.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+
+import msgspec
+from blake3 import blake3
+
+__all__ = ["FILE", "FOLDER", "LINK", "MAX_PATH", "Entry", "order_of", "tree_digest"]
+
+FILE, FOLDER, LINK = "f", "d", "l"
+MAX_PATH = 64 * 1024  # bytes; bounds what one name can make the other side hold
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One file, folder or symbolic link of a tree.
+
+    Attributes:
+        path: Where; never empty, no part is ``.``, ``..`` or empty.
+        kind: :data:`FILE`, :data:`FOLDER` or :data:`LINK`.
+        mode: Permission bits, 0 to 0o7777; 0 for a link.
+        size: Bytes of a file. Of a folder, how many things in it are not listed:
+            ignored ones, and those that can't be read or synced; such a folder is
+            never deleted. 0 for a link.
+        mtime_ns: When it was last modified, nanoseconds since the epoch.
+        target: What a link says.
+    """
+
+    path: bytes
+    kind: str
+    mode: int = 0
+    size: int = 0
+    mtime_ns: int = 0
+    target: bytes = b""
+
+
+def order_of(path: bytes) -> bytes:
+    """Give what paths are ordered by: as the tuples of their parts are."""
+    return path.replace(b"/", b"\0")
+
+
+def tree_digest(entries: Iterable[Entry], digests: Mapping[bytes, bytes]) -> str:
+    """Give a name to what is in a tree: same name, same content.
+
+    Paths, kinds, what links say, the content of files and whether their owner may
+    execute them decide; times and other permission bits don't.
+
+    Args:
+        entries: All entries, in order.
+        digests: The content digest of each file, by path.
+
+    Returns:
+        A BLAKE3 of 256 bits, in hex.
+
+    Raises:
+        KeyError: If a file has no digest.
+    """
+    hasher = blake3(b"mlepool tree 1\0")
+    for entry in entries:
+        content = digests[entry.path] if entry.kind == FILE else entry.target
+        kind = "x" if entry.kind == FILE and entry.mode & 0o100 else entry.kind
+        head = struct.pack("<cII", kind.encode(), len(entry.path), len(content))
+        hasher.update(head + entry.path + content)
+    return hasher.hexdigest()
