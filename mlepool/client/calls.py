@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from mlepool.client.commands import BoundCommand
-from mlepool.client.conversation import Call, Conversation
+from mlepool.client.conversation import Call, Conversation, OpenCall
 from mlepool.client.listener import AsyncListener
 from mlepool.client.options import CallOptions, split_options
+from mlepool.client.questions import Questions
 from mlepool.errors import MlepoolError
 from mlepool.wire.codec import encode
-from mlepool.wire.messages import Attach, Credit, Leave, Look, Request
+from mlepool.wire.messages import Attach, Credit, Look, Request
 from mlepool.wire.values import StopReport
 
 __all__ = ["Calls", "Echo", "new_job_id", "print_message"]
@@ -55,6 +56,26 @@ class Owner(Protocol):
         """Raise ConnectionClosedError if there is no link, and none will come."""
 
 
+class Work(Protocol):
+    """What runs here, over this connection: a :class:`~mlepool.client.local.LocalJob`.
+
+    Attributes:
+        listener: Its handle.
+    """
+
+    listener: AsyncListener
+
+    @property
+    def is_over(self) -> bool:
+        """True once it has ended."""
+
+    async def finish(self, echo: Echo) -> AsyncListener:
+        """Wait for its end, printing its messages where that was asked for."""
+
+    async def stop(self) -> None:
+        """End it, and wait until it has."""
+
+
 class Calls:
     """The calls of one connection that have not ended; their listeners' owner.
 
@@ -72,6 +93,8 @@ class Calls:
         self._unsent: set[str] = set()
         self._owned: dict[str, str] = {}
         self._conversation: Conversation | None = None
+        self._questions = Questions(owner.name)
+        self._works: set[Work] = set()
 
     # -- links
 
@@ -85,10 +108,12 @@ class Calls:
                 conversation.resume(call)
             if call.sent is not None:
                 self._unsent.discard(listener.id)
+        self._questions.link_made(conversation)
 
     def link_gone(self) -> None:
         """Note that there is no link."""
         self._conversation = None
+        self._questions.link_gone()
         for call in self._open.values():
             call.number = 0
 
@@ -101,9 +126,13 @@ class Calls:
         for job_id in self._unsent:
             self._owned.pop(job_id, None)
         self._unsent.clear()
+        self._questions.fail(error)
 
-    def call_ended(self, call: Call) -> None:
+    def call_ended(self, call: OpenCall) -> None:
         """Note that a call's end has come (conversation)."""
+        if not isinstance(call, Call):
+            self._questions.ended(call)
+            return
         listener = call.listener
         self._open.pop(listener, None)
         self._owned.pop(listener.id, None)
@@ -173,6 +202,17 @@ class Calls:
             self._owned[job_id] = name
         return listener
 
+    def check_usable(self) -> None:
+        """Raise ConnectionClosedError if there is no link, and none will come."""
+        self._owner.check_usable()
+
+    async def work(self, job: Work) -> AsyncListener:
+        """Own what runs here, and wait for its end if the caller does."""
+        self._works = {one for one in self._works if not one.is_over} | {job}
+        if job.listener.options.complete:
+            return await job.finish(print_message)
+        return job.listener
+
     async def attach(
         self, job_id: str, offset: int, keywords: dict[str, Any]
     ) -> AsyncListener:
@@ -187,6 +227,27 @@ class Calls:
         if not listener.intake.is_accepted and listener.error is not None:
             raise listener.error
         return listener
+
+    async def ask(self, name: str, arguments: dict[str, Any], *, size: int = 0) -> Any:
+        """Call a command for its value alone: no listener, no messages.
+
+        On a lost link it is repeated over the next one, under its id. Cancelled, its
+        answer is not waited for; whether it was run is not known then.
+
+        Args:
+            name: The command; it need not be in the catalogue.
+            arguments: Its arguments, by name.
+            size: Bytes that it holds, or that its answer will: with so much it waits
+                until what is under way leaves room, and small calls go before it.
+
+        Raises:
+            RemoteError: What the worker raised, of its own type where that is safe.
+            ConnectionClosedError: If there is no link, and none will come.
+            ConnectionLostError: If the link was lost for good.
+            LocalProtocolError: If it can't be sent.
+        """
+        self._owner.check_usable()
+        return await self._questions.ask(new_job_id(), name, arguments, size=size)
 
     # -- what listeners need (their Owner)
 
@@ -231,8 +292,7 @@ class Calls:
             self._unsent.discard(listener.id)
             self._owned.pop(listener.id, None)
         if call.number and self._conversation is not None:
-            self._conversation.close_call(call)
-            self._conversation.peer.send(Leave(call.number))
+            self._conversation.leave_call(call)
 
     def reread(self, listener: AsyncListener) -> AsyncListener:
         """Read a job's output again from where the listener began."""
@@ -262,6 +322,7 @@ class Calls:
 
     async def stop_owned(self) -> None:
         """Stop the jobs that end with ``close()``, or say which could not be."""
+        await asyncio.gather(*(one.stop() for one in self._works))
         job_ids = [one for one in self._owned if one not in self._unsent]
         self._owned.clear()
         if self._conversation is None:

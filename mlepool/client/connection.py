@@ -11,7 +11,7 @@ from typing import Any, Self
 from mlepool.client.bindings import Bindings
 from mlepool.client.calls import Calls, Echo, new_job_id, print_message
 from mlepool.client.commands import Catalogue
-from mlepool.client.conversation import Call, Conversation
+from mlepool.client.conversation import Conversation, OpenCall
 from mlepool.client.events import Callbacks
 from mlepool.client.handshake import Entrance, dial
 from mlepool.client.redial import LINK_CODES, Backoff, Redial
@@ -234,12 +234,14 @@ class AsyncConnection(Bindings):
         if self._conversation is None and self._redial is None:
             raise ConnectionClosedError(self.name, self._state)
 
-    def call_ended(self, call: Call) -> None:
+    def call_ended(self, call: OpenCall) -> None:
         """Note that a call's end has come."""
         self._calls.call_ended(call)
 
     def event_came(self, name: str, data: Any) -> None:
         """Note that something changed on the worker."""
+        if name == "state-change" and isinstance(data, dict):
+            self._worker_state = {**self._worker_state, **data}
         self._callbacks.emit(name, self, data)
 
     def link_gone(self, conversation: Conversation, cause: str, code: str) -> None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
 
 from mlepool.client.listener import AsyncListener
-from mlepool.errors import ConnectionLostError, LocalProtocolError, RemoteProtocolError
+from mlepool.errors import (
+    ConnectionLostError,
+    LocalProtocolError,
+    MlepoolError,
+    RemoteProtocolError,
+)
 from mlepool.peer import Peer
 from mlepool.wire.calls import CallTable
 from mlepool.wire.codec import Data
@@ -18,6 +24,7 @@ from mlepool.wire.messages import (
     Attach,
     Ended,
     Event,
+    Leave,
     Message,
     Ping,
     Pong,
@@ -26,7 +33,7 @@ from mlepool.wire.messages import (
     Skip,
 )
 
-__all__ = ["Call", "Conversation"]
+__all__ = ["Call", "Conversation", "OpenCall", "elapsed"]
 
 ForACall = Data | Skip | Seen | Accepted | Ended
 FOR_A_CALL = (Data, Skip, Seen, Accepted, Ended)
@@ -41,17 +48,39 @@ def elapsed() -> float:
     return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
-class Call:
-    """One open call; it may live longer than the link that it was made on.
-
-    Args:
-        listener: Who receives what comes.
-        message: What asks for it.
+class OpenCall(Protocol):
+    """What is open on a link, and may live longer than it.
 
     Attributes:
         number: Its number on the present link; 0 if it is not open there.
         made: When it was made.
         sent: When it was first sent; None if it has to wait for a link.
+    """
+
+    number: int
+    made: float
+    sent: float | None
+
+    @property
+    def message(self) -> Request | Attach:
+        """What asks for it."""
+
+    def again(self, number: int) -> Request | Attach | None:
+        """Make what asks for it on a new link; None if it must not begin any more."""
+
+    def deliver(self, message: ForACall) -> None:
+        """Take what the worker sends for it."""
+
+    def fail(self, error: MlepoolError) -> None:
+        """Note that nothing more will come."""
+
+
+class Call:
+    """The call of a listener.
+
+    Args:
+        listener: Who receives what comes.
+        message: What asks for it.
     """
 
     __slots__ = ("listener", "made", "message", "number", "sent")
@@ -92,11 +121,30 @@ class Call:
         age = 0.0 if self.sent is None else max(now - self.sent, 1e-6)
         return msgspec.structs.replace(self.message, timeout=left, age=age, **place)
 
+    def deliver(self, message: ForACall) -> None:
+        """Take what the worker sends for it."""
+        listener = self.listener
+        if isinstance(message, Data):
+            listener.intake.data(message)
+        elif isinstance(message, Seen):
+            listener.intake.seen(message.position)
+        elif isinstance(message, Skip):
+            listener.intake.skip(message.position)
+        elif isinstance(message, Accepted):
+            listener.command = message.command or listener.command
+            listener.intake.accepted()
+        else:
+            listener.intake.ended(message.outcome)
+
+    def fail(self, error: MlepoolError) -> None:
+        """Note that nothing more will come."""
+        self.listener.intake.fail(error)
+
 
 class Owner(Protocol):
     """Whose conversation it is."""
 
-    def call_ended(self, call: Call) -> None:
+    def call_ended(self, call: OpenCall) -> None:
         """Note that a call's end has come."""
 
     def event_came(self, name: str, data: Any) -> None:
@@ -115,6 +163,7 @@ class Conversation:
 
     Attributes:
         peer: The other end; set once it has welcomed us.
+        is_writable: Called when bulk may be sent again.
     """
 
     peer: Peer
@@ -124,8 +173,9 @@ class Conversation:
         self._began = elapsed()
         self._name = name
         self._owner = owner
-        self._calls: CallTable[Call] = CallTable()
+        self._calls: CallTable[OpenCall] = CallTable()
         self._pongs: list[asyncio.Future[None]] = []
+        self.is_writable: Callable[[], None] = lambda: None
 
     @property
     def is_useful(self) -> bool:
@@ -136,7 +186,7 @@ class Conversation:
         """Give the number that the next call should take."""
         return self._calls.next_number()
 
-    def send(self, call: Call) -> None:
+    def send(self, call: OpenCall) -> None:
         """Send a new call, whose message has this link's next number.
 
         Raises:
@@ -147,7 +197,7 @@ class Conversation:
         call.number = call.message.call
         self._calls.open(call.number, call)
 
-    def resume(self, call: Call) -> None:
+    def resume(self, call: OpenCall) -> None:
         """Send a call again, that was made on another link, or on none."""
         number = self.next_number()
         message = call.again(number)
@@ -156,7 +206,7 @@ class Conversation:
         try:
             self.peer.send(message)
         except LocalProtocolError as exc:
-            call.listener.intake.fail(exc)
+            call.fail(exc)
             self._owner.call_ended(call)
             return
         call.number = number
@@ -164,9 +214,10 @@ class Conversation:
             call.sent = elapsed()
         self._calls.open(number, call)
 
-    def close_call(self, call: Call) -> None:
-        """Take no more for a call."""
+    def leave_call(self, call: OpenCall) -> None:
+        """Take no more for a call, and tell the worker so."""
         self._calls.close(call.number)
+        self.peer.send(Leave(call.number))
 
     async def heartbeat(self) -> bool:
         """Wait for a sign of life; False if the link breaks."""
@@ -197,29 +248,20 @@ class Conversation:
             raise RemoteProtocolError(f"{type(message).__name__} came a second time")
 
     def writable(self) -> None:
-        """Nothing to do: what a client sends is small."""
+        """Let bulk go on."""
+        self.is_writable()
 
     def peer_gone(self, cause: str, code: str) -> None:
         """Tell who waits that the link is gone; jobs go on."""
         self._settle_pongs(ConnectionLostError(self._name, cause))
         self._owner.link_gone(self, cause, code)
 
-    def _deliver(self, call: Call, message: ForACall) -> None:
+    def _deliver(self, call: OpenCall, message: ForACall) -> None:
         self._has_answered = True
-        listener = call.listener
-        if isinstance(message, Data):
-            listener.intake.data(message)
-        elif isinstance(message, Seen):
-            listener.intake.seen(message.position)
-        elif isinstance(message, Skip):
-            listener.intake.skip(message.position)
-        elif isinstance(message, Accepted):
-            listener.command = message.command or listener.command
-            listener.intake.accepted()
-        else:
-            # First the end: if it is a false one, the listener must still be known
-            # to be told that the link was closed over it.
-            listener.intake.ended(message.outcome)
+        # First the end: if it is a false one, its listener must still be known to be
+        # told that the link was closed over it.
+        call.deliver(message)
+        if isinstance(message, Ended):
             self._calls.close(message.call)
             self._owner.call_ended(call)
 

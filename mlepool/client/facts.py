@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -45,6 +46,10 @@ class Facts:
         host: Name of the connection.
         options: What the caller asked for.
         intake: Where what arrives is kept.
+
+    Attributes:
+        failure: What failed, where that is on this side.
+        tracker: Gives how far a command of this side has come.
     """
 
     def __init__(
@@ -64,6 +69,8 @@ class Facts:
         self.raise_error = options.raise_error
         self.returns = ""
         self.intake = intake
+        self.failure: Exception | None = None
+        self.tracker: Callable[[], Any] | None = None
         self._began = time.time()
 
     @property
@@ -106,6 +113,8 @@ class Facts:
         outcome = self.intake.outcome
         if outcome is None:
             return self.intake.problem
+        if self.failure is not None:
+            return self.failure
         if outcome.failure is not None:
             return remote_error(outcome.failure, self.host)
         errors = {
@@ -142,7 +151,13 @@ class Facts:
 
     @property
     def progress(self) -> Any:
-        """The latest state of a line that the program rewrites; None for none."""
+        """How far it has come; None where that is not known.
+
+        Of a sync, a :class:`~mlepool.SyncProgress`. Of a program, the latest state of
+        a line that it rewrites.
+        """
+        if self.tracker is not None:
+            return self.tracker()
         state = self.intake.output.last_state()
         return self._text(state) if state else None
 

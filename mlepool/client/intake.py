@@ -114,6 +114,12 @@ class Intake:
             self._pauses.note(records)
             self._add(records)
 
+    def made(self, records: list[Record]) -> None:
+        """Take records that were made here: they come over no link."""
+        if not self.is_over:
+            self._position += sum(len(record.data) for record in records)
+            self._add(records)
+
     def seen(self, position: int) -> None:
         """Note where the output ended just now; a prompt if that is here."""
         if position == self._position and not self._parser.pending and not self.is_over:

@@ -61,7 +61,7 @@ class Listener:
     reason = property(lambda self: self._async.reason, doc="Who or what ended it.")
     duration = property(lambda self: self._async.duration, doc="Seconds, so far.")
     progress = property(
-        lambda self: self._async.progress, doc="The latest state of a rewritten line."
+        lambda self: self._async.progress, doc="How far it has come, where known."
     )
 
     @property
