@@ -24,6 +24,7 @@ __all__ = ["IGNORE_FILES", "MAX_IGNORE_FILE", "scan_tree"]
 
 IGNORE_FILES = (".gitignore", ".mlepoolignore")
 MAX_IGNORE_FILE = 1024 * 1024  # bytes; patterns are held in memory, and by both ends
+KIND_BITS, MODE_BITS = 0o170000, 0o7777
 MAX_OPEN = 64  # descriptors of folders at a time, however deep a tree is
 
 # Not on every platform: Windows has none of them, nor dir_fd, and syncs no files.
@@ -189,19 +190,18 @@ class _Scanner:
         return _Listing(entries, left_out, rules)
 
     def _look_at(self, fd: int, thing: os.DirEntry[str], path: bytes) -> Entry:
-        info = thing.stat(follow_symlinks=False)
-        kind = stat.S_IFMT(info.st_mode)
         if len(path) > MAX_PATH:
             raise OSError(errno.ENAMETOOLONG, f"a path of {len(path)} bytes")
-        if kind == stat.S_IFLNK:
-            says = os.fsencode(os.readlink(thing.name, dir_fd=fd))
-            return Entry(path, LINK, 0, 0, info.st_mtime_ns, says)
-        mode = stat.S_IMODE(info.st_mode)
+        info = thing.stat(follow_symlinks=False)
+        kind, mode = info.st_mode & KIND_BITS, info.st_mode & MODE_BITS
         mode = self._modes.setdefault(mode, mode)
         if kind == stat.S_IFREG:
             return Entry(path, FILE, mode, info.st_size, info.st_mtime_ns)
         if kind == stat.S_IFDIR:
             return Entry(path, FOLDER, mode, 0, info.st_mtime_ns)
+        if kind == stat.S_IFLNK:
+            says = os.fsencode(os.readlink(thing.name, dir_fd=fd))
+            return Entry(path, LINK, 0, 0, info.st_mtime_ns, says)
         what = _SPECIAL.get(kind, "a special file")
         raise OSError(errno.EINVAL, f"{what} is not synced")
 

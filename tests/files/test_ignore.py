@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from mlepool.files.ignore import CLASSES, Patterns, Rules, leave_out
+from mlepool.files.ignore import Rules, leave_out
+from mlepool.files.patterns import CLASSES, Patterns
 from mlepool.files.scan import scan_tree
 from mlepool.tree import FILE, FOLDER, LINK, Entry
 from tests.needs import need_program
