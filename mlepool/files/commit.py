@@ -1,0 +1,215 @@
+"""Does at once what a target was told: nothing in the tree has changed before.
+
+What concerns one file is a problem of that file, and the rest goes on. At any moment
+each file is the old or the new one: it is renamed into its place when all of it is
+there, with its mode and time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import msgspec
+
+from mlepool.files.base import Problem
+from mlepool.files.descent import Root
+from mlepool.files.moving import place
+from mlepool.files.staged import Staged
+from mlepool.files.trash import Trash
+from mlepool.files.versions import is_same_file
+from mlepool.tree import FILE, Entry, order_of
+
+__all__ = ["Commit", "Work"]
+
+LINK_NAME = b"link"  # in the stage folder; files have numbers
+ACCESS = stat.S_IRWXU
+
+
+class Work(msgspec.Struct):
+    """What is to be done, by path: what was told twice is done once.
+
+    Attributes:
+        folders: To be there, with their mode and mtime.
+        links: To be there.
+        touched: To get their mode and mtime.
+        deleted: To go to the trash; the values mean nothing.
+    """
+
+    folders: dict[bytes, Entry] = {}
+    links: dict[bytes, Entry] = {}
+    touched: dict[bytes, Entry] = {}
+    deleted: dict[bytes, None] = {}
+
+
+class Placed(NamedTuple):
+    """A file that is in the tree now: its entry, and what is known of its content."""
+
+    entry: Entry
+    file: Staged
+
+
+class Commit:
+    """Does it, once.
+
+    Args:
+        tree: Where.
+        there: What the scan has found in it.
+        stage: The descriptor of the folder with the staged files.
+        trash: Takes what is deleted.
+        keep: Told of a file that is about to be replaced: its path, and how it
+            looks.
+
+    Attributes:
+        placed: Files with new content.
+        trashed: Paths that went to the trash, and where they are in the yard.
+        problems: What could not be done.
+    """
+
+    def __init__(
+        self,
+        tree: Root,
+        there: Mapping[bytes, Entry],
+        *,
+        stage: int,
+        trash: Trash,
+        keep: Callable[[bytes, os.stat_result], None],
+    ) -> None:
+        self._tree = tree
+        self._there = there
+        self._stage = stage
+        self._trash = trash
+        self._keep = keep
+        self._opened: dict[bytes, int] = {}
+        self.placed: list[Placed] = []
+        self.trashed: list[tuple[bytes, bytes]] = []
+        self.problems: list[Problem] = []
+
+    def run(self, work: Work, files: Iterable[tuple[int, Staged]]) -> None:
+        """Do it all: what is deleted first, as others may come in its place."""
+        for path in work.deleted:
+            self._do(path, partial(self._delete, path))
+        folders = [work.folders[one] for one in sorted(work.folders, key=order_of)]
+        for folder in folders:
+            self._do(folder.path, partial(self._make_folder, folder.path))
+        for number, file in files:
+            self._do(file.entry.path, partial(self._put, number, file))
+        for entry in work.links.values():
+            self._do(entry.path, partial(self._make_link, entry))
+        for entry in work.touched.values():
+            self._do(entry.path, partial(self._touch_known, entry))
+        self._finish(folders)
+
+    def _do(self, path: bytes, action: Callable[[], None]) -> None:
+        """Do something at a path; if a folder forbids it that is ours, open it up."""
+        try:
+            try:
+                action()
+            except PermissionError:
+                if not self._open_up(path):
+                    raise
+                action()
+        except OSError as exc:
+            self.problems.append(Problem(path, exc.strerror or str(exc)))
+
+    def _open_up(self, path: bytes) -> bool:
+        """Give us access to the folders on a path; False if that changes nothing."""
+        opened = False
+        for prefix in _prefixes(path):
+            with contextlib.suppress(OSError):
+                seen = self._tree.stat(prefix)
+                if stat.S_ISDIR(seen.st_mode) and seen.st_mode & ACCESS != ACCESS:
+                    self._tree.set_mode(prefix, seen.st_mode | ACCESS)
+                    self._opened[prefix] = seen.st_mode
+                    opened = True
+        return opened
+
+    def _delete(self, path: bytes) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.trashed.append((path, self._trash.take(self._tree, path)))
+
+    def _make_folder(self, path: bytes) -> None:
+        try:
+            self._tree.make_folder(path)
+        except FileExistsError:
+            self._tree.folder(path)  # it says if it is none
+
+    def _put(self, number: int, file: Staged) -> None:
+        """Put a file in its place."""
+        entry = file.entry
+        if file.problem:
+            raise OSError(errno.ESTALE, file.problem)
+        if file.is_same:
+            self._touch_same(file)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            seen = self._tree.stat(entry.path)
+            if stat.S_ISREG(seen.st_mode):
+                self._keep(entry.path, seen)
+        place(self._tree, entry.path, source=self._stage, name=str(number).encode())
+        self.placed.append(Placed(entry, file))
+
+    def _make_link(self, entry: Entry) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(LINK_NAME, dir_fd=self._stage)
+        os.symlink(entry.target, LINK_NAME, dir_fd=self._stage)
+        times = (entry.mtime_ns, entry.mtime_ns)
+        os.utime(LINK_NAME, ns=times, dir_fd=self._stage, follow_symlinks=False)
+        place(self._tree, entry.path, source=self._stage, name=LINK_NAME)
+
+    def _touch_same(self, file: Staged) -> None:
+        """Give a file its mode and mtime that has the right content already."""
+        seen = self._tree.stat(file.entry.path)
+        if file.compared is None or not is_same_file(seen, file.compared):
+            raise OSError(errno.ESTALE, "changed in the target meanwhile")
+        self._touch(file.entry)
+
+    def _touch_known(self, entry: Entry) -> None:
+        """Give a file its mode and mtime, unless it was written to since the scan."""
+        seen, known = self._tree.stat(entry.path), self._there.get(entry.path)
+        looks = FILE, seen.st_size, seen.st_mtime_ns
+        if known is None or (known.kind, known.size, known.mtime_ns) != looks:
+            raise OSError(errno.ESTALE, "changed in the target meanwhile")
+        self._touch(entry)
+
+    def _touch(self, entry: Entry) -> None:
+        """Give something its mode and mtime, if it has others: that takes the owner."""
+        seen = self._tree.stat(entry.path)
+        if stat.S_IMODE(seen.st_mode) != entry.mode:
+            self._tree.set_mode(entry.path, entry.mode)
+        if seen.st_mtime_ns != entry.mtime_ns:
+            self._tree.set_mtime(entry.path, entry.mtime_ns)
+
+    def _finish(self, folders: list[Entry]) -> None:
+        """Give folders their mode and time, deepest first: parents may forbid it."""
+        final = {entry.path: entry for entry in folders}
+        for path in sorted({*final, *self._opened}, key=order_of, reverse=True):
+            with self._problem_of(path):
+                if path in final:
+                    self._touch(final[path])
+                else:
+                    self._tree.set_mode(path, self._opened[path])
+
+    @contextlib.contextmanager
+    def _problem_of(self, path: bytes) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            return  # a folder that could not be made, and said so; or one deleted
+        except OSError as exc:
+            self.problems.append(Problem(path, exc.strerror or str(exc)))
+
+
+def _prefixes(path: bytes) -> Iterator[bytes]:
+    """Give the folders on a path, the root first, and the path itself."""
+    yield b""
+    at = path.find(b"/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find(b"/", at + 1)
+    yield path

@@ -1,0 +1,332 @@
+"""Files on their way: put together from chunks in a folder that is not their tree.
+
+Each chunk is hashed when it is whole. What is here already is not sent: chunks of the
+version that is in the tree, of other files that are known, and of what a session that
+died had received.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from blake3 import blake3
+
+from mlepool.files.base import Chunk, Offer, Piece
+from mlepool.files.chunks import LARGEST, chunk_bytes
+from mlepool.files.copying import copy_range, read_at, write_at, write_sparse
+from mlepool.files.leftovers import ChunkLog, StagedChunk
+from mlepool.files.packs import unpack
+from mlepool.files.staged import Handles, Part, Staged
+from mlepool.files.versions import OldVersion
+from mlepool.tree import FILE, Entry
+
+__all__ = ["Place", "Stage"]
+
+DIGEST_SIZE = 32  # bytes
+WORTH_KNOWING = 16 * 1024  # bytes; this session's smaller chunks are sent twice
+
+
+class Place(Protocol):
+    """Where a chunk lies on this machine."""
+
+    @property
+    def offset(self) -> int:
+        """Where in its file, bytes."""
+
+    @property
+    def is_proven(self) -> bool:
+        """False if it is to be hashed before it is believed."""
+
+    def open(self) -> int | None:
+        """Open its file, if it is still there; who calls closes."""
+
+
+class _Wanted(NamedTuple):
+    """A chunk that is to be found: in which offer, and where."""
+
+    order: int
+    offset: int
+    chunk: Chunk
+
+
+class Stage:
+    """Puts files together, by number.
+
+    Args:
+        folder: The descriptor of the folder to do it in: ours alone, and empty.
+        find: Tells where chunks are, as far as it is known.
+        open_old: Opens the version of a file that is in the tree, if it may be of use.
+
+    Attributes:
+        reused: Bytes that were found here.
+    """
+
+    def __init__(
+        self,
+        folder: int,
+        *,
+        find: Callable[[Sequence[bytes]], Mapping[bytes, Place]],
+        open_old: Callable[[Entry], OldVersion | None],
+    ) -> None:
+        self._folder = folder
+        self._find = find
+        self._open_old = open_old
+        self._files: dict[int, Staged] = {}
+        self._handles = Handles(folder)
+        self._log = ChunkLog(folder)
+        self._own: dict[bytes, StagedChunk] = {}
+        self.reused = 0
+
+    def expect(self, first: int, entries: Sequence[Entry]) -> None:
+        """Take notice of files; again is fine."""
+        for number, entry in enumerate(entries, first):
+            if entry.kind != FILE or entry.size < 0 or number < 0:
+                raise ValueError(f"not a file that can be expected: {entry}")
+            known = self._files.setdefault(number, Staged(entry))
+            if known.entry != entry:
+                raise ValueError(f"file {number} is expected to be another")
+
+    def offer(self, offers: Sequence[Offer]) -> list[list[int]]:
+        """Take what is here of files, and tell which chunks are to be sent."""
+        wanted: list[_Wanted] = []
+        for order, offer in enumerate(offers):
+            file = self._file(offer.number)
+            if offer.offset == file.offered and not file.is_offered:
+                wanted += self._begin(file, offer, order)
+            else:
+                _check_repeated(file, offer)
+        self._look_around(offers, wanted)
+        for offer in offers:
+            self._end(offer.number)
+        return [self._lacking(one) for one in offers]
+
+    def write(self, pieces: Sequence[Piece]) -> None:
+        """Take bytes of chunks that are to be sent; again is fine."""
+        try:
+            for piece in pieces:
+                self._take(piece)
+        finally:
+            self._log.flush()
+
+    def drop(self, numbers: Sequence[int]) -> None:
+        """Forget files; unknown ones are fine."""
+        for number in numbers:
+            file = self._files.pop(number, None)
+            if file is not None:
+                self._discard(number, file)
+
+    def results(self) -> Iterator[tuple[int, Staged]]:
+        """Give all files, by number, with what became of them.
+
+        Raises:
+            ValueError: If one is not whole.
+        """
+        for number, file in self._files.items():
+            if not file.is_done and not file.problem:
+                raise ValueError(f"file {number} has not come as a whole")
+            yield number, file
+
+    def close(self) -> None:
+        """Close all files; those in the folder are left as they are."""
+        for file in self._files.values():
+            file.close()
+        self._handles.close_all()
+        self._log.close()
+
+    def _file(self, number: int) -> Staged:
+        try:
+            return self._files[number]
+        except KeyError:
+            raise ValueError(f"no file {number} is expected") from None
+
+    def _begin(self, file: Staged, offer: Offer, order: int) -> Iterator[_Wanted]:
+        """Take what the version in the tree has; give what it has not."""
+        _check(file, offer)
+        if not file.has_begun():
+            file.settle(self._open_old(file.entry))
+        for chunk in offer.chunks:
+            if not self._take_from_old(file, offer.number, chunk):
+                yield _Wanted(order, file.offered, chunk)
+            file.chunks.append(chunk)
+            file.offered += chunk.length
+        file.is_offered = offer.is_last
+        if file.is_offered and file.is_same and not file.is_all_of_old():
+            self._differ(file, offer.number)
+
+    def _take_from_old(self, file: Staged, number: int, chunk: Chunk) -> bool:
+        if file.is_same and file.old is not None:
+            if file.old.has_at(file.offered, chunk):
+                return True
+            self._differ(file, number)
+        if chunk == _zero_chunk():  # zeros are there when nothing is written
+            self.reused += chunk.length
+            return True
+        begin = None if file.old is None else file.old.find(file.offered, chunk.digest)
+        if begin is None:
+            return False
+        self._copy_old(file, number, begin=begin, at=file.offered, length=chunk.length)
+        file.copied.append((file.offered, chunk))
+        return True
+
+    def _differ(self, file: Staged, number: int) -> None:
+        """Stage what was the same as in the tree so far."""
+        file.is_same = False
+        at = 0
+        for chunk in file.chunks:
+            file.copied.append((at, chunk))
+            at += chunk.length
+        self._copy_old(file, number, begin=0, at=0, length=at)
+
+    def _copy_old(
+        self, file: Staged, number: int, *, begin: int, at: int, length: int
+    ) -> None:
+        if file.old is not None and length:
+            fd = self._handles.get(number)
+            copy_range(file.old.fd, fd, begin=begin, at=at, length=length)
+            self.reused += length
+
+    def _look_around(self, offers: Sequence[Offer], wanted: Sequence[_Wanted]) -> None:
+        """Take what other files have; the rest is to be sent."""
+        places: dict[bytes, Place] = {}
+        if wanted:
+            places |= self._find([one.chunk.digest for one in wanted])
+        for one in wanted:
+            number = offers[one.order].number
+            digest = one.chunk.digest
+            place = self._own.get(digest) or places.get(digest)
+            if place is None or not self._copy(number, one, place):
+                self._files[number].missing[one.offset] = Part(one.offset, one.chunk)
+
+    def _copy(self, number: int, wanted: _Wanted, place: Place) -> bool:
+        """Copy a chunk; False if it is not there any more."""
+        source = place.open()
+        if source is None:
+            return False
+        length = wanted.chunk.length
+        target = self._handles.get(number)
+        try:
+            if place.is_proven:
+                begin, at = place.offset, wanted.offset
+                copy_range(source, target, begin=begin, at=at, length=length)
+            else:
+                data = read_at(source, place.offset, length)
+                if blake3(data).digest() != wanted.chunk.digest:
+                    return False
+                write_sparse(target, data, wanted.offset)
+        finally:
+            os.close(source)
+        self.reused += length
+        return True
+
+    def _end(self, number: int) -> None:
+        """Finish what needs nothing more, and let go of what is in the tree."""
+        file = self._files[number]
+        if not file.is_offered or file.is_done:
+            return
+        if file.old is not None:
+            if not file.old.is_unchanged() and not self._is_sound(file, number):
+                file.problem = "changed in the target while it was read there"
+            if file.is_same:
+                self.reused += file.entry.size
+            file.close()
+        file.copied.clear()
+        if not file.missing:
+            self._finish(file, number)
+
+    def _is_sound(self, file: Staged, number: int) -> bool:
+        """Hash again what was copied from a file that has changed since."""
+        if file.is_same:
+            return False
+        fd = self._handles.get(number)
+        return all(
+            blake3(read_at(fd, offset, chunk.length)).digest() == chunk.digest
+            for offset, chunk in file.copied
+        )
+
+    def _lacking(self, offer: Offer) -> list[int]:
+        """Give the indexes of an offer's chunks that are to be sent."""
+        file = self._files[offer.number]
+        begins = {part.begin for part in file.missing.values()}
+        lacking, at = [], offer.offset
+        for index, chunk in enumerate(offer.chunks):
+            if at in begins:
+                lacking.append(index)
+            at += chunk.length
+        return lacking
+
+    def _take(self, piece: Piece) -> None:
+        file = self._file(piece.number)
+        data = unpack(piece.data, piece.packed) if piece.packed else piece.data
+        part = file.missing.get(piece.offset)
+        if part is None or not data:
+            if not data or piece.offset >= file.offered or file.lacks(piece.offset):
+                raise ValueError(f"file {piece.number} needs no such piece")
+            return
+        fd = self._handles.get(piece.number)
+        if not part.take(data):
+            file.restart(part, piece.offset)
+            raise ValueError(f"a piece of file {piece.number} is not what was offered")
+        write = write_sparse if file.has_holes else write_at
+        write(fd, data, piece.offset)
+        del file.missing[piece.offset]
+        if part.is_whole():
+            self._note(part, piece.number)
+        else:
+            file.missing[piece.offset + len(data)] = part
+        if file.is_offered and not file.missing:
+            self._finish(file, piece.number)
+
+    def _note(self, part: Part, number: int) -> None:
+        """Write down that a chunk is here: in this session, or another, it serves."""
+        self._log.note(part.chunk, number, part.begin)
+        if part.chunk.length >= WORTH_KNOWING:
+            place = StagedChunk(self._folder, number, part.begin)
+            self._own[part.chunk.digest] = place
+
+    def _finish(self, file: Staged, number: int) -> None:
+        """Give a whole file its size, mode and time."""
+        file.is_done = True
+        if file.is_same or file.problem:
+            return
+        entry = file.entry
+        fd = self._handles.get(number)
+        if os.fstat(fd).st_size != entry.size:  # it ends with a hole
+            os.ftruncate(fd, entry.size)
+        os.fchmod(fd, entry.mode)
+        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        self._handles.close(number)
+
+    def _discard(self, number: int, file: Staged) -> None:
+        file.close()
+        self._handles.close(number)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(str(number), dir_fd=self._folder)
+
+
+def _check(file: Staged, offer: Offer) -> None:
+    """Check that an offer goes on where the last one ended, and fits its file."""
+    end = offer.offset + sum(one.length for one in offer.chunks)
+    if any(
+        not 0 < one.length <= LARGEST or len(one.digest) != DIGEST_SIZE
+        for one in offer.chunks
+    ):
+        raise ValueError(f"file {offer.number} is offered in chunks that can't be")
+    if end > file.entry.size or offer.is_last != (end == file.entry.size):
+        raise ValueError(f"file {offer.number} is offered in another size")
+
+
+def _check_repeated(file: Staged, offer: Offer) -> None:
+    """Check that an offer that does not go on is one that was made before."""
+    end = offer.offset + sum(one.length for one in offer.chunks)
+    if not 0 <= offer.offset <= end <= file.offered:
+        raise ValueError(f"file {offer.number} is offered with a gap")
+
+
+@functools.cache
+def _zero_chunk() -> Chunk:
+    """Give the chunk that a long run of zeros consists of."""
+    return chunk_bytes(bytes(2 * LARGEST))[0]

@@ -1,0 +1,162 @@
+"""One file on its way, and the open descriptors of many."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+
+from blake3 import blake3
+
+from mlepool.files.base import Chunk
+from mlepool.files.versions import OldVersion
+from mlepool.tree import Entry
+
+__all__ = ["Handles", "Part", "Staged"]
+
+MAX_OPEN = 32  # files; those written to last
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+_FLAGS |= getattr(os, "O_CLOEXEC", 0)
+
+
+class Part:
+    """A chunk that is to be sent.
+
+    Attributes:
+        begin: Where it begins.
+        chunk: What it is to be.
+        received: Its bytes that are here.
+        hasher: Of those, if they are not all yet.
+    """
+
+    __slots__ = ("begin", "chunk", "hasher", "received")
+
+    def __init__(self, begin: int, chunk: Chunk) -> None:
+        self.begin = begin
+        self.chunk = chunk
+        self.received = 0
+        self.hasher: blake3 | None = None
+
+    def take(self, data: bytes) -> bool:
+        """Take its next bytes; False if it can't be what was offered any more."""
+        self.received += len(data)
+        if self.received > self.chunk.length:
+            return False
+        if self.hasher is None and self.is_whole():
+            return blake3(data).digest() == self.chunk.digest
+        self.hasher = self.hasher or blake3()
+        self.hasher.update(data)
+        return not self.is_whole() or self.hasher.digest() == self.chunk.digest
+
+    def is_whole(self) -> bool:
+        """Tell if all of its bytes are here."""
+        return self.received == self.chunk.length
+
+
+class Staged:
+    """What is known of a file on its way.
+
+    Attributes:
+        entry: What it is to be.
+        offered: Up to which offset its chunks are known.
+        is_offered: True if all are.
+        is_done: True if all its content is here.
+        is_same: True while it is what the tree has: nothing is staged of it.
+        has_holes: True while bytes that were not written are known to be zeros.
+        old: The version in the tree, as long as it may be of use.
+        compared: How that looked when it was compared.
+        chunks: All chunks that were offered, in order.
+        copied: Those that were copied from the version in the tree, and where to.
+        missing: Chunks to be sent, by the offset of their next byte.
+        problem: Why it can't be done; empty if it can.
+    """
+
+    __slots__ = (
+        *("chunks", "compared", "copied", "entry", "has_holes", "is_done"),
+        *("is_offered", "is_same", "missing", "offered", "old", "problem"),
+    )
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.offered = 0
+        self.is_offered = False
+        self.is_done = False
+        self.is_same = False
+        self.has_holes = True
+        self.old: OldVersion | None = None
+        self.compared: os.stat_result | None = None
+        self.chunks: list[Chunk] = []
+        self.copied: list[tuple[int, Chunk]] = []
+        self.missing: dict[int, Part] = {}
+        self.problem = ""
+
+    def settle(self, old: OldVersion | None) -> None:
+        """Begin with the version in the tree, which it is the same as until shown."""
+        self.old = old
+        self.is_same = old is not None
+
+    def has_begun(self) -> bool:
+        """Tell if anything was offered."""
+        return self.is_offered or self.offered > 0
+
+    def is_all_of_old(self) -> bool:
+        """Tell if the version in the tree ends where this one does."""
+        return self.old is not None and self.old.seen.st_size == self.offered
+
+    def restart(self, part: Part, at: int) -> None:
+        """Have a chunk sent again from its beginning: what came was not it."""
+        del self.missing[at]
+        self.missing[part.begin] = Part(part.begin, part.chunk)
+        self.has_holes = False  # wrong bytes are where zeros might be due
+
+    def lacks(self, offset: int) -> bool:
+        """Tell if a byte belongs to a chunk that was not whole so far."""
+        return any(
+            one.begin <= offset < one.begin + one.chunk.length
+            for one in self.missing.values()
+        )
+
+    def close(self) -> None:
+        """Let go of the version in the tree; twice is fine."""
+        if self.old is not None:
+            self.compared = self.old.seen
+            self.old.close()
+            self.old = None
+
+
+class Handles:
+    """Open descriptors of staged files, by number.
+
+    Args:
+        folder: The descriptor of the folder that they are in.
+    """
+
+    def __init__(self, folder: int) -> None:
+        self._folder = folder
+        self._open: OrderedDict[int, int] = OrderedDict()
+
+    def get(self, number: int) -> int:
+        """Give a file's descriptor, good until the next call; made if it is not there.
+
+        Raises:
+            OSError: If it can't be.
+        """
+        fd = self._open.get(number)
+        if fd is not None:
+            self._open.move_to_end(number)
+            return fd
+        fd = os.open(str(number), _FLAGS, 0o600, dir_fd=self._folder)
+        self._open[number] = fd
+        if len(self._open) > MAX_OPEN:
+            os.close(self._open.popitem(last=False)[1])
+        return fd
+
+    def close(self, number: int) -> None:
+        """Close a file's descriptor, if it is open."""
+        fd = self._open.pop(number, None)
+        if fd is not None:
+            os.close(fd)
+
+    def close_all(self) -> None:
+        """Close all of them."""
+        while self._open:
+            os.close(self._open.popitem()[1])

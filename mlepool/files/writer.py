@@ -1,0 +1,274 @@
+"""Writes a tree, step by step; blocking, for a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import time
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from blake3 import blake3
+
+from mlepool.files.base import Scan, TargetOptions, TargetReport
+from mlepool.files.chunks import SMALL
+from mlepool.files.commit import Commit, Work
+from mlepool.files.descent import (
+    Root,
+    locate_root,
+    make_real,
+    open_nearest,
+    split_path,
+)
+from mlepool.files.leftovers import StagedChunk, find_left
+from mlepool.files.locks import TreeLock
+from mlepool.files.proofs import Record, file_clock
+from mlepool.files.scan import scan_tree
+from mlepool.files.stage import Place, Stage
+from mlepool.files.store import Store
+from mlepool.files.trash import Trash
+from mlepool.files.versions import OldVersion
+from mlepool.files.yard import StageFolder, Yard, open_yard
+from mlepool.tree import FILE, Entry, order_of
+
+__all__ = ["TreeWriter"]
+
+LOCKS = "locks"  # in the state folder
+KEEP_FREE = 64 * 1024 * 1024  # bytes of a disk that are left to others, or a part:
+KEEP_PART = 100  # one of so many
+FILE_COST = 4096  # bytes that a file may take beside its content, and round it up
+
+logger = logging.getLogger("mlepool.files")
+
+
+class TreeWriter:
+    """The work of a target; see :class:`~mlepool.files.target.LocalTarget`."""
+
+    def __init__(
+        self,
+        root: bytes,
+        options: TargetOptions,
+        *,
+        state: Path,
+        store: Store | None,
+        allowed: Sequence[bytes],
+    ) -> None:
+        self._asked = root
+        self._options = options
+        self._state = state
+        self._store = store
+        self._allowed = allowed
+        self._real = b""
+        self._root: Root | None = None
+        self._lock: TreeLock | None = None
+        self._yard: Yard | None = None
+        self._folders: list[StageFolder] = []
+        self._left: dict[bytes, StagedChunk] = {}
+        self._stage: Stage | None = None
+        self._entries: list[Entry] = []
+        self._there: dict[bytes, Entry] | None = None
+        self._report: TargetReport | None = None
+        self.work = Work()
+
+    def take(self) -> str | None:
+        """Take the tree; None if it is ours now, else who has it."""
+        if self._lock is not None:
+            return None
+        self._real = locate_root(self._asked, self._allowed)
+        folder = self._state / LOCKS
+        lock = TreeLock(folder, self._real, self._options.owner)
+        holder = lock.take()
+        if holder is None:
+            self._lock = lock
+        return holder
+
+    def scan(self) -> Scan:
+        """See what is there."""
+        if self._root is not None:
+            self._root.close()
+            self._root = None
+        fd, missing = open_nearest(self._real)
+        root = Root(fd)
+        if missing:
+            _check_writable(root, self._real)
+            root.close()
+            return Scan([], exists=False)
+        self._root = root
+        _check_writable(root, self._real)
+        options = self._options
+        found = scan_tree(
+            fd, exclude=options.exclude, ignore_files=options.ignore_files
+        )
+        self._entries, self._there = found.entries, None
+        return found
+
+    def reserve(self, size: int, count: int) -> None:
+        """Check that there is room."""
+        disk = os.fstatvfs(self._open_yard().root.fd)
+        total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
+        needed = size + count * FILE_COST + min(KEEP_FREE, total // KEEP_PART)
+        name = os.fsdecode(self._real)
+        if size and needed > free:
+            text = f"{needed:,} bytes are needed on the disk, {free:,} are free"
+            raise OSError(errno.ENOSPC, text, name)
+        if disk.f_files and count > disk.f_favail:
+            text = f"{count:,} files are too many for the disk: {disk.f_favail:,} fit"
+            raise OSError(errno.ENOSPC, text, name)
+
+    def expect(self, first: int, entries: Sequence[Entry]) -> None:
+        """Take notice of files that come."""
+        for entry in entries:
+            split_path(entry.path)
+        self.stage().expect(first, entries)
+
+    def stage(self) -> Stage:
+        """Give what puts files together, begun when it is needed."""
+        if self._stage is None:
+            yard = self._open_yard()
+            tree = blake3(self._real).hexdigest()[:16].encode()
+            mine, left = yard.begin(tree)
+            self._folders = [mine, *left]
+            self._left = find_left(left)
+            find, open_old = self._find, self._open_old
+            self._stage = Stage(mine.fd, find=find, open_old=open_old)
+        return self._stage
+
+    def commit(self) -> TargetReport:
+        """Do it all, once."""
+        if self._report is None:
+            stage = self.stage()
+            files = list(stage.results())
+            trash = Trash(self._open_yard().root, self._real)
+            commit = Commit(
+                self._open_root(),
+                self._known(),
+                stage=self._folders[0].fd,
+                trash=trash,
+                keep=self._keep,
+            )
+            commit.run(self.work, files)
+            self._report = TargetReport(
+                written=len(commit.placed),
+                reused=stage.reused,
+                deleted=sum(self._count(path) for path, _ in commit.trashed),
+                problems=commit.problems,
+            )
+            self._note(commit)
+        return self._report
+
+    def close(self) -> None:
+        """Let go of everything; what was not committed is removed. Twice is fine."""
+        with contextlib.ExitStack() as stack:
+            for one in (self._lock, self._yard, self._root):
+                if isinstance(one, TreeLock):
+                    stack.callback(one.release)
+                elif one is not None:
+                    stack.callback(one.close)
+            for folder in self._folders:
+                stack.callback(folder.remove)
+            if self._stage is not None:
+                stack.callback(self._stage.close)
+        self._folders, self._left = [], {}
+        self._stage = self._yard = self._root = self._lock = None
+
+    def _open_yard(self) -> Yard:
+        if self._yard is None:
+            allowed = [os.path.realpath(one) for one in self._allowed]
+            state = os.path.realpath(os.fsencode(self._state))
+            self._yard = open_yard(self._real, state, allowed)
+            Trash(self._yard.root, self._real).purge(time.time())
+        return self._yard
+
+    def _open_root(self) -> Root:
+        """Give the tree's root, made if it was not there.
+
+        Raises:
+            OSError: If it is another by now.
+        """
+        fd = make_real(self._real)
+        if self._root is None:
+            self._root = Root(fd)
+            return self._root
+        now, then = os.fstat(fd), os.fstat(self._root.fd)
+        os.close(fd)
+        if (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino):
+            text = "another folder was put in its place meanwhile"
+            raise OSError(errno.ESTALE, text, os.fsdecode(self._real))
+        return self._root
+
+    def _known(self) -> Mapping[bytes, Entry]:
+        """Give what the scan has found, by path."""
+        if self._there is None:
+            self._there = {one.path: one for one in self._entries}
+        return self._there
+
+    def _count(self, path: bytes) -> int:
+        """Give how many entries there were at a path and below."""
+        begin = bisect_left(self._entries, order_of(path), key=_order)
+        return bisect_left(self._entries, order_of(path) + b"\1", key=_order) - begin
+
+    def _find(self, digests: Sequence[bytes]) -> Mapping[bytes, Place]:
+        """Find chunks: in what dead sessions left, and in what the store knows."""
+        found: dict[bytes, Place] = {}
+        if self._store is not None:
+            found |= self._store.find(digests)
+        if self._left:
+            found |= {one: self._left[one] for one in digests if one in self._left}
+        return found
+
+    def _open_old(self, entry: Entry) -> OldVersion | None:
+        """Open the version in the tree, if it may be the same, or have parts of it."""
+        known = self._known().get(entry.path)
+        if known is None or known.kind != FILE or self._root is None or not known.size:
+            return None
+        if known.size != entry.size and min(known.size, entry.size) <= SMALL:
+            return None
+        try:
+            fd = self._root.open_file(entry.path)
+        except OSError:
+            return None
+        chunks = None
+        if self._store is not None:
+            path = self._real + b"/" + entry.path
+            [chunks] = self._store.known([(path, os.fstat(fd))])
+        return OldVersion(fd, chunks)
+
+    def _keep(self, path: bytes, seen: os.stat_result) -> None:
+        if self._store is not None and self._root is not None:
+            full = self._real + b"/" + path
+            fd, name = self._root.parent(path)
+            self._store.keep(full, seen, dir_fd=fd, name=name)
+
+    def _note(self, commit: Commit) -> None:
+        """Tell the store where content is now."""
+        if self._store is None or self._root is None:
+            return
+        records = []
+        for placed in commit.placed:
+            with contextlib.suppress(OSError):
+                path = placed.entry.path
+                noted, seen = file_clock(), self._root.stat(path)
+                chunks = placed.file.chunks
+                records.append(Record(self._real + b"/" + path, seen, chunks, noted))
+        self._store.note(records)
+
+
+def _order(entry: Entry) -> bytes:
+    return order_of(entry.path)
+
+
+def _check_writable(root: Root, real: bytes) -> None:
+    """Check that we may write in a folder, or may give ourselves the right to.
+
+    Raises:
+        PermissionError: If not.
+    """
+    if os.access(".", os.W_OK | os.X_OK, dir_fd=root.fd, effective_ids=True):
+        return
+    owner = os.fstat(root.fd).st_uid
+    if owner != os.geteuid():
+        text = "this account may not write there"
+        raise PermissionError(errno.EACCES, text, os.fsdecode(real))
