@@ -1,0 +1,304 @@
+"""What was noted of files and their chunks, as tables; no file is looked at here."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from mlepool.files.base import Chunk
+from mlepool.files.database import Database
+from mlepool.files.proofs import LOOSE, Location
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+__all__ = ["CHUNK_SIZE", "Catalogue", "Place", "Row", "pack_chunks", "unpack_chunks"]
+
+MOST_FILES = 2_000_000
+MOST_CHUNKS = 4_000_000  # rows, about 400 MB: the chunks of 1 TB
+PLACES = 4  # of a chunk that are given, those noted last
+DROP = 1000  # files that are dropped at a time where there are too many
+
+_CHUNK = struct.Struct("<32sI")
+CHUNK_SIZE = _CHUNK.size  # bytes of a packed chunk
+
+_TABLES = """
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, proof BLOB NOT NULL,
+    trust INTEGER NOT NULL, chunks BLOB NOT NULL);
+CREATE TABLE chunks (
+    digest BLOB NOT NULL, file INTEGER NOT NULL, offset INTEGER NOT NULL,
+    length INTEGER NOT NULL, PRIMARY KEY (digest, file)) WITHOUT ROWID;
+CREATE TABLE attic (
+    file INTEGER PRIMARY KEY, size INTEGER NOT NULL, used INTEGER NOT NULL);
+CREATE TABLE counts (files INTEGER NOT NULL, chunks INTEGER NOT NULL, swept INTEGER);
+INSERT INTO counts VALUES (0, 0, 0)
+"""
+
+
+class Row(NamedTuple):
+    """A file.
+
+    Attributes:
+        path: Absolute.
+        proof: How it looked.
+        trust: How far that is to be trusted, as in :mod:`mlepool.files.proofs`.
+        chunks: As :func:`pack_chunks` has them.
+        file: Its number; 0 if it has none yet.
+    """
+
+    path: bytes
+    proof: bytes
+    trust: int
+    chunks: bytes
+    file: int = 0
+
+
+class Place(NamedTuple):
+    """The number of a file, and where in it a chunk is said to be."""
+
+    file: int
+    location: Location
+
+
+def pack_chunks(chunks: Iterable[Chunk]) -> bytes:
+    """Make chunks bytes."""
+    return b"".join([_CHUNK.pack(one.digest, one.length) for one in chunks])
+
+
+def unpack_chunks(packed: bytes) -> tuple[Chunk, ...]:
+    """Make them chunks again."""
+    return tuple(Chunk(*one) for one in _CHUNK.iter_unpack(packed))
+
+
+class Catalogue:
+    """The tables. Its methods do nothing, and find nothing, if the database fails.
+
+    Those that drop files give the paths of those that were in the attic: they are to
+    be removed there.
+
+    Args:
+        path: Where its database is.
+        most_files: Rows; beyond that the oldest are dropped.
+        most_chunks: As ``most_files``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        most_files: int = MOST_FILES,
+        most_chunks: int = MOST_CHUNKS,
+    ) -> None:
+        self._database = Database(path, tables=_TABLES)
+        self._most = (most_files, most_chunks)
+
+    def places(self, digests: Iterable[bytes]) -> dict[bytes, list[Place]]:
+        """Give where chunks are said to be, those noted last first."""
+        query = (
+            "SELECT f.id, f.path, c.offset, c.length, f.proof, f.trust FROM chunks c"
+            " JOIN files f ON f.id = c.file WHERE c.digest = ?"
+            " ORDER BY c.file DESC LIMIT ?"
+        )
+        found = {}
+        with self._database.use() as db:
+            for digest in digests:
+                if rows := db.execute(query, (digest, PLACES)).fetchall():
+                    found[digest] = [Place(one[0], Location(*one[1:])) for one in rows]
+        return found
+
+    def rows(self, paths: Iterable[bytes]) -> dict[bytes, Row]:
+        """Give what is noted of some files."""
+        found = {}
+        with self._database.use() as db:
+            for path in paths:
+                if row := _row(db, path):
+                    found[path] = row
+        return found
+
+    def below(self, folder: bytes) -> list[Row]:
+        """Give what is noted of all files in a folder and below."""
+        with self._database.use() as db:
+            return _below(db, folder)
+        return []
+
+    def add(self, rows: Sequence[Row]) -> list[bytes]:
+        """Note files, in place of what was noted of their paths."""
+        with self._database.use(write=True) as db:
+            _add(db, rows)
+            return _shrink(db, *self._most)
+        return []
+
+    def hold(
+        self, rows: Sequence[Row], *, sizes: Sequence[int], limit: int
+    ) -> list[bytes]:
+        """Note files that are in the attic, and drop those not used for longest.
+
+        Args:
+            rows: What is new there.
+            sizes: Bytes that each of them takes.
+            limit: Bytes that all may take.
+        """
+        with self._database.use(write=True) as db:
+            numbers = _add(db, rows)
+            now = time.time_ns()
+            held = [
+                (number, size, now) for number, size in zip(numbers, sizes, strict=True)
+            ]
+            db.executemany("INSERT INTO attic VALUES (?, ?, ?)", held)
+            return _evict(db, limit) + _shrink(db, *self._most)
+        return []
+
+    def held(self) -> list[Row]:
+        """Give the files that are in the attic."""
+        with self._database.use() as db:
+            query = "SELECT f.* FROM attic JOIN files f ON f.id = file"
+            return [_to_row(one) for one in db.execute(query)]
+        return []
+
+    def used(self, paths: Iterable[bytes]) -> None:
+        """Note that files of the attic are of use."""
+        with self._database.use(write=True) as db:
+            now = time.time_ns()
+            change = (
+                "UPDATE attic SET used = ?"
+                " WHERE file = (SELECT id FROM files WHERE path = ?)"
+            )
+            db.executemany(change, [(now, one) for one in paths])
+
+    def drop(self, files: Iterable[tuple[int, bytes]]) -> list[bytes]:
+        """Forget files by number and proof: not if they were noted again since."""
+        with self._database.use(write=True) as db:
+            query = "SELECT * FROM files WHERE id = ? AND proof = ?"
+            found = [db.execute(query, one).fetchone() for one in files]
+            return _drop(db, [_to_row(one) for one in found if one])
+        return []
+
+    def forget(self, path: bytes) -> list[bytes]:
+        """Forget a file, or all files of a folder and below."""
+        with self._database.use(write=True) as db:
+            row = _row(db, path)
+            return _drop(db, [*([row] if row else []), *_below(db, path)])
+        return []
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """Note that a file or folder was renamed, and so has another ctime."""
+        with self._database.use(write=True) as db:
+            change = "UPDATE OR IGNORE files SET path = ?, trust = ? WHERE path = ?"
+            db.execute(change, (new, LOOSE, old))
+            moved = [(new + one.path[len(old) :], one.file) for one in _below(db, old)]
+            db.executemany("UPDATE OR IGNORE files SET path = ? WHERE id = ?", moved)
+
+    def next_rows(self, count: int) -> list[Row]:
+        """Give some files, others each time, all of them in turn."""
+        with self._database.use(write=True) as db:
+            query = (
+                "SELECT * FROM files WHERE id > (SELECT swept FROM counts)"
+                " ORDER BY id LIMIT ?"
+            )
+            found = [_to_row(one) for one in db.execute(query, (count,))]
+            last = found[-1].file if len(found) == count else 0
+            db.execute("UPDATE counts SET swept = ?", (last,))
+            return found
+        return []
+
+    def close(self) -> None:
+        """Close the database; twice is fine."""
+        self._database.close()
+
+
+def _to_row(columns: tuple[int, bytes, bytes, int, bytes]) -> Row:
+    return Row(*columns[1:], file=columns[0])
+
+
+def _row(db: Connection, path: bytes) -> Row | None:
+    found = db.execute("SELECT * FROM files WHERE path = ?", (path,)).fetchone()
+    return _to_row(found) if found else None
+
+
+def _below(db: Connection, folder: bytes) -> list[Row]:
+    folder = folder.rstrip(b"/")
+    bounds = (folder + b"/", folder + b"0")  # what follows a slash in ASCII
+    query = "SELECT * FROM files WHERE path > ? AND path < ?"
+    return [_to_row(one) for one in db.execute(query, bounds)]
+
+
+def _add(db: Connection, rows: Sequence[Row]) -> range:
+    """Note files; gives their numbers. The later a file was noted, the higher it is."""
+    _drop(db, [old for one in rows if (old := _row(db, one.path))])
+    (last,) = db.execute("SELECT coalesce(max(id), 0) FROM files").fetchone()
+    numbers = range(last + 1, last + 1 + len(rows))
+    files = [(number, *row[:4]) for number, row in zip(numbers, rows, strict=True)]
+    db.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?)", files)
+    cut = (
+        one
+        for number, row in zip(numbers, rows, strict=True)
+        for one in _cut(row, number)
+    )
+    added = db.executemany("INSERT OR IGNORE INTO chunks VALUES (?, ?, ?, ?)", cut)
+    _count(db, len(rows), max(0, added.rowcount))
+    return numbers
+
+
+def _cut(row: Row, number: int) -> Iterator[tuple[bytes, int, int, int]]:
+    offset = 0
+    for digest, length in _CHUNK.iter_unpack(row.chunks):
+        yield digest, number, offset, length
+        offset += length
+
+
+def _drop(db: Connection, rows: Sequence[Row]) -> list[bytes]:
+    """Forget files; gives the paths of those that were in the attic."""
+    if not rows:
+        return []
+    numbers = [(one.file,) for one in rows]
+    query = "SELECT f.path FROM attic JOIN files f ON f.id = file WHERE file = ?"
+    held = [found[0] for one in numbers if (found := db.execute(query, one).fetchone())]
+    db.executemany("DELETE FROM attic WHERE file = ?", numbers)
+    db.executemany("DELETE FROM files WHERE id = ?", numbers)
+    cut = (
+        (digest, row.file)
+        for row in rows
+        for digest, _ in _CHUNK.iter_unpack(row.chunks)
+    )
+    removed = db.executemany("DELETE FROM chunks WHERE digest = ? AND file = ?", cut)
+    _count(db, -len(rows), -max(0, removed.rowcount))
+    return held
+
+
+def _count(db: Connection, files: int, chunks: int) -> None:
+    change = "UPDATE counts SET files = files + ?, chunks = chunks + ?"
+    db.execute(change, (files, chunks))
+
+
+def _shrink(db: Connection, most_files: int, most_chunks: int) -> list[bytes]:
+    """Forget the files noted first while there are too many."""
+    held: list[bytes] = []
+    while True:
+        files, chunks = db.execute("SELECT files, chunks FROM counts").fetchone()
+        if files <= most_files and chunks <= most_chunks:
+            return held
+        over = max(files - most_files, 1)
+        query = "SELECT * FROM files ORDER BY id LIMIT ?"
+        oldest = [_to_row(one) for one in db.execute(query, (min(over, DROP),))]
+        if not oldest:
+            return held
+        held += _drop(db, oldest)
+
+
+def _evict(db: Connection, limit: int) -> list[bytes]:
+    """Forget what was not used for longest while the attic takes too much."""
+    held: list[bytes] = []
+    (total,) = db.execute("SELECT coalesce(sum(size), 0) FROM attic").fetchone()
+    query = (
+        "SELECT size, f.* FROM attic JOIN files f ON f.id = file ORDER BY used, file"
+    )
+    for size, *columns in db.execute(query).fetchall() if total > limit else ():
+        if total <= limit:
+            break
+        total -= size
+        held += _drop(db, [_to_row(columns)])
+    return held

@@ -1,0 +1,215 @@
+"""Where content lies: an index of the files of all synced trees, and an attic.
+
+A cache: what it holds is checked before it is believed, and it may be lost at any time.
+So no failure of its own is anybody's failure. Several processes may have it open. All
+methods block, and may be called by any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mlepool.files.attic import Attic, default_limit, real_size
+from mlepool.files.base import Chunk
+from mlepool.files.catalogue import (
+    Catalogue,
+    Row,
+    pack_chunks,
+    unpack_chunks,
+)
+from mlepool.files.chunks import content_digest
+from mlepool.files.proofs import (
+    LOOSE,
+    SOUND,
+    Location,
+    Record,
+    is_same,
+    look,
+    pack_proof,
+    rate,
+)
+
+__all__ = ["Store"]
+
+FILE = "content-1.db"  # another number for other tables
+ATTIC = "attic"
+SWEEP = 200  # files looked at after each note
+BATCH = 256  # old versions that are written down together
+
+
+class Store:
+    """What is known of content on this machine.
+
+    Args:
+        folder: Where the index and the attic are; made if it is not there.
+        limit: Bytes of disk that the attic may take; None for 10 GiB, or 5 % of the
+            disk if that is less.
+
+    Raises:
+        OSError: If the folder can't be made.
+    """
+
+    def __init__(self, folder: Path, *, limit: int | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._attic = Attic(folder / ATTIC)
+        self._limit = default_limit(folder) if limit is None else limit
+        self._catalogue = Catalogue(folder / FILE)
+        self._lock = threading.Lock()
+        self._kept: list[tuple[Row, int]] = []
+        held = self._catalogue.held()
+        self._drop((one.file, one.proof) for one in held if look(one.path) is None)
+        self._attic.clear({one.path for one in held}, now=time.time())
+
+    def find(self, digests: Iterable[bytes]) -> dict[bytes, Location]:
+        """Look up where chunks are.
+
+        Returns:
+            For those that are somewhere, where: the file looks as it did when it was
+            noted, which :meth:`Location.open` checks again.
+        """
+        self.flush()
+        places = self._catalogue.places(digests)
+        paths = {one.location.path for some in places.values() for one in some}
+        looks = {path: look(path) for path in paths}
+        found: dict[bytes, Location] = {}
+        stale: set[tuple[int, bytes]] = set()
+        for digest, some in places.items():
+            for file, location in some:
+                if not is_same(location.proof, looks[location.path], location.trust):
+                    stale.add((file, location.proof))
+                elif digest not in found or location.trust > found[digest].trust:
+                    found[digest] = location
+        self._drop(stale)
+        own = {one.path for one in found.values() if self._attic.has(one.path)}
+        if own:
+            self._catalogue.used(own)
+        return found
+
+    def known(
+        self, files: Sequence[tuple[bytes, os.stat_result]]
+    ) -> list[tuple[Chunk, ...] | None]:
+        """Tell what files consist of, without reading them.
+
+        Args:
+            files: Their absolute real paths, and how they look now.
+
+        Returns:
+            For each its chunks, in order; None where that is not proven.
+        """
+        rows = self._catalogue.rows(path for path, _ in files)
+        chunks: list[tuple[Chunk, ...] | None] = []
+        for path, stat in files:
+            row = rows.get(path)
+            is_true = row and row.trust == SOUND and row.proof == pack_proof(stat)
+            chunks.append(unpack_chunks(row.chunks) if row and is_true else None)
+        return chunks
+
+    def digests_of(self, root: bytes) -> dict[bytes, tuple[bytes, bytes]]:
+        """Give what is known of all files of a tree.
+
+        Args:
+            root: Its absolute real path.
+
+        Returns:
+            By path in the tree: how the file looked, as :func:`pack_proof` gives it,
+            and the digest of its content. It counts where the file still looks so.
+        """
+        start = len(root.rstrip(b"/")) + 1
+        return {
+            row.path[start:]: (row.proof, content_digest(unpack_chunks(row.chunks)))
+            for row in self._catalogue.below(root)
+            if row.trust == SOUND
+        }
+
+    def note(self, records: Iterable[Record]) -> None:
+        """Note what files consist of, in place of what was noted of their paths.
+
+        Files that are gone are forgotten on the way, some at each note.
+        """
+        self.flush()
+        rows = {one.path: _row_of(one) for one in records}
+        self._remove(self._catalogue.add(list(rows.values())))
+        some = self._catalogue.next_rows(SWEEP)
+        self._drop((one.file, one.proof) for one in some if not _is_true(one))
+
+    def forget(self, path: bytes) -> None:
+        """Forget a file, or all of a folder and below; unknown ones are fine."""
+        self._remove(self._catalogue.forget(path))
+
+    def moved(self, old: bytes, new: bytes) -> None:
+        """Note that a file or a folder was renamed, and has its content still.
+
+        Args:
+            old: The absolute real path that it had.
+            new: The one that it has.
+        """
+        self._catalogue.rename(old, new)
+
+    def keep(
+        self, path: bytes, stat: os.stat_result, *, dir_fd: int, name: bytes
+    ) -> bool:
+        """Link a file into the attic, before it is replaced or deleted.
+
+        Args:
+            path: Its absolute real path, by which it is known.
+            stat: How it looks now.
+            dir_fd: Its folder.
+            name: Its name there.
+
+        Returns:
+            False if it is not kept: nothing is known of it, it is too large, or it is
+            on another file system.
+        """
+        row = self._catalogue.rows([path]).get(path)
+        size = real_size(stat)
+        if not stat.st_size or size > self._limit or row is None:
+            return False
+        if not is_same(row.proof, pack_proof(stat), row.trust):
+            return False
+        own = self._attic.take(stat, dir_fd=dir_fd, name=name)
+        if own is None:
+            return False
+        with self._lock:
+            self._kept.append((row._replace(path=own, trust=LOOSE), size))
+            is_full = len(self._kept) >= BATCH
+        if is_full:
+            self.flush()
+        return True
+
+    def flush(self) -> None:
+        """Write down what was kept; done by itself before anything is looked up."""
+        with self._lock:
+            kept, self._kept = self._kept, []
+        if kept:
+            rows, sizes = [row for row, _ in kept], [size for _, size in kept]
+            self._remove(self._catalogue.hold(rows, sizes=sizes, limit=self._limit))
+
+    def close(self) -> None:
+        """Write down what was kept, and let go. Twice is fine."""
+        self.flush()
+        self._catalogue.close()
+        self._attic.close()
+
+    def _drop(self, files: Iterable[tuple[int, bytes]]) -> None:
+        found = list(files)
+        if found:
+            self._remove(self._catalogue.drop(found))
+
+    def _remove(self, paths: Iterable[bytes]) -> None:
+        for path in paths:
+            self._attic.drop(path)
+
+
+def _row_of(record: Record) -> Row:
+    path, stat, chunks, noted_ns = record
+    packed = chunks if isinstance(chunks, bytes) else pack_chunks(chunks)
+    return Row(path, pack_proof(stat), rate(stat, noted_ns), packed)
+
+
+def _is_true(noted: Row) -> bool:
+    """Tell if a file looks as it did when it was noted."""
+    return is_same(noted.proof, look(noted.path), noted.trust)
