@@ -1,0 +1,68 @@
+"""What is known of one tree's files, and what is found out of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from mlepool.files.base import Chunk
+from mlepool.files.proofs import Record
+from mlepool.files.store import Store
+
+__all__ = ["Notes"]
+
+TOGETHER = 2000  # files that are noted in one go
+
+
+class Notes:
+    """A store, by the paths of a tree.
+
+    Args:
+        store: None if nothing is known and nothing is to be noted.
+
+    Attributes:
+        real: The real path of the tree's root.
+    """
+
+    def __init__(self, store: Store | None) -> None:
+        self._store = store
+        self._new: list[Record] = []
+        self.real = b""
+
+    def known(
+        self, files: Sequence[tuple[bytes, os.stat_result]]
+    ) -> list[tuple[Chunk, ...] | None]:
+        """Tell what files consist of that look as they do now; None if unknown."""
+        if self._store is None:
+            return [None] * len(files)
+        return self._store.known([(self._absolute(path), stat) for path, stat in files])
+
+    def add(
+        self,
+        path: bytes,
+        stat: os.stat_result,
+        chunks: Sequence[Chunk] | bytes,
+        *,
+        noted_ns: int,
+    ) -> None:
+        """Note what a file consists of; written down with others later.
+
+        Args:
+            path: Which, in the tree.
+            stat: How it looks.
+            chunks: As in :class:`Record`.
+            noted_ns: As in :class:`Record`.
+        """
+        if self._store is not None:
+            self._new.append(Record(self._absolute(path), stat, chunks, noted_ns))
+            if len(self._new) >= TOGETHER:
+                self.write()
+
+    def write(self) -> None:
+        """Write down what was noted."""
+        new, self._new = self._new, []
+        if self._store is not None and new:
+            self._store.note(new)
+
+    def _absolute(self, path: bytes) -> bytes:
+        return self.real.rstrip(b"/") + b"/" + path

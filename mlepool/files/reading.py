@@ -1,0 +1,318 @@
+"""Reads files of a tree, and sees that they stay as they were; blocking."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from stat import S_ISREG
+from typing import NamedTuple
+
+import msgspec
+
+from mlepool.files.base import Chunk, Offer, Piece, Problem, Scan, SourceOptions
+from mlepool.files.chunks import SMALL, chunk_bytes, chunk_file, content_digest
+from mlepool.files.descent import Root, locate_root, open_real
+from mlepool.files.description import Description
+from mlepool.files.notes import Notes
+from mlepool.files.packs import SAMPLE, make_piece, pays
+from mlepool.files.proofs import pack_proof, settle
+from mlepool.files.recent import Recent
+from mlepool.files.scan import scan_tree
+from mlepool.files.store import Store
+from mlepool.tree import Entry
+
+__all__ = ["CHANGED", "PIECE", "VANISHED", "TreeReader"]
+
+CHANGED = "it was changed meanwhile"
+VANISHED = "it vanished"
+
+PIECE = 112 * 1024  # bytes: with what is said of it, it fits a frame of 128 KiB
+PART = 16 * 1024 * 1024  # bytes of a file that are read and described at a time
+KEPT = 16 * 1024 * 1024  # bytes of small files that are held until they are asked for
+SHARED = 16 * 1024 * 1024  # bytes of pieces that are held for others who read the same
+DESCRIBED = 256  # files whose descriptions are held
+OVERHEAD = 500  # bytes that holding a small file takes besides its content
+
+
+class _ChangedError(Exception):
+    """A file is not what it was."""
+
+
+class _File(NamedTuple):
+    """An open file; ``noted_ns``: what the clock of files said before it was opened."""
+
+    path: bytes
+    fd: int
+    stat: os.stat_result
+    noted_ns: int
+
+
+class TreeReader:
+    """Describes and reads the files of one tree; for one thread at a time.
+
+    Args:
+        path: The tree's root.
+        options: How to look at it.
+        store: What is known of its files, and is told more; it stays open.
+        is_packing: Pack what shrinks.
+        is_shared: Several read the same files: hold what was read for the others.
+    """
+
+    def __init__(
+        self,
+        path: str | bytes,
+        options: SourceOptions,
+        *,
+        store: Store | None = None,
+        is_packing: bool = True,
+        is_shared: bool = False,
+    ) -> None:
+        self._path = path
+        self._options = options
+        self._is_packing = is_packing
+        self._is_shared = is_shared
+        self._root: Root | None = None
+        self._described: Recent[Description] = Recent(DESCRIBED)
+        self._small: Recent[tuple[Entry, bytes, tuple[Chunk, ...]]] = Recent(KEPT)
+        self._pieces: Recent[Piece] = Recent(SHARED if is_shared else 0)
+        self._pays: Recent[bool] = Recent(DESCRIBED)
+        self._notes = Notes(store)
+
+    def scan(self) -> Scan:
+        """List the tree, and read what is there now from then on.
+
+        Raises:
+            FileNotFoundError: If there is nothing.
+            NotADirectoryError: If it is not a folder.
+        """
+        self._notes.write()
+        root = self._open()
+        options = self._options
+        return scan_tree(
+            root.fd, exclude=options.exclude, ignore_files=options.ignore_files
+        )
+
+    def describe(
+        self, entry: Entry, number: int, *, offset: int = 0
+    ) -> Offer | Problem:
+        """Name the chunks of a file from an offset on, up to some MiB.
+
+        Raises:
+            ValueError: If no chunk begins at the offset.
+        """
+        try:
+            chunks = self._chunks(entry, offset)
+        except (OSError, _ChangedError) as exc:
+            return _problem(entry, exc)
+        end = offset + sum(one.length for one in chunks)
+        return Offer(number, offset, chunks, is_last=end == entry.size)
+
+    def describe_many(
+        self, entries: Sequence[tuple[int, Entry]]
+    ) -> list[Offer | Problem]:
+        """Name the chunks of whole files, and keep the content of small ones."""
+        return [self._describe_whole(number, entry) for number, entry in entries]
+
+    def read(
+        self, entry: Entry, number: int, *, ranges: Sequence[tuple[int, int]]
+    ) -> list[Piece] | Problem:
+        """Read ranges (offset, length) of a file.
+
+        Raises:
+            ValueError: If one is not within it.
+        """
+        for offset, length in ranges:
+            if offset < 0 or length < 0 or offset + length > entry.size:
+                raise ValueError(f"not within a file of {entry.size} bytes")
+        try:
+            with self._opened(entry) as file:
+                self._compare(file)
+                return list(self._read_ranges(file, number, ranges))
+        except (OSError, _ChangedError) as exc:
+            return _problem(entry, exc)
+
+    def read_many(self, entries: Sequence[tuple[int, Entry]]) -> list[Piece | Problem]:
+        """Read whole files.
+
+        Raises:
+            ValueError: If one is larger than a piece may be.
+        """
+        if any(entry.size > PIECE for _, entry in entries):
+            raise ValueError(f"a file has more than {PIECE} bytes")
+        return [self._read_whole(number, entry) for number, entry in entries]
+
+    def digests(self, entries: Sequence[Entry]) -> list[bytes | Problem]:
+        """Give the content digests of files; what is known of them is not read."""
+        answers: list[bytes | Problem] = []
+        for entry, chunks in zip(entries, self._known(entries), strict=True):
+            offer = Offer(0, 0, chunks) if chunks else self._describe_whole(0, entry)
+            if isinstance(offer, Problem):
+                answers.append(offer)
+            else:
+                answers.append(content_digest(offer.chunks))
+        return answers
+
+    def close(self) -> None:
+        """Note what was found out, and let go of the tree. Twice is fine."""
+        self._notes.write()
+        if self._root is not None:
+            self._root.close()
+            self._root = None
+        for held in (self._described, self._small, self._pieces):
+            held.clear()
+
+    def _open(self) -> Root:
+        real = locate_root(self._path)
+        root = Root(open_real(real))
+        if self._root is not None:
+            self._root.close()
+        self._notes.real, self._root = real, root
+        return root
+
+    @contextlib.contextmanager
+    def _opened(self, entry: Entry) -> Iterator[_File]:
+        """Open a file that is as the entry says, and stays so until it is closed."""
+        fd = (self._root or self._open()).open_file(entry.path)
+        try:
+            stat, noted_ns = settle(fd)
+            if not _is_as_said(stat, entry):
+                raise _ChangedError
+            yield _File(entry.path, fd, stat, noted_ns)
+            if pack_proof(os.fstat(fd)) != pack_proof(stat):
+                raise _ChangedError
+        finally:
+            os.close(fd)
+
+    def _chunks(self, entry: Entry, offset: int) -> tuple[Chunk, ...]:
+        new: list[Chunk] = []
+        with self._opened(entry) as file:
+            if offset == 0:
+                self._begin(file)
+            found = self._compare(file)
+            if found is None:
+                raise _ChangedError  # nobody knows how it was when it was begun
+            if offset == found.end:
+                cuts = chunk_file(file.fd, offset=offset, limit=PART)
+                new = [chunk for _, chunk in cuts]
+        found.add(new)
+        if new and found.is_whole:
+            noted_ns = found.noted_ns
+            self._notes.add(entry.path, found.stat, found.packed, noted_ns=noted_ns)
+        return found.part(offset)
+
+    def _begin(self, file: _File) -> None:
+        """Take what is known of a file, if that is how it looks now."""
+        found = self._described.get(file.path)
+        if found is None or found.proof != pack_proof(file.stat):
+            found = Description(file.stat, file.noted_ns)
+            (known,) = self._notes.known([(file.path, file.stat)])
+            found.add(known or ())
+            self._described.put(file.path, found)
+
+    def _compare(self, file: _File) -> Description | None:
+        """See that a file is the one that was described; None if none was."""
+        found = self._described.get(file.path)
+        if found is not None and found.proof != pack_proof(file.stat):
+            raise _ChangedError
+        return found
+
+    def _describe_whole(self, number: int, entry: Entry) -> Offer | Problem:
+        if entry.size <= SMALL:
+            try:
+                _, chunks = self._content(entry)
+            except (OSError, _ChangedError) as exc:
+                return _problem(entry, exc)
+            return Offer(number, 0, chunks)
+        offer = self.describe(entry, number)
+        while isinstance(offer, Offer) and not offer.is_last:
+            end = sum(one.length for one in offer.chunks)
+            more = self.describe(entry, number, offset=end)
+            if isinstance(more, Problem):
+                return more
+            offer = Offer(number, 0, offer.chunks + more.chunks, more.is_last)
+        return offer
+
+    def _content(self, entry: Entry) -> tuple[bytes, tuple[Chunk, ...]]:
+        """Read a small file, or take what was read of it of late."""
+        held = self._small.get(entry.path)
+        if held is not None and held[0] == entry:
+            return held[1:]
+        with self._opened(entry) as file:
+            data = os.pread(file.fd, entry.size + 1, 0)
+            if len(data) != entry.size:
+                raise _ChangedError
+        chunks = chunk_bytes(data)
+        self._notes.add(entry.path, file.stat, chunks, noted_ns=file.noted_ns)
+        self._small.put(entry.path, (entry, data, chunks), size=len(data) + OVERHEAD)
+        return data, chunks
+
+    def _read_whole(self, number: int, entry: Entry) -> Piece | Problem:
+        key = entry.path, entry.mtime_ns, 0, entry.size
+        piece = self._pieces.get(key)
+        if piece is None:
+            try:
+                data, _ = self._content(entry)
+            except (OSError, _ChangedError) as exc:
+                return _problem(entry, exc)
+            piece = make_piece(number, 0, data, is_packing=self._is_packing)
+            self._pieces.put(key, piece, size=len(piece.data) + OVERHEAD)
+        if not self._is_shared:
+            self._small.drop(entry.path)
+        return msgspec.structs.replace(piece, number=number)
+
+    def _read_ranges(
+        self, file: _File, number: int, ranges: Sequence[tuple[int, int]]
+    ) -> Iterator[Piece]:
+        does_pay = self._is_packing and self._does_pay(file)
+        for begin, length in ranges:
+            for at in range(begin, begin + length, PIECE):
+                size = min(PIECE, begin + length - at)
+                key = file.path, file.stat.st_ctime_ns, at, size
+                piece = self._pieces.get(key)
+                if piece is None:
+                    data = os.pread(file.fd, size, at)
+                    if len(data) != size:
+                        raise _ChangedError
+                    piece = make_piece(number, at, data, is_packing=does_pay)
+                    self._pieces.put(key, piece, size=len(data) + OVERHEAD)
+                yield msgspec.structs.replace(piece, number=number)
+
+    def _does_pay(self, file: _File) -> bool:
+        """Tell by a file's beginning if it is to be packed."""
+        known = self._pays.get(file.path)
+        if known is None:
+            known = pays(os.pread(file.fd, SAMPLE, 0))
+            self._pays.put(file.path, known)
+        return known
+
+    def _known(self, entries: Sequence[Entry]) -> list[tuple[Chunk, ...] | None]:
+        """Give what is known of files that look as the entries say."""
+        answers: list[tuple[Chunk, ...] | None] = [None] * len(entries)
+        places, asked = [], []
+        root = self._root or self._open()
+        for place, entry in enumerate(entries):
+            with contextlib.suppress(OSError):
+                found = root.stat(entry.path)
+                if _is_as_said(found, entry):
+                    places.append(place)
+                    asked.append((entry.path, found))
+        for place, chunks in zip(places, self._notes.known(asked), strict=True):
+            answers[place] = chunks
+        return answers
+
+
+def _is_as_said(found: os.stat_result, entry: Entry) -> bool:
+    same = (found.st_size, found.st_mtime_ns) == (entry.size, entry.mtime_ns)
+    return same and S_ISREG(found.st_mode)
+
+
+def _problem(entry: Entry, exc: OSError | _ChangedError) -> Problem:
+    if isinstance(exc, _ChangedError):
+        return Problem(entry.path, CHANGED)
+    if isinstance(exc, FileNotFoundError | NotADirectoryError):
+        return Problem(entry.path, VANISHED)
+    if exc.errno in (errno.ELOOP, errno.EINVAL):  # a link or something else by now
+        return Problem(entry.path, CHANGED)
+    return Problem(entry.path, exc.strerror or str(exc))

@@ -1,0 +1,124 @@
+"""The end of a sync that is read, on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from mlepool.files.base import Offer, Piece, Problem, Scan, SourceOptions
+from mlepool.files.reading import TreeReader
+from mlepool.files.store import Store
+from mlepool.tree import Entry
+
+__all__ = ["LocalSource"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class LocalSource:
+    """A tree on this machine, read in a thread of its own.
+
+    Many tasks may use it at once: what they ask for is done one after the other.
+
+    Args:
+        root: Where the tree is; links on the way to it are followed, none in it.
+        options: How to look at it.
+        store: What is known of its files, and is told more. It stays open; several
+            sources may have the same.
+        pack: Pack what shrinks; over a link that is faster than zstd it costs time.
+        is_shared: Several targets are written from it: what was read for one is held
+            for the others, some MiB of it.
+    """
+
+    def __init__(
+        self,
+        root: str | bytes,
+        options: SourceOptions,
+        *,
+        store: Store | None = None,
+        pack: bool = True,
+        is_shared: bool = False,
+    ) -> None:
+        self._reader = TreeReader(
+            root, options, store=store, is_packing=pack, is_shared=is_shared
+        )
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="source")
+        self._is_closed = False
+
+    async def scan(self) -> Scan:
+        """See what is there, ignored entries left out.
+
+        Raises:
+            FileNotFoundError: If there is nothing.
+            NotADirectoryError: If it is not a folder.
+        """
+        return await self._run(self._reader.scan)
+
+    async def describe(
+        self, entry: Entry, number: int, *, offset: int = 0
+    ) -> Offer | Problem:
+        """Name a file's chunks from an offset on, up to some MiB.
+
+        Args:
+            entry: The file, as it was seen.
+            number: Its number.
+            offset: 0, or where the last part ended: it is a Problem if the file was
+                not described up to there.
+
+        Raises:
+            ValueError: If no chunk begins at the offset.
+        """
+        return await self._run(self._reader.describe, entry, number, offset=offset)
+
+    async def describe_many(
+        self, entries: Sequence[tuple[int, Entry]]
+    ) -> list[Offer | Problem]:
+        """Describe small files, each of them whole, in one go.
+
+        Their content is held, up to some MiB, for the :meth:`read_many` that follows.
+        """
+        return await self._run(self._reader.describe_many, entries)
+
+    async def read(
+        self, entry: Entry, number: int, *, ranges: Sequence[tuple[int, int]]
+    ) -> list[Piece] | Problem:
+        """Read ranges (offset, length) of a file, packed where that pays.
+
+        Raises:
+            ValueError: If a range is not within the file.
+        """
+        return await self._run(self._reader.read, entry, number, ranges=ranges)
+
+    async def read_many(
+        self, entries: Sequence[tuple[int, Entry]]
+    ) -> list[Piece | Problem]:
+        """Read small files, each of them whole, in one go.
+
+        Raises:
+            ValueError: If one is larger than a piece may be.
+        """
+        return await self._run(self._reader.read_many, entries)
+
+    async def digests(self, entries: Sequence[Entry]) -> list[bytes | Problem]:
+        """Give the content digests of files, as :func:`content_digest` makes them.
+
+        What is known of a file that looks as it did is not read again.
+        """
+        return await self._run(self._reader.digests, entries)
+
+    async def close(self) -> None:
+        """Let go of everything. Twice is fine."""
+        if not self._is_closed:
+            self._is_closed = True
+            await self._run(self._reader.close)
+            self._thread.shutdown(wait=False)
+
+    async def _run(
+        self, work: Callable[P, T], *args: P.args, **keywords: P.kwargs
+    ) -> T:
+        call = functools.partial(work, *args, **keywords)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
