@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ import msgspec
 
 from mlepool.files.base import Problem, Scan
 from mlepool.files.ignore import Rules
+from mlepool.files.yard import is_yard
 from mlepool.tree import FILE, FOLDER, LINK, MAX_PATH, Entry
 
 __all__ = ["IGNORE_FILES", "MAX_IGNORE_FILE", "scan_tree"]
@@ -70,6 +71,7 @@ def scan_tree(
     *,
     exclude: Sequence[str] = (),
     ignore_files: Sequence[str] = IGNORE_FILES,
+    own: Collection[int] = (),
 ) -> Scan:
     """List a tree: files, folders and links, by path; blocking.
 
@@ -84,19 +86,24 @@ def scan_tree(
             root that is heard first.
         ignore_files: Names of files that hold patterns for their folder and below;
             those in deeper folders, and the later names, are heard first.
+        own: Inodes of folders of ours that are left out wherever they are, as our
+            hidden folders are.
 
     Raises:
         OSError: If the root can't be read.
     """
-    return _Scanner(root_fd, ignore_files).run(Rules(exclude))
+    return _Scanner(root_fd, ignore_files, own).run(Rules(exclude))
 
 
 class _Scanner:
     """One walk through a tree, without recursion: trees are deeper than Python."""
 
-    def __init__(self, root_fd: int, ignore_files: Sequence[str]) -> None:
+    def __init__(
+        self, root_fd: int, ignore_files: Sequence[str], own: Collection[int]
+    ) -> None:
         self._root_fd = root_fd
         self._ignore_files = tuple(ignore_files)
+        self._own = frozenset(own)
         self._levels: list[_Level] = []
         self._modes: dict[int, int] = {}  # one object for equal ones
         self._entries: list[Entry] = []
@@ -176,7 +183,10 @@ class _Scanner:
         left_out = 0
         for thing in things:
             name = os.fsencode(thing.name)
-            if hides and hides(name, is_folder=thing.is_dir(follow_symlinks=False)):
+            is_hidden = is_yard(name) or thing.inode() in self._own
+            if hides and not is_hidden:
+                is_hidden = hides(name, is_folder=thing.is_dir(follow_symlinks=False))
+            if is_hidden:
                 left_out += 1
                 continue
             try:

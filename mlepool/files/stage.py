@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from blake3 import blake3
 
-from mlepool.files.base import Chunk, Offer, Piece
+from mlepool.files.base import MAX_CHUNK, Chunk, Offer, Piece
 from mlepool.files.chunks import LARGEST, chunk_bytes
 from mlepool.files.copying import copy_range, read_at, write_at, write_sparse
 from mlepool.files.leftovers import ChunkLog, StagedChunk
@@ -311,7 +311,7 @@ def _check(file: Staged, offer: Offer) -> None:
     """Check that an offer goes on where the last one ended, and fits its file."""
     end = offer.offset + sum(one.length for one in offer.chunks)
     if any(
-        not 0 < one.length <= LARGEST or len(one.digest) != DIGEST_SIZE
+        not 0 < one.length <= MAX_CHUNK or len(one.digest) != DIGEST_SIZE
         for one in offer.chunks
     ):
         raise ValueError(f"file {offer.number} is offered in chunks that can't be")

@@ -39,6 +39,8 @@ __all__ = ["TreeWriter"]
 LOCKS = "locks"  # in the state folder
 KEEP_FREE = 64 * 1024 * 1024  # bytes of a disk that are left to others, or a part:
 KEEP_PART = 100  # one of so many
+TICK = 0.002  # seconds; the clock of files has ticks of 1 to 10 ms
+MOST_TICKS = 10  # waited for; a server may have another clock
 FILE_COST = 4096  # bytes that a file may take beside its content, and round it up
 
 logger = logging.getLogger("mlepool.files")
@@ -100,7 +102,10 @@ class TreeWriter:
         _check_writable(root, self._real)
         options = self._options
         found = scan_tree(
-            fd, exclude=options.exclude, ignore_files=options.ignore_files
+            fd,
+            exclude=options.exclude,
+            ignore_files=options.ignore_files,
+            own=_inode_of(self._state),
         )
         self._entries, self._there = found.entries, None
         return found
@@ -242,10 +247,25 @@ class TreeWriter:
             fd, name = self._root.parent(path)
             self._store.keep(full, seen, dir_fd=fd, name=name)
 
+    def _let_tick(self, commit: Commit) -> None:
+        """Wait for the clock of files: what changes in one tick looks unchanged."""
+        if self._root is None or not commit.placed:
+            return
+        with contextlib.suppress(OSError):
+            last = self._root.stat(commit.placed[-1].entry.path).st_ctime_ns
+            for _ in range(MOST_TICKS):
+                if file_clock() > last:
+                    return
+                time.sleep(TICK)
+
     def _note(self, commit: Commit) -> None:
         """Tell the store where content is now."""
         if self._store is None or self._root is None:
             return
+        yard = self._open_yard().path
+        for old, new in commit.trashed:
+            self._store.moved(self._real + b"/" + old, yard + b"/" + new)
+        self._let_tick(commit)
         records = []
         for placed in commit.placed:
             with contextlib.suppress(OSError):
@@ -260,15 +280,26 @@ def _order(entry: Entry) -> bytes:
     return order_of(entry.path)
 
 
+def _inode_of(folder: Path) -> list[int]:
+    try:
+        return [folder.stat().st_ino]
+    except FileNotFoundError:
+        return []
+
+
 def _check_writable(root: Root, real: bytes) -> None:
     """Check that we may write in a folder, or may give ourselves the right to.
 
     Raises:
         PermissionError: If not.
+        OSError: EROFS, if nobody may.
     """
+    name = os.fsdecode(real)
+    if os.fstatvfs(root.fd).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), name)
     if os.access(".", os.W_OK | os.X_OK, dir_fd=root.fd, effective_ids=True):
         return
     owner = os.fstat(root.fd).st_uid
     if owner != os.geteuid():
         text = "this account may not write there"
-        raise PermissionError(errno.EACCES, text, os.fsdecode(real))
+        raise PermissionError(errno.EACCES, text, name)

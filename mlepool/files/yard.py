@@ -20,7 +20,7 @@ from mlepool.files.descent import LIST_FLAGS, Root, is_inside, make_real, open_n
 from mlepool.files.locks import lock_at_once, lock_file
 from mlepool.files.removal import remove_tree
 
-__all__ = ["StageFolder", "Yard", "is_ours", "open_yard"]
+__all__ = ["StageFolder", "Yard", "is_yard", "open_yard"]
 
 STAGE = b"stage"
 PREFIX = b".mlepool-"  # and the account's number: others have hidden folders of theirs
@@ -28,14 +28,9 @@ SHARED = stat.S_IWGRP | stat.S_IWOTH
 LEFT_FOR = 24 * 3600.0  # seconds: what a dead session has staged is used again so long
 
 
-def is_ours(path: bytes) -> bool:
-    """Tell if a path inside a tree is of a hidden folder of ours, of any account."""
-    if PREFIX not in path:
-        return False
-    return any(
-        part.startswith(PREFIX) and part.removeprefix(PREFIX).isdigit()
-        for part in path.split(b"/")
-    )
+def is_yard(name: bytes) -> bool:
+    """Tell if something has the name of a hidden folder of ours, of any account."""
+    return name.startswith(PREFIX) and name.removeprefix(PREFIX).isdigit()
 
 
 class StageFolder:
@@ -62,10 +57,12 @@ class Yard:
 
     Args:
         fd: Its descriptor; closed by :meth:`close`.
+        path: Its real path.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, path: bytes) -> None:
         self.root = Root(fd)
+        self.path = path
         self._stage = -1
 
     def begin(self, tree: bytes) -> tuple[StageFolder, list[StageFolder]]:
@@ -144,7 +141,7 @@ def open_yard(real: bytes, state: bytes, allowed: Sequence[bytes] = ()) -> Yard:
     try:
         fd = make_real(state, stat.S_IRWXU)
         if _mount_of(fd) == _mount_of(ground):
-            return Yard(fd)
+            return Yard(fd, state)
         os.close(fd)
         places = [real] if not missing else []
         places.insert(0, _above(real, len(missing) or 1))
@@ -152,11 +149,15 @@ def open_yard(real: bytes, state: bytes, allowed: Sequence[bytes] = ()) -> Yard:
             if not allowed or any(is_inside(place, one) for one in allowed):
                 fd = _open_beside(place, ground)
                 if fd >= 0:
-                    return Yard(fd)
+                    return Yard(fd, place.rstrip(b"/") + b"/" + _name())
     finally:
         os.close(ground)
     text = "no place on its file system to stage files"
     raise PermissionError(errno.EACCES, text, os.fsdecode(real))
+
+
+def _name() -> bytes:
+    return PREFIX + str(os.geteuid()).encode()
 
 
 def _above(real: bytes, levels: int) -> bytes:
@@ -168,7 +169,7 @@ def _above(real: bytes, levels: int) -> bytes:
 def _open_beside(place: bytes, ground: int) -> int:
     """Open our hidden folder in a folder; -1 if it is elsewhere, or can't be."""
     fd, missing = open_nearest(place)
-    name = PREFIX + str(os.geteuid()).encode()
+    name = _name()
     try:
         if missing or _mount_of(fd) != _mount_of(ground):
             return -1
