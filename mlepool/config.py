@@ -29,6 +29,7 @@ __all__ = [
     "Limits",
     "ListenAddress",
     "Retention",
+    "Settings",
     "WorkerConfig",
     "account_dir",
     "default_state_dir",
@@ -92,6 +93,8 @@ class WorkerConfig(msgspec.Struct, frozen=True):
         root: The folder that a job's relative ``cwd`` starts from.
         limits: What jobs' journals may take.
         retention: What is kept of jobs that have ended.
+        roots: Folders that clients may sync, with all that is in them; none: whatever
+            the account may reach, as ``run`` can.
     """
 
     state_dir: Path
@@ -100,6 +103,21 @@ class WorkerConfig(msgspec.Struct, frozen=True):
     root: Path
     limits: Limits = Limits()
     retention: Retention = Retention()
+    roots: tuple[Path, ...] = ()
+
+
+class Settings(NamedTuple):
+    """What a configuration file says.
+
+    Attributes:
+        limits: What jobs' journals may take.
+        retention: What is kept of jobs that have ended.
+        roots: Folders that clients may sync; none: all.
+    """
+
+    limits: Limits = Limits()
+    retention: Retention = Retention()
+    roots: tuple[Path, ...] = ()
 
 
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,14 +129,15 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retain_days: Annotated[float, msgspec.Meta(ge=0)] = 7.0
     retain_size: int | str = Retention().size
     retain_jobs: Annotated[int, msgspec.Meta(ge=0)] = Retention().jobs
+    roots: list[str] = []
 
 
-def read_settings(path: Path) -> tuple[Limits, Retention]:
+def read_settings(path: Path) -> Settings:
     """Read a worker's configuration file (TOML); every key has a default.
 
     ``job_quota`` (bytes, or ``"10 GiB"``), ``keep_free`` (``"10 %"``, or 0.1),
     ``durability`` (``"process"`` or ``"power"``), ``retain_days``, ``retain_size``,
-    ``retain_jobs``.
+    ``retain_jobs``, ``roots`` (a list of folders; ``~`` is the account's home).
 
     Raises:
         ConfigError: If it can't be read, or a key is unknown or has a wrong value. It
@@ -132,7 +151,8 @@ def read_settings(path: Path) -> tuple[Limits, Retention]:
             found.durability,
         )
         size = _size("retain_size", found.retain_size)
-        return limits, Retention(found.retain_days * DAY, size, found.retain_jobs)
+        retention = Retention(found.retain_days * DAY, size, found.retain_jobs)
+        return Settings(limits, retention, tuple(map(_root, found.roots)))
     except OSError as exc:
         raise ConfigError(f"{path}: {exc.strerror}") from exc
     except ValueError as exc:
@@ -171,6 +191,13 @@ def _part(key: str, value: float | str) -> float:
     if part >= 1:
         raise ValueError(f"{key} = {value!r}: give a part, e.g. 0.1 or '10 %'")
     return part
+
+
+def _root(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_absolute() or "\0" in text:
+        raise ValueError(f"roots = {text!r}: give absolute paths, or begin with '~'")
+    return path
 
 
 def account_dir() -> Path:

@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from mlepool.config import Limits, Retention, read_settings
+from mlepool.config import Limits, Retention, Settings, read_settings
 from mlepool.errors import ConfigError
 
 GIB = 1024**3
@@ -17,7 +18,7 @@ def read(tmp_path):
     """Read a file of this content."""
     path = tmp_path / "config.toml"
 
-    def read(content: str | bytes) -> tuple[Limits, Retention]:
+    def read(content: str | bytes) -> Settings:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return read_settings(path)
 
@@ -26,16 +27,24 @@ def read(tmp_path):
 
 
 def test_an_empty_file_gives_the_defaults(read):
-    assert read("") == (Limits(), Retention())
+    assert read("") == Settings(Limits(), Retention(), ())
 
 
 def test_all_keys_are_read(read):
-    limits, retention = read(
+    limits, retention, roots = read(
         'job_quota = "2.5 GiB"\nkeep_free = "20 %"\ndurability = "power"\n'
         'retain_days = 30\nretain_size = "1T"\nretain_jobs = 7\n'
+        'roots = ["/data", "~/exp"]\n'
     )
     assert limits == Limits(int(2.5 * GIB), 0.2, "power")
     assert retention == Retention(30 * 24 * 3600.0, 1024 * GIB, 7)
+    assert roots == (Path("/data"), Path("~/exp").expanduser())
+
+
+@pytest.mark.parametrize("text", ['["data"]', '"/data"', "[1]", '[""]'])
+def test_roots_are_a_list_of_absolute_folders(read, text):
+    with pytest.raises(ConfigError, match="roots"):
+        read(f"roots = {text}")
 
 
 @pytest.mark.parametrize(

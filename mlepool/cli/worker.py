@@ -16,9 +16,8 @@ import typer
 from mlepool.cli import service
 from mlepool.config import (
     DEFAULT_PORT,
-    Limits,
     ListenAddress,
-    Retention,
+    Settings,
     WorkerConfig,
     default_state_dir,
     parse_listen,
@@ -80,14 +79,15 @@ def serve(
     )
     folder = state_dir if state_dir is not None else default_state_dir()
     try:
-        limits, retention = _settings(config_file, folder)
+        settings = _settings(config_file, folder)
         config = WorkerConfig(
             state_dir=folder.expanduser().absolute(),
             listen=parse_listen(listen),
             name=name or socket.gethostname(),
             root=Path.cwd(),
-            limits=limits,
-            retention=retention,
+            limits=settings.limits,
+            retention=settings.retention,
+            roots=settings.roots,
         )
         if not (install or uninstall or system):
             asyncio.run(_serve(config, join_url=join_url))
@@ -108,11 +108,11 @@ def serve(
     raise typer.Exit(0 if done else 1)
 
 
-def _settings(file: Path | None, folder: Path) -> tuple[Limits, Retention]:
+def _settings(file: Path | None, folder: Path) -> Settings:
     if file is None:
         file = folder.expanduser() / CONFIG_FILE
         if not file.exists():
-            return Limits(), Retention()
+            return Settings()
     return read_settings(file)
 
 

@@ -49,7 +49,7 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
     length: Length
 
 
-class Offer(msgspec.Struct, frozen=True, array_like=True):
+class Offer(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """What a file consists of: all of it, or the next part of a large one.
 
     Attributes:
@@ -65,7 +65,7 @@ class Offer(msgspec.Struct, frozen=True, array_like=True):
     is_last: bool = True
 
 
-class Piece(msgspec.Struct, frozen=True, array_like=True):
+class Piece(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """Some bytes of a file: a chunk that was missing, or a part of one.
 
     Attributes:
@@ -81,7 +81,7 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
     packed: Annotated[int, msgspec.Meta(ge=0, le=MAX_CHUNK)] = 0
 
 
-class Problem(msgspec.Struct, frozen=True, array_like=True):
+class Problem(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """What went wrong with one file, the others going on.
 
     Attributes:

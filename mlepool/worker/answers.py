@@ -26,13 +26,26 @@ class Answers:
         return self._running.get(key) or self._kept.get(key)
 
     def begin(
-        self, command: str, request_id: str, work: Coroutine[Any, Any, Outcome]
+        self,
+        command: str,
+        request_id: str,
+        work: Coroutine[Any, Any, Outcome],
+        *,
+        is_kept: bool = True,
     ) -> asyncio.Task[Outcome]:
-        """Run something to its end, whoever is connected."""
+        """Run something to its end, whoever is connected.
+
+        Args:
+            command: The command's name.
+            request_id: The request's id.
+            work: Gives the outcome.
+            is_kept: Keep the answer. Not one that may be large, of what may be done
+                again.
+        """
         task = asyncio.get_running_loop().create_task(work)
         key = (command, request_id)
         self._running[key] = task
-        task.add_done_callback(lambda _: self._keep(key))
+        task.add_done_callback(lambda _: self._ended(key, is_kept=is_kept))
         return task
 
     async def close(self) -> None:
@@ -42,7 +55,9 @@ class Answers:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _keep(self, key: tuple[str, str]) -> None:
-        self._kept[key] = self._running.pop(key)
+    def _ended(self, key: tuple[str, str], *, is_kept: bool) -> None:
+        task = self._running.pop(key)
+        if is_kept:
+            self._kept[key] = task
         if len(self._kept) > MAX_KEPT:
             del self._kept[next(iter(self._kept))]

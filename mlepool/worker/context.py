@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from mlepool.wire.values import InputAck, JobInfo, StopReport
 from mlepool.worker.jobs import JobTable
+from mlepool.worker.trees import Trees, TreeSession
 
 __all__ = ["CallContext"]
 
@@ -16,10 +17,14 @@ class CallContext(NamedTuple):
     Attributes:
         jobs: The worker's jobs.
         caller: Who the client is, for people: its address, or its pid and uid.
+        trees: The worker's syncs.
+        link: What stands for the client's link.
     """
 
     jobs: JobTable
     caller: str
+    trees: Trees
+    link: object
 
     def job_list(self) -> list[JobInfo]:
         """List jobs."""
@@ -40,3 +45,7 @@ class CallContext(NamedTuple):
     def resize(self, job_id: str, rows: int, cols: int) -> None:
         """Give a job's terminal another size."""
         self.jobs.resize(job_id, rows, cols)
+
+    def tree(self, session_id: str) -> TreeSession:
+        """Find a sync's session."""
+        return self.trees.find(session_id, self.link)

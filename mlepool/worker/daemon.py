@@ -18,14 +18,16 @@ from mlepool.transport.base import Link
 from mlepool.transport.unix import UnixAcceptor, listen_unix
 from mlepool.transport.websocket import WebSocketAcceptor, listen_websocket
 from mlepool.version import __version__
-from mlepool.wire.messages import Hello
+from mlepool.wire.messages import Event, Hello
 from mlepool.wire.session import NEWEST_VERSION, NONCE_SIZE, OLDEST_VERSION
 from mlepool.worker.access import AccessControl, Identity
 from mlepool.worker.answers import Answers
 from mlepool.worker.commands import builtin_commands
+from mlepool.worker.ends import LocalEnds
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.registry import Registry
 from mlepool.worker.service import Service
+from mlepool.worker.trees import Trees
 
 __all__ = ["LOCK_FILE", "WORKERS_FOLDER", "Worker"]
 
@@ -54,6 +56,8 @@ class Worker:
         self.address = ""
         self.port = 0
         self.answers = Answers()
+        self._ends = LocalEnds(config.state_dir, root=config.root, roots=config.roots)
+        self.trees = Trees(self._ends, changed=self._sync_changed)
         self._services: set[Service] = set()
         self._acceptors: list[UnixAcceptor | WebSocketAcceptor] = []
         self._lock = -1
@@ -84,6 +88,8 @@ class Worker:
         for service in list(self._services):
             service.peer.close("ending", "the worker ends; its jobs go on")
         await self.answers.close()
+        await self.trees.close()
+        self._ends.close()
         if self._lock >= 0:
             if hasattr(self, "jobs"):
                 self.jobs.close()
@@ -113,11 +119,17 @@ class Worker:
             "arch": platform.machine(),
             "pid": os.getpid(),
             "disk": self.jobs.disk(),
+            "sync_status": self.trees.status,
         }
 
     def left(self, service: Service) -> None:
         """Note that a client is gone."""
         self._services.discard(service)
+
+    def _sync_changed(self) -> None:
+        event = Event("state-change", {"sync_status": self.trees.status})
+        for service in tuple(self._services):
+            service.tell(event)
 
     async def _open(self) -> None:
         folder = self.config.state_dir

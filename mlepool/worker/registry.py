@@ -11,6 +11,7 @@ import msgspec
 
 from mlepool.wire.messages import CommandSpec, Parameter
 from mlepool.wire.values import InputAck, JobInfo, StopReport
+from mlepool.worker.trees import Trees, TreeSession
 
 __all__ = ["Command", "Context", "Process", "Registry", "check_size", "command"]
 
@@ -45,6 +46,13 @@ class Process(msgspec.Struct, frozen=True):
 
 class Context(Protocol):
     """What a command may use of its worker: its first parameter, if called ``ctx``."""
+
+    @property
+    def trees(self) -> Trees:
+        """The syncs under way."""
+
+    def tree(self, session_id: str) -> TreeSession:
+        """Find a sync's session."""
 
     def job_list(self) -> list[JobInfo]:
         """List the jobs that run, and the latest that have ended."""
@@ -95,7 +103,7 @@ class Command:
 
 
 class Registry:
-    """The commands that a worker offers."""
+    """The commands that a worker offers; names that begin with ``_`` are not listed."""
 
     def __init__(self, functions: Mapping[str, Function]) -> None:
         self._commands = {
@@ -116,7 +124,8 @@ class Registry:
 
     def catalogue(self) -> tuple[CommandSpec, ...]:
         """Give every command as data."""
-        return tuple(one.spec for one in self._commands.values())
+        specs = (one.spec for one in self._commands.values())
+        return tuple(one for one in specs if not one.name.startswith("_"))
 
 
 def check_size(name: str, rows: int, cols: int) -> tuple[int, int]:

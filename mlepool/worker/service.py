@@ -7,6 +7,7 @@ import inspect
 import logging
 import time
 import traceback
+from collections import deque
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from mlepool.wire.messages import (
     Attach,
     Credit,
     Ended,
+    Event,
     Failure,
     Hello,
     Leave,
@@ -30,7 +32,7 @@ from mlepool.wire.messages import (
     Seen,
     Welcome,
 )
-from mlepool.wire.session import Role, Session
+from mlepool.wire.session import Role, Session, State
 from mlepool.wire.window import SendWindow
 from mlepool.worker.access import AccessControl
 from mlepool.worker.answers import Answers
@@ -38,6 +40,7 @@ from mlepool.worker.context import CallContext
 from mlepool.worker.job import Job, Reader, Status
 from mlepool.worker.jobs import JobTable, check_job_id, failure_of
 from mlepool.worker.registry import Process, Registry
+from mlepool.worker.trees import Trees
 
 __all__ = ["House", "Service"]
 
@@ -54,6 +57,7 @@ class House(Protocol):
     registry: Registry
     jobs: JobTable
     answers: Answers
+    trees: Trees
 
     def hello(self) -> Hello:
         """Make this worker's first message, with a fresh nonce."""
@@ -72,8 +76,9 @@ class Service:
         now = asyncio.get_running_loop().time()
         self._house = house
         self._link = link
-        self._context = CallContext(house.jobs, link.info.address)
+        self._context = CallContext(house.jobs, link.info.address, house.trees, self)
         self._calls: CallTable[Reader | None] = CallTable()
+        self._bulk: deque[tuple[int, Outcome]] = deque()
         session = Session(Role.WORKER, house.hello(), now=now)
         self.peer = Peer(link, session, handler=self)
         self._acts: dict[type, Any] = {
@@ -93,6 +98,8 @@ class Service:
 
     def writable(self) -> None:
         """Send bulk again (peer)."""
+        while self._bulk and not self.peer.is_full:
+            self._end(*self._bulk.popleft())
         for reader in self._calls:
             if reader is not None:
                 reader.pump()
@@ -102,9 +109,15 @@ class Service:
         for reader in self._calls:
             if reader is not None:
                 self._house.jobs.remove_reader(reader)
+        self._house.trees.link_gone(self)
         self._house.left(self)
         if code in ("protocol", "version"):
             logger.warning("closed the link to %s: %s", self._link.info.address, cause)
+
+    def tell(self, event: Event) -> None:
+        """Tell the client of something; nothing before it is let in."""
+        if self.peer.session.state is State.OPEN:
+            self.peer.send(event)
 
     # -- what clients ask for
 
@@ -154,8 +167,13 @@ class Service:
             self._read(job, request)
         elif inspect.isawaitable(result):
             work = self._finish(request, result)
-            task = self._house.answers.begin(request.command, request.id, work)
-            self._answer_with(request.call, task)
+            task = self._house.answers.begin(
+                request.command,
+                request.id,
+                work,
+                is_kept=not _is_bulk(request),
+            )
+            self._answer_with(request, task)
         else:
             self._end(request.call, Outcome("SUCCEEDED", value=result))
 
@@ -165,13 +183,17 @@ class Service:
             return False
         task = self._house.answers.find(request.command, request.id)
         if task is not None:
-            self._answer_with(request.call, task)
+            self._answer_with(request, task)
         return task is not None
 
-    def _answer_with(self, call: int, task: asyncio.Task[Outcome]) -> None:
+    def _answer_with(self, request: Request, task: asyncio.Task[Outcome]) -> None:
         def answer(task: asyncio.Task[Outcome]) -> None:
-            if not task.cancelled():
-                self._end(call, task.result())
+            if task.cancelled():
+                return
+            if _is_bulk(request) and (self._bulk or self.peer.is_full):
+                self._bulk.append((request.call, task.result()))
+            else:
+                self._end(request.call, task.result())
 
         task.add_done_callback(answer)
 
@@ -279,6 +301,11 @@ class Service:
             except LocalProtocolError as exc:
                 failure = Failure("TypeError", f"the command's value: {exc}")
                 self.peer.send(Ended(call, Outcome("FAILED", failure=failure)))
+
+
+def _is_bulk(request: Request) -> bool:
+    """Tell if the answer may be large: that of a request that is part of a sync."""
+    return request.command.startswith("_")
 
 
 def _failed(exc: Exception, end: int = 0) -> Outcome:

@@ -1,0 +1,281 @@
+"""Trees of files: the requests that a client's sync is made of.
+
+They are not in the catalogue: clients offer ``sync``, ``put`` and ``get``, and make
+these requests for them. Each names the session, and if it changes something, its step:
+so it is done once, over however many links it is repeated.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from mlepool.files.base import (
+    Offer,
+    Piece,
+    Problem,
+    Source,
+    SourceOptions,
+    TargetOptions,
+    TargetReport,
+)
+from mlepool.files.descent import split_path
+from mlepool.tree import FILE, FOLDER, LINK, MAX_PATH, Entry, encode_pages
+from mlepool.worker.registry import Context, command
+from mlepool.worker.trees import TreeSession
+
+__all__ = [
+    "tree_close",
+    "tree_commit",
+    "tree_describe",
+    "tree_describe_many",
+    "tree_drop",
+    "tree_expect",
+    "tree_holder",
+    "tree_offer",
+    "tree_open_source",
+    "tree_open_target",
+    "tree_page",
+    "tree_prepare",
+    "tree_read",
+    "tree_read_many",
+    "tree_reserve",
+    "tree_scan",
+    "tree_write",
+]
+
+MAX_PROBLEMS = 1000  # named one by one in an answer; of more, how many there are
+MAX_TIME = (1 << 63) - 1  # nanoseconds
+MAX_ANSWER = 768 * 1024  # bytes of content in an answer, which is one frame
+_SESSION = re.compile(r"[0-9a-f]{16}")
+
+
+@command
+async def tree_open_source(
+    ctx: Context, session: str, root: bytes, options: SourceOptions
+) -> None:
+    """Begin to read a tree."""
+    await ctx.trees.open(_checked(session), root, options)
+    ctx.tree(session)
+
+
+@command
+async def tree_open_target(
+    ctx: Context, session: str, root: bytes, options: TargetOptions
+) -> None:
+    """Begin to write a tree."""
+    await ctx.trees.open(_checked(session), root, options)
+    ctx.tree(session)
+
+
+@command
+async def tree_scan(ctx: Context, session: str, step: int) -> dict[str, Any]:
+    """See what is there: the first page of its manifest, and how many there are."""
+    tree = ctx.tree(session)
+    facts = await tree.once(step, lambda: _scan(tree))
+    return {**facts, "page": tree.pages[0] if tree.pages else b""}
+
+
+async def _scan(tree: TreeSession) -> dict[str, Any]:
+    scan = await tree.end.scan()
+    tree.holder = ""
+    tree.pages = list(encode_pages(scan.entries))
+    problems = scan.problems[:MAX_PROBLEMS]
+    more = len(scan.problems) - len(problems)
+    return {
+        "pages": len(tree.pages),
+        "problems": problems,
+        "more": more,
+        "exists": scan.exists,
+    }
+
+
+@command
+async def tree_holder(ctx: Context, session: str) -> str:
+    """Tell who else has the tree, while its scan waits; empty for nobody."""
+    return ctx.tree(session).holder
+
+
+@command
+async def tree_page(ctx: Context, session: str, number: int) -> bytes:
+    """Give a page of the manifest."""
+    pages = ctx.tree(session).pages
+    if not 0 <= number < len(pages):
+        raise ValueError(f"there is no page {number}")
+    return pages[number]
+
+
+@command
+async def tree_describe(
+    ctx: Context, session: str, entry: Entry, number: int, offset: int
+) -> Offer | Problem:
+    """Name the chunks of a file's next part."""
+    if offset < 0:
+        raise ValueError(f"an offset of {offset} bytes")
+    source = _source(ctx, session, [entry])
+    return await source.describe(entry, number, offset=offset)
+
+
+@command
+async def tree_describe_many(
+    ctx: Context, session: str, entries: list[tuple[int, Entry]]
+) -> list[Offer | Problem]:
+    """Name what small files consist of."""
+    source = _source(ctx, session, [entry for _, entry in entries])
+    return await source.describe_many(entries)
+
+
+@command
+async def tree_read(
+    ctx: Context,
+    session: str,
+    entry: Entry,
+    number: int,
+    ranges: list[tuple[int, int]],
+) -> list[Piece] | Problem:
+    """Read parts of a file."""
+    if any(offset < 0 or length <= 0 for offset, length in ranges):
+        raise ValueError("a range begins before the file, or is empty")
+    _check_answer(sum(length for _, length in ranges))
+    source = _source(ctx, session, [entry])
+    return await source.read(entry, number, ranges=ranges)
+
+
+@command
+async def tree_read_many(
+    ctx: Context, session: str, entries: list[tuple[int, Entry]]
+) -> list[Piece | Problem]:
+    """Read small files."""
+    _check_answer(sum(entry.size for _, entry in entries))
+    source = _source(ctx, session, [entry for _, entry in entries])
+    return await source.read_many(entries)
+
+
+@command
+async def tree_reserve(
+    ctx: Context, session: str, step: int, size: int, count: int
+) -> None:
+    """Check that there is room."""
+    if size < 0 or count < 0:
+        raise ValueError(f"no tree has {count} files of {size} bytes")
+    tree = ctx.tree(session)
+    tree.pages.clear()  # the client has them all
+    await tree.once(step, lambda: tree.target().reserve(size, count))
+
+
+@command
+async def tree_expect(
+    ctx: Context, session: str, step: int, first: int, entries: list[Entry]
+) -> None:
+    """Tell which files come."""
+    if first < 0:
+        raise ValueError(f"a file's number is not {first}")
+    _check_entries(entries, FILE)
+    tree = ctx.tree(session)
+    await tree.once(step, lambda: tree.target().expect(first, entries))
+
+
+@command
+async def tree_offer(
+    ctx: Context, session: str, step: int, offers: list[Offer]
+) -> list[list[int]]:
+    """Tell what files consist of; what is missing is answered."""
+    tree = ctx.tree(session)
+    return await tree.once(step, lambda: tree.target().offer(offers))
+
+
+@command
+async def tree_write(
+    ctx: Context, session: str, step: int, pieces: list[Piece]
+) -> None:
+    """Send what is missing."""
+    tree = ctx.tree(session)
+    await tree.once(step, lambda: tree.target().write(pieces))
+
+
+@command
+async def tree_drop(ctx: Context, session: str, step: int, numbers: list[int]) -> None:
+    """Tell which files don't come."""
+    tree = ctx.tree(session)
+    await tree.once(step, lambda: tree.target().drop(numbers))
+
+
+@command
+async def tree_prepare(
+    ctx: Context,
+    session: str,
+    step: int,
+    folders: list[Entry],
+    links: list[Entry],
+    touched: list[Entry],
+    deleted: list[bytes],
+) -> None:
+    """Tell what else is to be done."""
+    _check_entries(folders, FOLDER)
+    _check_entries(links, LINK)
+    _check_entries(touched, FILE)
+    for path in deleted:
+        split_path(path)
+    tree = ctx.tree(session)
+    await tree.once(
+        step,
+        lambda: tree.target().prepare(
+            folders=folders, links=links, touched=touched, deleted=deleted
+        ),
+    )
+
+
+@command
+async def tree_commit(ctx: Context, session: str) -> TargetReport:
+    """Do it all; a repeated request gets the same report."""
+    report = await ctx.tree(session).commit()
+    problems = report.problems[:MAX_PROBLEMS]
+    more = len(report.problems) - len(problems)
+    if more:
+        problems = [*problems, Problem(b"", f"and {more} more")]
+    return TargetReport(report.written, report.reused, report.deleted, problems)
+
+
+@command
+async def tree_close(ctx: Context, session: str, is_success: bool) -> None:
+    """Let go of a tree, and of what was not committed."""
+    await ctx.trees.end(session, is_success=is_success)
+
+
+def _checked(session: str) -> str:
+    if not _SESSION.fullmatch(session):
+        raise ValueError(f"a session's id is 16 hex digits, not {session[:40]!r}")
+    return session
+
+
+def _source(ctx: Context, session: str, entries: list[Entry]) -> Source:
+    _check_entries(entries, FILE)
+    tree = ctx.tree(session)
+    tree.pages.clear()  # the client has them all
+    return tree.source()
+
+
+def _check_answer(size: int) -> None:
+    if size > MAX_ANSWER:
+        raise ValueError(f"{size} bytes are more than fits in an answer")
+
+
+def _check_entries(entries: list[Entry], kind: str) -> None:
+    """Check what the client says of files.
+
+    Raises:
+        ValueError: If there can't be such an entry.
+    """
+    for one in entries:
+        split_path(one.path)
+        target = one.target if one.kind == LINK else b"/"
+        if (
+            one.kind != kind
+            or len(one.path) > MAX_PATH
+            or not 0 <= one.mode <= 0o7777
+            or not 0 <= one.size <= MAX_TIME
+            or abs(one.mtime_ns) > MAX_TIME
+            or not 0 < len(target) <= MAX_PATH
+            or b"\0" in target
+        ):
+            raise ValueError(f"there can't be such an entry: {one!r:.300}")

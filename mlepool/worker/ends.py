@@ -1,0 +1,88 @@
+"""The ends of a worker's trees: where its roots are, and what they may be."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import importlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from mlepool.files.base import Source, SourceOptions, Target, TargetOptions
+from mlepool.files.descent import is_inside
+
+__all__ = ["FILES_FOLDER", "LocalEnds"]
+
+FILES_FOLDER = "files"  # in the state folder: what is kept for syncs
+
+
+class LocalEnds:
+    """Makes the ends of trees on this host; see :class:`~mlepool.worker.trees.Ends`.
+
+    Args:
+        state: The worker's state folder.
+        root: What relative paths count from.
+        roots: Folders that all trees must be in, or be; none: anywhere.
+    """
+
+    def __init__(self, state: Path, *, root: Path, roots: Sequence[Path] = ()) -> None:
+        self._state = state / FILES_FOLDER
+        self._root = os.fsencode(root)
+        self._roots = tuple(roots)
+        self._store: Any = None
+
+    async def resolve(self, root: bytes) -> bytes:
+        """Give a root's real path; a file system that hangs holds up nobody else.
+
+        Raises:
+            ValueError: If it can't be a path.
+            PermissionError: If it is not inside the allowed folders.
+        """
+        if not root or b"\0" in root:
+            raise ValueError(f"not a path: {root[:200]!r}")
+        return await asyncio.to_thread(self._resolve, root)
+
+    def _resolve(self, root: bytes) -> bytes:
+        path = os.path.join(self._root, os.path.expanduser(root))
+        real = os.path.realpath(path)
+        allowed = [os.path.realpath(os.fsencode(one)) for one in self._roots]
+        if allowed and not any(is_inside(real, one) for one in allowed):
+            text = "not inside the folders that this worker opens to syncs"
+            raise PermissionError(errno.EACCES, text, os.fsdecode(path))
+        return real
+
+    def source(self, root: bytes, options: SourceOptions) -> Source:
+        """Make the end that is read."""
+        kind = _load("source").LocalSource
+        return cast(Source, kind(root, options, store=self._open_store()))
+
+    def target(
+        self, root: bytes, options: TargetOptions, waiting: Callable[[str], None]
+    ) -> Target:
+        """Make the end that is written."""
+        end = _load("target").LocalTarget(
+            root,
+            options,
+            state=self._state,
+            store=self._open_store(),
+            allowed=self._roots,
+            waiting=waiting,
+        )
+        return cast(Target, end)
+
+    def close(self) -> None:
+        """Let go of the store."""
+        if self._store is not None:
+            self._store.close()
+
+    def _open_store(self) -> Any:
+        if self._store is None:
+            self._store = _load("store").Store(self._state)
+        return self._store
+
+
+def _load(name: str) -> Any:
+    """Load a module when a sync needs it: it takes libraries that start slowly."""
+    return importlib.import_module(f"mlepool.files.{name}")
