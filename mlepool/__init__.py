@@ -42,11 +42,18 @@ if TYPE_CHECKING:
         RemoteError,
         RemoteProtocolError,
         SyncHaltedError,
+        SyncIncompleteError,
         UntrustedWorkerError,
         VersionError,
         WorkerError,
     )
-    from mlepool.wire.values import JobInfo, StopReport
+    from mlepool.wire.values import (
+        JobInfo,
+        StopReport,
+        SyncProblem,
+        SyncProgress,
+        SyncSummary,
+    )
 
 _HOMES = {
     "mlepool.client.connection": ("AsyncConnection",),
@@ -73,11 +80,18 @@ _HOMES = {
         "RemoteError",
         "RemoteProtocolError",
         "SyncHaltedError",
+        "SyncIncompleteError",
         "UntrustedWorkerError",
         "VersionError",
         "WorkerError",
     ),
-    "mlepool.wire.values": ("JobInfo", "StopReport"),
+    "mlepool.wire.values": (
+        "JobInfo",
+        "StopReport",
+        "SyncProblem",
+        "SyncProgress",
+        "SyncSummary",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -111,6 +125,10 @@ __all__ = [
     "Status",
     "StopReport",
     "SyncHaltedError",
+    "SyncIncompleteError",
+    "SyncProblem",
+    "SyncProgress",
+    "SyncSummary",
     "UntrustedWorkerError",
     "VersionError",
     "WorkerError",

@@ -17,6 +17,7 @@
     ├── CommandTimeoutError             (TimeoutError)     a command's deadline passed
     ├── JobLostError                                       the outcome is unknown
     ├── SyncHaltedError                                    a sync looks like a mistake
+    ├── SyncIncompleteError                                a sync had to leave files out
     ├── RemoteError                     an exception raised on the worker
     ├── ProtocolError
     │   ├── LocalProtocolError                             we would break the protocol
@@ -53,6 +54,7 @@ __all__ = [
     "RemoteError",
     "RemoteProtocolError",
     "SyncHaltedError",
+    "SyncIncompleteError",
     "UntrustedWorkerError",
     "VersionError",
     "WorkerError",
@@ -270,6 +272,26 @@ class SyncHaltedError(MlepoolError):
 
     def __str__(self) -> str:
         return f"{self.cause}; nothing was changed, force=True syncs nevertheless"
+
+
+class SyncIncompleteError(MlepoolError):
+    """Some files could not be synced; everything else was.
+
+    Attributes:
+        summary: The :class:`~mlepool.SyncSummary`; its ``problems`` say which and why.
+    """
+
+    def __init__(self, summary: Any) -> None:
+        super().__init__(summary)
+        self.summary = summary
+
+    def __str__(self) -> str:
+        problems = self.summary.problems
+        lines = [f"{one.path!r}: {one.text}" for one in problems[:TAIL_LINES]]
+        if len(problems) > len(lines):
+            lines.append(f"and {len(problems) - len(lines)} more")
+        text = f"all was synced but {len(problems)}"
+        return "\n  ".join([text, *lines])
 
 
 class RemoteError(MlepoolError):

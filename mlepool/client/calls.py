@@ -206,11 +206,11 @@ class Calls:
         """Raise ConnectionClosedError if there is no link, and none will come."""
         self._owner.check_usable()
 
-    async def work(self, job: Work) -> AsyncListener:
+    async def work(self, job: Work, *, echo: Echo = print_message) -> AsyncListener:
         """Own what runs here, and wait for its end if the caller does."""
         self._works = {one for one in self._works if not one.is_over} | {job}
         if job.listener.options.complete:
-            return await job.finish(print_message)
+            return await job.finish(echo)
         return job.listener
 
     async def attach(

@@ -142,6 +142,7 @@ class SyncProgress(msgspec.Struct, frozen=True, array_like=True):
         bytes_total: Bytes of all those files.
         rate: Bytes a second, of late.
         remaining: Seconds to go at that rate; None if there is none.
+        waiting: Who else syncs into the tree, while that is waited for; else empty.
     """
 
     files: int = 0
@@ -150,6 +151,7 @@ class SyncProgress(msgspec.Struct, frozen=True, array_like=True):
     bytes_total: int = 0
     rate: float = 0.0
     remaining: float | None = None
+    waiting: str = ""
 
 
 class SyncProblem(msgspec.Struct, frozen=True, array_like=True):
