@@ -66,6 +66,7 @@ def test_a_path_that_is_too_long_is_not_written():
 def test_an_empty_tree_is_one_page():
     (page,) = encode_pages([])
     assert decode_pages([page]) == []
+    assert decode_pages([page_of((b"", []))]) == []
 
 
 def page_of(*groups) -> bytes:
