@@ -92,7 +92,8 @@ def open_real(real: bytes) -> int:
     fd, rest = open_nearest(real)
     if rest:
         os.close(fd)
-        raise FileNotFoundError(errno.ENOENT, "there is no such folder", real)
+        name = os.fsdecode(real)
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", name)
     return fd
 
 
