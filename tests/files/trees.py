@@ -133,6 +133,10 @@ class Sender:
                 at += chunk.length
 
     async def end(self) -> TargetReport:
+        await self.tell()
+        return await self.target.commit()
+
+    async def tell(self) -> None:
         plan = self.plan
         await self.target.prepare(
             folders=plan.folders,
@@ -140,7 +144,6 @@ class Sender:
             touched=plan.touched,
             deleted=plan.deleted,
         )
-        return await self.target.commit()
 
 
 def sync(
