@@ -160,11 +160,17 @@ class Mlepool(Contender):
         return [*before, *most, expect_some(journal) / MIB]
 
     def prepare(self, targets: Sequence[Path], *, is_update: bool) -> None:
-        """Have as many workers as targets."""
+        """Have as many workers as targets, and warm: each has synced one file."""
+        warm_up = self.folder / "warm-up"
+        warm_up.mkdir(exist_ok=True)
+        (warm_up / "file").write_bytes(b"")
         for number in range(len(self._conns), len(targets)):
             state, port = self.folder / f"state-{number}", free_port()
             self._others.append(start_worker(state, port))
             self._conns.append(self._connect(self._place(state, port)))
+        for number, conn in enumerate(self._conns[: len(targets)]):
+            there = self.folder / f"warm-{number}"
+            conn.sync(warm_up, there, raise_error=True)
 
     def copy(self, source: Path, targets: Sequence[Path]) -> None:
         """Sync to each of them."""
