@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ __all__ = ["CHUNK_SIZE", "Catalogue", "Place", "Row", "pack_chunks", "unpack_chu
 MOST_FILES = 2_000_000
 MOST_CHUNKS = 4_000_000  # rows, about 400 MB: the chunks of 1 TB
 PLACES = 4  # of a chunk that are given, those noted last
+BATCH = 200  # things that are asked for in one query
 DROP = 1000  # files that are dropped at a time where there are too many
 
 _CHUNK = struct.Struct("<32sI")
@@ -36,6 +38,16 @@ CREATE TABLE attic (
     file INTEGER PRIMARY KEY, size INTEGER NOT NULL, used INTEGER NOT NULL);
 CREATE TABLE counts (files INTEGER NOT NULL, chunks INTEGER NOT NULL, swept INTEGER);
 INSERT INTO counts VALUES (0, 0, 0)
+"""
+
+# A chunk that very many files have, of zeros maybe, has few rows all the same.
+_PLACES = f"""
+WITH asked(digest) AS (VALUES %s)
+SELECT asked.digest, f.id, f.path, c.offset, c.length, f.proof, f.trust
+FROM asked JOIN chunks c ON c.digest = asked.digest AND c.file IN (
+    SELECT file FROM chunks WHERE digest = asked.digest
+    ORDER BY file DESC LIMIT {PLACES})
+JOIN files f ON f.id = c.file
 """
 
 
@@ -97,27 +109,22 @@ class Catalogue:
         self._most = (most_files, most_chunks)
 
     def places(self, digests: Iterable[bytes]) -> dict[bytes, list[Place]]:
-        """Give where chunks are said to be, those noted last first."""
-        query = (
-            "SELECT f.id, f.path, c.offset, c.length, f.proof, f.trust FROM chunks c"
-            " JOIN files f ON f.id = c.file WHERE c.digest = ?"
-            " ORDER BY c.file DESC LIMIT ?"
-        )
-        found = {}
+        """Give where chunks are said to be."""
+        found: dict[bytes, list[Place]] = {}
         with self._database.use() as db:
-            for digest in digests:
-                if rows := db.execute(query, (digest, PLACES)).fetchall():
-                    found[digest] = [Place(one[0], Location(*one[1:])) for one in rows]
+            for some in _batches(digests):
+                query = _PLACES % ",".join(["(?)"] * len(some))
+                for digest, file, *place in db.execute(query, some):
+                    location = Location(*place)
+                    found.setdefault(digest, []).append(Place(file, location))
         return found
 
     def rows(self, paths: Iterable[bytes]) -> dict[bytes, Row]:
         """Give what is noted of some files."""
-        found = {}
+        found: list[Row] = []
         with self._database.use() as db:
-            for path in paths:
-                if row := _row(db, path):
-                    found[path] = row
-        return found
+            found = _rows(db, paths)
+        return {one.path: one for one in found}
 
     def below(self, folder: bytes) -> list[Row]:
         """Give what is noted of all files in a folder and below."""
@@ -180,8 +187,7 @@ class Catalogue:
     def forget(self, path: bytes) -> list[bytes]:
         """Forget a file, or all files of a folder and below."""
         with self._database.use(write=True) as db:
-            row = _row(db, path)
-            return _drop(db, [*([row] if row else []), *_below(db, path)])
+            return _drop(db, [*_rows(db, [path]), *_below(db, path)])
         return []
 
     def rename(self, old: bytes, new: bytes) -> None:
@@ -214,9 +220,18 @@ def _to_row(columns: tuple[int, bytes, bytes, int, bytes]) -> Row:
     return Row(*columns[1:], file=columns[0])
 
 
-def _row(db: Connection, path: bytes) -> Row | None:
-    found = db.execute("SELECT * FROM files WHERE path = ?", (path,)).fetchone()
-    return _to_row(found) if found else None
+def _rows(db: Connection, paths: Iterable[bytes]) -> list[Row]:
+    found: list[Row] = []
+    for some in _batches(paths):
+        query = f"SELECT * FROM files WHERE path IN ({','.join('?' * len(some))})"
+        found += [_to_row(one) for one in db.execute(query, some)]
+    return found
+
+
+def _batches(things: Iterable[bytes]) -> Iterator[list[bytes]]:
+    rest = iter(things)
+    while some := list(itertools.islice(rest, BATCH)):
+        yield some
 
 
 def _below(db: Connection, folder: bytes) -> list[Row]:
@@ -228,7 +243,7 @@ def _below(db: Connection, folder: bytes) -> list[Row]:
 
 def _add(db: Connection, rows: Sequence[Row]) -> range:
     """Note files; gives their numbers. The later a file was noted, the higher it is."""
-    _drop(db, [old for one in rows if (old := _row(db, one.path))])
+    _drop(db, _rows(db, [one.path for one in rows]))
     (last,) = db.execute("SELECT coalesce(max(id), 0) FROM files").fetchone()
     numbers = range(last + 1, last + 1 + len(rows))
     files = [(number, *row[:4]) for number, row in zip(numbers, rows, strict=True)]

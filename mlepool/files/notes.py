@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mlepool.files.base import Chunk
 from mlepool.files.proofs import Record
 from mlepool.files.store import Store
+from mlepool.tree import Entry
 
 __all__ = ["Notes"]
 
@@ -36,6 +37,22 @@ class Notes:
         if self._store is None:
             return [None] * len(files)
         return self._store.known([(self._absolute(path), stat) for path, stat in files])
+
+    def has_some(self, paths: Iterable[bytes]) -> set[bytes]:
+        """Tell of which files something is known, whether it still is so or not."""
+        if self._store is None:
+            return set()
+        start = len(self._absolute(b""))
+        some = self._store.has_some(map(self._absolute, paths))
+        return {path[start:] for path in some}
+
+    def digests(self, entries: Sequence[Entry]) -> list[bytes | None]:
+        """Give the content digests of files that have their size and mtime still."""
+        if self._store is None:
+            return [None] * len(entries)
+        absolute = self._absolute
+        asked = [(absolute(one.path), one.size, one.mtime_ns) for one in entries]
+        return self._store.digests(asked)
 
     def add(
         self,

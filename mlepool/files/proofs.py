@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import struct
+import sys
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,12 +23,15 @@ from mlepool.files.descent import open_real
 __all__ = [
     "LOOSE",
     "RACY",
+    "READ_FLAGS",
     "SOUND",
     "Location",
     "Record",
     "file_clock",
+    "has_times",
     "is_same",
     "look",
+    "looks",
     "pack_proof",
     "rate",
     "reach",
@@ -40,8 +44,11 @@ RACY = 1  # may have been changed in the tick when it was read
 SOUND = 2  # has the same content
 
 _PROOF = struct.Struct("<5Q")
+_SIZE_AND_MTIME = struct.Struct("<2Q")
+_SIZE_AT = 2 * 8  # bytes before that
 _WITHOUT_CTIME = 4 * 8  # bytes of it
 _MASK = (1 << 64) - 1
+REALTIME_COARSE = 5  # Linux's; Python has no name for it
 COARSE = 10_000_000  # ns; ctimes that are all multiples of it come from a coarse clock
 COARSE_TICK = 2_000_000_000  # ns; FAT's
 LONGEST_WAIT = 20_000_000  # ns; a tick of a file's clock is 10 ms at most
@@ -109,10 +116,9 @@ class Location(NamedTuple):
 
 def file_clock() -> int:
     """Tell the time by the clock that file times come from, ns since the epoch."""
-    coarse = getattr(time, "CLOCK_REALTIME_COARSE", None)
-    if coarse is None:
-        return time.time_ns() - COARSE  # some tick that others have
-    return time.clock_gettime_ns(coarse)
+    if sys.platform == "linux":
+        return time.clock_gettime_ns(REALTIME_COARSE)
+    return time.time_ns() - COARSE  # some tick that others have
 
 
 def settle(fd: int) -> tuple[os.stat_result, int]:
@@ -149,6 +155,16 @@ def pack_proof(stat: os.stat_result) -> bytes:
         stat.st_mtime_ns & _MASK,
         stat.st_ctime_ns & _MASK,
     )
+
+
+def has_times(proof: bytes, size: int, mtime_ns: int) -> bool:
+    """Tell if a file had a size and an mtime."""
+    return _SIZE_AND_MTIME.unpack_from(proof, _SIZE_AT) == (size, mtime_ns & _MASK)
+
+
+def looks(stat: os.stat_result) -> tuple[int, int, int]:
+    """Give what any change of an open file changes: size, mtime and ctime."""
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def is_same(proof: bytes, other: bytes | None, trust: int) -> bool:

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import msgspec
 
 from mlepool.files.base import Chunk, Offer, Piece, Problem, Scan, SourceOptions
-from mlepool.files.chunks import SMALL, chunk_bytes, chunk_file, content_digest
+from mlepool.files.chunks import SMALL, chunk_bytes, chunk_file
 from mlepool.files.descent import Root, locate_root, open_real
 from mlepool.files.description import Description
 from mlepool.files.notes import Notes
 from mlepool.files.packs import SAMPLE, make_piece, pays
-from mlepool.files.proofs import pack_proof, settle
+from mlepool.files.proofs import READ_FLAGS, looks, pack_proof, settle
 from mlepool.files.recent import Recent
 from mlepool.files.scan import scan_tree
 from mlepool.files.store import Store
@@ -112,8 +112,14 @@ class TreeReader:
     def describe_many(
         self, entries: Sequence[tuple[int, Entry]]
     ) -> list[Offer | Problem]:
-        """Name the chunks of whole files, and keep the content of small ones."""
-        return [self._describe_whole(number, entry) for number, entry in entries]
+        """Name the chunks of whole files, and hold the content of what is read."""
+        known = self._known([entry for _, entry in entries])
+        return [
+            self._describe_whole(number, entry)
+            if chunks is None
+            else Offer(number, 0, chunks)
+            for (number, entry), chunks in zip(entries, known, strict=True)
+        ]
 
     def read(
         self, entry: Entry, number: int, *, ranges: Sequence[tuple[int, int]]
@@ -143,16 +149,12 @@ class TreeReader:
             raise ValueError(f"a file has more than {PIECE} bytes")
         return [self._read_whole(number, entry) for number, entry in entries]
 
-    def digests(self, entries: Sequence[Entry]) -> list[bytes | Problem]:
-        """Give the content digests of files; what is known of them is not read."""
-        answers: list[bytes | Problem] = []
-        for entry, chunks in zip(entries, self._known(entries), strict=True):
-            offer = Offer(0, 0, chunks) if chunks else self._describe_whole(0, entry)
-            if isinstance(offer, Problem):
-                answers.append(offer)
-            else:
-                answers.append(content_digest(offer.chunks))
-        return answers
+    def digests(self, entries: Sequence[Entry]) -> list[bytes | None]:
+        """Give what is known of the content of files that have their size and mtime."""
+        if self._root is None:
+            self._open()
+        self._notes.write()
+        return self._notes.digests(entries)
 
     def close(self) -> None:
         """Note what was found out, and let go of the tree. Twice is fine."""
@@ -174,13 +176,14 @@ class TreeReader:
     @contextlib.contextmanager
     def _opened(self, entry: Entry) -> Iterator[_File]:
         """Open a file that is as the entry says, and stays so until it is closed."""
-        fd = (self._root or self._open()).open_file(entry.path)
+        folder, name = (self._root or self._open()).parent(entry.path)
+        fd = os.open(name, READ_FLAGS, dir_fd=folder)
         try:
             stat, noted_ns = settle(fd)
             if not _is_as_said(stat, entry):
                 raise _ChangedError
             yield _File(entry.path, fd, stat, noted_ns)
-            if pack_proof(os.fstat(fd)) != pack_proof(stat):
+            if looks(os.fstat(fd)) != looks(stat):
                 raise _ChangedError
         finally:
             os.close(fd)
@@ -193,11 +196,12 @@ class TreeReader:
             found = self._compare(file)
             if found is None:
                 raise _ChangedError  # nobody knows how it was when it was begun
-            if offset == found.end:
+            is_new = offset == found.end
+            if is_new:
                 cuts = chunk_file(file.fd, offset=offset, limit=PART)
                 new = [chunk for _, chunk in cuts]
         found.add(new)
-        if new and found.is_whole:
+        if is_new and found.is_whole:
             noted_ns = found.noted_ns
             self._notes.add(entry.path, found.stat, found.packed, noted_ns=noted_ns)
         return found.part(offset)
@@ -290,14 +294,16 @@ class TreeReader:
     def _known(self, entries: Sequence[Entry]) -> list[tuple[Chunk, ...] | None]:
         """Give what is known of files that look as the entries say."""
         answers: list[tuple[Chunk, ...] | None] = [None] * len(entries)
-        places, asked = [], []
         root = self._root or self._open()
+        some = self._notes.has_some(entry.path for entry in entries)
+        places, asked = [], []
         for place, entry in enumerate(entries):
-            with contextlib.suppress(OSError):
-                found = root.stat(entry.path)
-                if _is_as_said(found, entry):
-                    places.append(place)
-                    asked.append((entry.path, found))
+            if entry.path in some:
+                with contextlib.suppress(OSError):
+                    found = root.stat(entry.path)
+                    if _is_as_said(found, entry):
+                        places.append(place)
+                        asked.append((entry.path, found))
         for place, chunks in zip(places, self._notes.known(asked), strict=True):
             answers[place] = chunks
         return answers
@@ -313,6 +319,6 @@ def _problem(entry: Entry, exc: OSError | _ChangedError) -> Problem:
         return Problem(entry.path, CHANGED)
     if isinstance(exc, FileNotFoundError | NotADirectoryError):
         return Problem(entry.path, VANISHED)
-    if exc.errno in (errno.ELOOP, errno.EINVAL):  # a link or something else by now
+    if exc.errno in (errno.ELOOP, errno.ENXIO):  # a link or a socket by now
         return Problem(entry.path, CHANGED)
     return Problem(entry.path, exc.strerror or str(exc))

@@ -103,10 +103,15 @@ class LocalSource:
         """
         return await self._run(self._reader.read_many, entries)
 
-    async def digests(self, entries: Sequence[Entry]) -> list[bytes | Problem]:
-        """Give the content digests of files, as :func:`content_digest` makes them.
+    async def digests(self, entries: Sequence[Entry]) -> list[bytes | None]:
+        """Give the content digests of files that are known from before.
 
-        What is known of a file that looks as it did is not read again.
+        No file is looked at: a file counts as unchanged if it has its size and mtime,
+        as it does for a sync.
+
+        Returns:
+            For each its :func:`~mlepool.files.chunks.content_digest`; None if it is
+            not known.
         """
         return await self._run(self._reader.digests, entries)
 

@@ -27,6 +27,7 @@ from mlepool.files.proofs import (
     SOUND,
     Location,
     Record,
+    has_times,
     is_same,
     look,
     pack_proof,
@@ -89,6 +90,10 @@ class Store:
             self._catalogue.used(own)
         return found
 
+    def has_some(self, paths: Iterable[bytes]) -> set[bytes]:
+        """Tell of which files something is noted, whether it is true or not."""
+        return set(self._catalogue.rows(paths))
+
     def known(
         self, files: Sequence[tuple[bytes, os.stat_result]]
     ) -> list[tuple[Chunk, ...] | None]:
@@ -108,22 +113,26 @@ class Store:
             chunks.append(unpack_chunks(row.chunks) if row and is_true else None)
         return chunks
 
-    def digests_of(self, root: bytes) -> dict[bytes, tuple[bytes, bytes]]:
-        """Give what is known of all files of a tree.
+    def digests(self, files: Sequence[tuple[bytes, int, int]]) -> list[bytes | None]:
+        """Give the content digests of files, without looking at them.
 
         Args:
-            root: Its absolute real path.
+            files: Their absolute real paths, sizes and mtimes in nanoseconds.
 
         Returns:
-            By path in the tree: how the file looked, as :func:`pack_proof` gives it,
-            and the digest of its content. It counts where the file still looks so.
+            For each its digest, as :func:`content_digest` makes it, if nothing else
+            was noted of it since; None where that is not known. It is as good as size
+            and mtime are: who puts back the mtime of what he changes is not seen.
         """
-        start = len(root.rstrip(b"/")) + 1
-        return {
-            row.path[start:]: (row.proof, content_digest(unpack_chunks(row.chunks)))
-            for row in self._catalogue.below(root)
-            if row.trust == SOUND
-        }
+        rows = self._catalogue.rows(path for path, _, _ in files)
+        digests: list[bytes | None] = []
+        for path, size, mtime_ns in files:
+            row = rows.get(path)
+            if row and row.trust == SOUND and has_times(row.proof, size, mtime_ns):
+                digests.append(content_digest(unpack_chunks(row.chunks)))
+            else:
+                digests.append(None)
+        return digests
 
     def note(self, records: Iterable[Record]) -> None:
         """Note what files consist of, in place of what was noted of their paths.

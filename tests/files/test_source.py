@@ -236,7 +236,6 @@ def ask_all(reader: TreeReader, entry: Entry) -> set[str]:
         reader.read(entry, 0, ranges=[(0, entry.size)]),
         *reader.describe_many([(0, entry)]),
         *reader.read_many([(0, entry)]),
-        *reader.digests([entry]),
     ]
     return {problem_of(one) for one in answers}
 
@@ -403,8 +402,8 @@ def test_what_was_changed_is_read_again(tree, store):
     os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
     second = open_reader(tree, store)
     expected = chunk_bytes(noise(MIB, 2))
+    assert second.describe_many([(5, entry)]) == [Offer(5, 0, expected)]
     assert described(second, entry).chunks == expected
-    assert second.digests([entry]) == [content_digest(expected)]
     second.close()
 
 
@@ -423,12 +422,40 @@ def test_a_file_read_in_the_tick_of_its_change_is_read_again(tree, store):
         second.close()
 
 
-def test_digests_of_files_that_are_gone_are_problems(tree, store):
+def test_small_files_that_are_known_are_described_without_reading_them(tree, store):
+    contents = [noise(20_000, n) for n in range(100)]
+    entries = [(n, write(tree / str(n), data)) for n, data in enumerate(contents)]
+    wait_for_the_next_tick(tree / "99")
+    first = open_reader(tree, store)
+    offers = first.describe_many(entries)
+    first.close()
+    (tree / "7").write_bytes(b"changed")
+    entries[7] = 7, entry_of(tree / "7")
+    second = open_reader(tree, store)
+    before = bytes_read()
+    again = second.describe_many(entries)
+    assert bytes_read() - before < 500_000  # of 2 MB; the index is read, too
+    assert again[:7] + again[8:] == offers[:7] + offers[8:]
+    assert again[7] == Offer(7, 0, chunk_bytes(b"changed"))
+    pieces = second.read_many(entries)
+    contents[7] = b"changed"
+    assert [joined([one]) for one in pieces] == contents
+    second.close()
+
+
+def test_digests_are_those_of_files_with_their_size_and_mtime(tree, store):
     entry = write(tree / "file", b"content")
-    (tree / "file").unlink()
     reader = open_reader(tree, store)
-    assert reader.digests([entry]) == [Problem(b"file", VANISHED)]
+    assert reader.digests([entry]) == [None]
+    reader.describe_many([(0, entry)])
+    digest = blake3(b"content").digest()
+    assert reader.digests([entry]) == [digest]
+    other = write(tree / "file", b"CONTENT")
+    assert reader.digests([other, entry]) == [None, digest]
     reader.close()
+    without = TreeReader(os.fsencode(tree), SourceOptions())
+    assert without.digests([entry]) == [None]
+    without.close()
 
 
 # -- by several at once
@@ -523,4 +550,3 @@ def test_names_may_be_any_bytes(reader, tree):
     (entry,) = reader.scan().entries
     assert entry.path == name
     assert joined(reader.read_many([(0, entry)])) == b"odd"
-    assert reader.digests([entry]) == [blake3(b"odd").digest()]

@@ -14,14 +14,13 @@ from blake3 import blake3
 from mlepool.files.attic import Attic
 from mlepool.files.base import Chunk
 from mlepool.files.catalogue import Catalogue, Row, pack_chunks, unpack_chunks
-from mlepool.files.chunks import chunk_bytes
+from mlepool.files.chunks import chunk_bytes, content_digest
 from mlepool.files.proofs import (
     LOOSE,
     RACY,
     SOUND,
     Record,
     file_clock,
-    pack_proof,
     rate,
 )
 from mlepool.files.store import FILE, Store
@@ -103,9 +102,9 @@ def test_each_chunk_of_a_large_file_is_found_where_it_is(store, tree):
     found = store.find(one.digest for one in chunks)
     assert len(chunks) > 3
     for chunk in chunks:
-        content = content_at(found[chunk.digest])
-        assert content is not None
-        assert blake3(content).digest() == chunk.digest
+        piece = content_at(found[chunk.digest])
+        assert piece is not None
+        assert blake3(piece).digest() == chunk.digest
 
 
 def test_a_store_remembers_over_restarts(tmp_path, tree):
@@ -157,7 +156,7 @@ def test_what_was_read_in_the_tick_of_its_change_is_found_but_not_proven(store, 
     location = store.find([name_of(b"apple")])[name_of(b"apple")]
     assert (location.trust, location.is_proven) == (RACY, False)
     assert store.known([(os.fsencode(path), path.stat())]) == [None]
-    assert store.digests_of(os.fsencode(tree)) == {}
+    assert store.digests([asked(path)]) == [None]
     store.note([record(path)])
     location = store.find([name_of(b"apple")])[name_of(b"apple")]
     assert (location.trust, location.is_proven) == (SOUND, True)
@@ -190,26 +189,32 @@ def test_files_are_known_without_reading_while_they_look_as_they_did(store, tree
     assert store.known([(asked[0][0], paths[0].stat())]) == [None]
 
 
-def test_digests_of_a_tree_are_those_below_its_root_only(store, tree):
-    inside = [write(tree / "a", b"apple"), write(tree / "sub" / "b", b"bean")]
-    beside = [write(tree.with_name("tree2") / "c", b"c"), write(tree / "sub0", b"d")]
-    store.note(map(record, [*inside, *beside]))
-    found = store.digests_of(os.fsencode(tree / "sub"))
-    assert found == {b"b": (pack_proof(inside[1].stat()), blake3(b"bean").digest())}
-    assert set(store.digests_of(os.fsencode(tree))) == {b"a", b"sub/b", b"sub0"}
-    assert store.digests_of(os.fsencode(tree) + b"/").keys() == {
-        b"a",
-        b"sub/b",
-        b"sub0",
-    }
+def test_digests_are_those_of_files_with_their_size_and_mtime(store, tree):
+    large = os.urandom(2 * MIB)
+    paths = [write(tree / "a", b"apple"), write(tree / "large", large)]
+    store.note(map(record, paths))
+    digests = [blake3(b"apple").digest(), content_digest(chunk_bytes(large))]
+    assert store.digests([*map(asked, paths), (b"/no", 5, 5)]) == [*digests, None]
+    path, size, mtime_ns = asked(paths[0])
+    others = [(path, size + 1, mtime_ns), (path, size, mtime_ns + 1), (path, 0, -1)]
+    assert store.digests(others) == [None, None, None]
+
+
+def asked(path: Path) -> tuple[bytes, int, int]:
+    return os.fsencode(path), path.stat().st_size, path.stat().st_mtime_ns
+
+
+def noted_of(store: Store, paths: list[Path]) -> list[Path]:
+    """Give those of which something is noted."""
+    found = store.has_some(map(os.fsencode, paths))
+    return [one for one in paths if os.fsencode(one) in found]
 
 
 def test_an_empty_file_is_known_to_be_empty(store, tree):
     path = write(tree / "empty", b"")
     store.note([record(path)])
     assert store.known([(os.fsencode(path), path.stat())]) == [()]
-    digests = store.digests_of(os.fsencode(tree))
-    assert digests[b"empty"][1] == blake3(b"").digest()
+    assert store.digests([asked(path)]) == [blake3(b"").digest()]
 
 
 def test_what_is_forgotten_is_gone_with_all_below_it(store, tree):
@@ -217,7 +222,7 @@ def test_what_is_forgotten_is_gone_with_all_below_it(store, tree):
     store.note(map(record, paths))
     store.forget(os.fsencode(tree / "a"))
     store.forget(os.fsencode(tree / "never"))
-    assert set(store.digests_of(os.fsencode(tree))) == {b"ab"}
+    assert noted_of(store, paths) == paths[2:]
     assert store.find([name_of(b"a/x")]) == {}
 
 
@@ -373,7 +378,8 @@ def test_what_is_gone_is_forgotten_in_the_course_of_time(store, tree):
         path.unlink()
     for _ in range(4):
         store.note([record(write(tree / "last", b"last"))])
-    assert set(store.digests_of(os.fsencode(tree))) == {b"last"}
+    last = tree / "last"
+    assert noted_of(store, [*paths, last]) == [last]
 
 
 def test_the_index_is_bounded_and_drops_what_was_noted_first(tmp_path, tree):
