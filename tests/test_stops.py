@@ -7,12 +7,13 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import mlepool
-from mlepool.testing.kill import alive, kill_supervisor, kill_worker
+from mlepool.testing.kill import alive, kill_supervisor, kill_worker, supervisor_pid
 from mlepool.wire.messages import Ended, Request
 from tests.conftest import RunningWorker, wait_until
 from tests.needs import lacking, need_program, need_root
@@ -250,6 +251,23 @@ def test_a_killed_supervisor_is_a_cause_and_what_runs_is_named(own_worker):
         assert not alive(pid)
         wait_until(lambda: not Path(f"/proc/{dead}").exists())  # no zombie either
         assert conn.run("echo well").output == "well\n"
+
+
+def test_who_asks_while_the_supervisor_is_replaced_is_answered(own_worker):
+    with mlepool.ClientPool() as pool, pool.add("localhost", own_worker.port) as conn:
+        live = conn.run("exec sleep 60", stdin=True, complete=False)
+        (info,) = conn.jobs().value
+        os.kill(supervisor_pid(own_worker.state_dir), signal.SIGSTOP)
+        with ThreadPoolExecutor() as others:
+            stopping = others.submit(conn.stop, live.id)
+            assert conn.jobs().ok
+            kill_supervisor(own_worker.state_dir)
+            with pytest.raises(BrokenPipeError):
+                live.send_input("x" * 300_000)
+            report = stopping.result(20).value
+        assert (report.status, report.complete) == ("LOST", True)
+        assert [one.pid for one in report.signalled] == [info.pid]
+        assert live.wait().status.value == "LOST"
 
 
 # -- orphans

@@ -44,6 +44,8 @@ logger = logging.getLogger("mlepool.worker")
 SWEEP_EVERY = 3600.0  # seconds between two looks for jobs to let go of
 SWEEP_PAUSE = 5.0  # seconds between them while the disk stays too full
 SWEEP_AFTER = 5000  # jobs that have ended since the last look
+REOPEN_PAUSE = 1.0  # seconds before a supervisor that could not start is tried again
+MAX_REOPEN_PAUSE = 60.0  # seconds; each try doubles the pause
 CHECKED = 256 * 1024  # bytes: no output looks like so many records in a row by chance
 MAX_RECENT = 256  # ended jobs kept in memory for listings; the rest is on disk
 JOB_ID_CHARACTERS = frozenset(
@@ -341,11 +343,16 @@ class JobTable:
         self._reopening = asyncio.create_task(self._reopen())
 
     async def _reopen(self) -> None:
-        try:
-            await self._supervision.open()
-        except (OSError, WorkerError) as exc:
-            logger.error("cannot start a supervisor: %s", exc)
+        pause = REOPEN_PAUSE
+        while True:
+            try:
+                await self._supervision.open()
+                return
+            except (OSError, WorkerError) as exc:
+                logger.error("cannot start a supervisor: %s", exc)
             self._end_all_but(set())
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, MAX_REOPEN_PAUSE)
 
     def _end_all_but(self, held: set[str]) -> None:
         """Find in their journals how jobs ended that nobody holds any more."""

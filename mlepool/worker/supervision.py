@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import errno
 import logging
 import os
 import subprocess
 import sys
 import threading
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -40,6 +40,7 @@ from mlepool.supervisor.messages import (
 )
 from mlepool.transport.unix import UnixLink, dial_unix
 from mlepool.wire.values import StopReport
+from mlepool.worker.orders import Orders
 
 __all__ = ["Observer", "Supervision"]
 
@@ -49,6 +50,14 @@ MAX_FRAME = 1024 * 1024  # bytes; the supervisor takes no longer one
 RETRY_AFTER = 0.05  # seconds before looking again for a supervisor that was ending
 START_LIMIT = 20.0  # seconds for a supervisor to start, on a busy host
 LOG_FILE = "supervisor.log"
+
+
+class State(enum.Enum):
+    """Whether there is a supervisor."""
+
+    DOWN = "down"
+    COMING = "coming"
+    UP = "up"
 
 
 class Observer(Protocol):
@@ -70,7 +79,7 @@ class Observer(Protocol):
         """Note that a job has ended."""
 
     def supervisor_lost(self) -> None:
-        """Note that the supervisor is gone: nobody holds its jobs any more."""
+        """Note that the supervisor is gone; call :meth:`Supervision.open` again."""
 
 
 class Supervision:
@@ -96,18 +105,15 @@ class Supervision:
         self._observer = observer
         self._link: UnixLink | None = None
         self._greeted: asyncio.Future[Greeting] | None = None
-        self._stops: dict[str, list[asyncio.Future[StopReport]]] = defaultdict(list)
-        self._feeds: dict[str, list[tuple[int, asyncio.Future[Fed]]]] = defaultdict(
-            list
-        )
-        self._closing = False
+        self._state = State.DOWN
+        self._orders = Orders()
         self._acts: dict[type, Callable[[Any], None]] = {
             Grown: observer.grown,
             Pressed: lambda _: observer.pressed(),
             JobEnded: self._ended,
             Spawned: observer.spawned,
-            Stopped: self._stopped,
-            Fed: self._fed,
+            Stopped: self._orders.stopped,
+            Fed: self._orders.fed,
             Greeting: self._greeting,
         }
 
@@ -118,17 +124,22 @@ class Supervision:
             WorkerError: If it can't be started, does not answer, or speaks another
                 version.
         """
+        self._state = State.COMING
         try:
             async with asyncio.timeout(START_LIMIT):
                 greeting = await self._greet()
+            if greeting.version == 0:
+                raise WorkerError(
+                    f"the running supervisor (pid {greeting.pid}) speaks no version of "
+                    f"{OLDEST_VERSION} to {VERSION}; wait until its jobs have ended"
+                )
         except TimeoutError:
             cause = f"the supervisor does not answer within {START_LIMIT:g} s"
+            self._give_up(cause)
             raise WorkerError(cause) from None
-        if greeting.version == 0:
-            raise WorkerError(
-                f"the running supervisor (pid {greeting.pid}) speaks no version of "
-                f"{OLDEST_VERSION} to {VERSION}; wait until its jobs have ended"
-            )
+        except BaseException as exc:
+            self._give_up(f"no supervisor could be started: {exc}")
+            raise
 
     def spawn(self, order: Spawn) -> None:
         """Have a process started; the answer goes to the observer.
@@ -145,34 +156,49 @@ class Supervision:
             self._send(attend)
 
     def resize(self, order: Resize) -> None:
-        """Have a job's terminal given another size.
+        """Resize a job's terminal; nothing if there is no supervisor just now.
 
-        Raises:
-            WorkerError: If there is no supervisor just now.
+        The terminal ends with its supervisor, and so does who sits at it.
         """
-        self._send(order)
+        if self._link is not None:
+            self._send(order)
 
     async def stop(self, order: Stop) -> StopReport:
-        """Have a job stopped; several may wait for one stop."""
-        future: asyncio.Future[StopReport] = asyncio.get_running_loop().create_future()
-        self._stops[order.id].append(future)
-        self._send(order)
-        return await future
+        """Have a job stopped; several may wait for one stop.
+
+        A supervisor that was killed has a successor soon, which does it then.
+
+        Raises:
+            WorkerError: If there is none, and none could be started.
+        """
+        self._ask(order)
+        return await self._orders.add_stop(order)
 
     async def feed(self, order: Feed) -> Fed:
         """Write to a job's stdin; returns when the process has taken it all.
 
-        One at a time for each job: an answer does not say which order it is to.
+        One at a time for each job: an answer does not say which order it is to. The
+        successor of a supervisor that was killed says that stdin is closed.
+
+        Raises:
+            WorkerError: If there is none, and none could be started.
         """
-        future: asyncio.Future[Fed] = asyncio.get_running_loop().create_future()
-        target = order.offset + len(order.data)
-        self._feeds[order.id].append((target, future))
-        self._send(order)
-        return await future
+        self._ask(order)
+        return await self._orders.add_feed(order)
+
+    def _ask(self, order: Stop | Feed) -> None:
+        if self._state is State.UP:
+            self._send(order)
+        elif self._state is State.DOWN:
+            raise WorkerError("there is no supervisor; try again in a moment")
+
+    def _give_up(self, cause: str) -> None:
+        self._state = State.DOWN
+        self._orders.fail(cause)
 
     def close(self) -> None:
         """Leave: the supervisor ends once no job runs."""
-        self._closing = True
+        self._give_up("the worker ends")
         if self._link is not None:
             self._send(Finish())
             self._link.close()
@@ -198,18 +224,8 @@ class Supervision:
         if self._greeted is not None and not self._greeted.done():
             self._greeted.set_exception(LinkError("other", cause))
             return
-        error = WorkerError("the supervisor has ended unexpectedly")
-        waiting: list[asyncio.Future[Any]] = []
-        for futures in self._stops.values():
-            waiting += futures
-        for pairs in self._feeds.values():
-            waiting += [future for _, future in pairs]
-        for future in waiting:
-            if not future.done():
-                future.set_exception(error)
-        self._stops.clear()
-        self._feeds.clear()
-        if not self._closing:
+        if self._state is State.UP:
+            self._state = State.COMING  # since the observer opens again
             logger.error("lost the supervisor: %s", cause)
             self._observer.supervisor_lost()
 
@@ -225,31 +241,17 @@ class Supervision:
         self._acts[type(message)](message)
 
     def _ended(self, ended: JobEnded) -> None:
-        self._fed(Fed(ended.id, 0, closed=True))
+        self._orders.fed(Fed(ended.id, 0, closed=True))
         self._observer.ended(ended)
 
     def _greeting(self, greeting: Greeting) -> None:
         if self._greeted is not None and not self._greeted.done():
             if greeting.version:
+                self._state = State.UP
                 self._observer.greeted(greeting)  # now: what follows builds on it
+                for order in self._orders.unanswered():
+                    self._send(order)
             self._greeted.set_result(greeting)
-
-    def _stopped(self, stopped: Stopped) -> None:
-        for future in self._stops.pop(stopped.id, ()):
-            if not future.done():
-                future.set_result(stopped.report)
-
-    def _fed(self, fed: Fed) -> None:
-        """Settle those whose input is taken; the others wait for the next answer."""
-        is_final = fed.closed or bool(fed.problem)
-        left = []
-        for target, future in self._feeds.pop(fed.id, ()):
-            if not is_final and fed.offset < target:
-                left.append((target, future))
-            elif not future.done():
-                future.set_result(fed)
-        if left:
-            self._feeds[fed.id] = left
 
     async def _greet(self) -> Greeting:
         """Say hello, again if the supervisor was just about to end."""

@@ -26,7 +26,7 @@ from mlepool.supervisor.messages import (
 )
 from mlepool.wire.messages import Outcome
 from mlepool.worker import supervision
-from mlepool.worker.supervision import Supervision
+from mlepool.worker.supervision import LOG_FILE, Supervision
 from tests.tools import in_real_time
 
 pytestmark = pytest.mark.real
@@ -133,23 +133,82 @@ async def test_several_who_stop_one_job_are_all_answered(tmp_path):
         assert all(one.complete for one in reports)
 
 
-@in_real_time
-async def test_who_waits_is_told_when_the_supervisor_is_killed(tmp_path):
-    async with opened(tmp_path) as (line, notes):
+@contextlib.asynccontextmanager
+async def bereaved(
+    folder: Path,
+) -> AsyncIterator[tuple[Supervision, Notes, Callable[[], None]]]:
+    """Open a line to a supervisor that has a job and does nothing more.
+
+    Yields:
+        The line, what it says, and what kills the supervisor.
+    """
+    async with opened(folder) as (line, notes):
         greeting = await notes.wait_for("greeted")
-        wish = Spawn("job", (b"sleep", b"60"), "sleep", "/", {}, stdin=True)
-        line.spawn(wish)
+        line.spawn(Spawn("job", (b"sleep", b"60"), "sleep", "/", {}, stdin=True))
         job = await notes.wait_for("spawned")
-        feeding = asyncio.create_task(line.feed(Feed("job", 0, bytes(900_000))))
-        await asyncio.sleep(0)
-        os.kill(greeting.pid, signal.SIGKILL)
-        with pytest.raises(WorkerError, match="has ended unexpectedly"):
-            await feeding
+        os.kill(greeting.pid, signal.SIGSTOP)
+        try:
+            yield line, notes, lambda: os.kill(greeting.pid, signal.SIGKILL)
+        finally:
+            for pid in (greeting.pid, job.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def ask(line: Supervision) -> asyncio.Future[Any]:
+    """Stop a job, twice, and write to its stdin."""
+    feed = line.feed(Feed("job", 0, bytes(900_000)))
+    return asyncio.gather(line.stop(Stop("job")), line.stop(Stop("job")), feed)
+
+
+@pytest.mark.parametrize("is_asked", ["before it was killed", "after that"])
+@in_real_time
+async def test_who_asks_a_supervisor_that_was_killed_is_answered_by_the_next(
+    tmp_path, is_asked
+):
+    async with bereaved(tmp_path) as (line, notes, kill):
+        if is_asked == "before it was killed":
+            asking = asyncio.ensure_future(ask(line))
+            await asyncio.sleep(0)
+        kill()
         await notes.wait_for("lost")
-        for call in (line.stop(Stop("job")), line.feed(Feed("job", 0, b"x"))):
-            with pytest.raises(WorkerError, match="there is no supervisor"):
-                await call
-        os.kill(job.pid, signal.SIGKILL)
+        if is_asked == "after that":
+            asking = asyncio.ensure_future(ask(line))
+            await asyncio.sleep(0)
+        assert not asking.done()
+        await line.open()
+        report, again, fed = await asking
+        assert (report.status, report.complete) == ("LOST", True)
+        assert {one.command for one in report.signalled} == {"sleep 60"}
+        assert again == report
+        assert (fed.offset, fed.closed) == (0, True)
+
+
+@in_real_time
+async def test_who_waits_is_told_if_no_supervisor_can_be_started(tmp_path):
+    async with bereaved(tmp_path) as (line, notes, kill):
+        asking = asyncio.ensure_future(ask(line))
+        await asyncio.sleep(0)
+        (tmp_path / LOG_FILE).unlink()
+        (tmp_path / LOG_FILE).mkdir()  # where its log should be
+        kill()
+        await notes.wait_for("lost")
+        with pytest.raises(IsADirectoryError):
+            await line.open()
+        with pytest.raises(WorkerError, match="no supervisor could be started"):
+            await asking
+        with pytest.raises(WorkerError, match="there is no supervisor"):
+            await ask(line)
+
+
+@in_real_time
+async def test_who_waits_is_told_when_the_line_is_closed(tmp_path):
+    async with bereaved(tmp_path) as (line, _, _):
+        asking = asyncio.ensure_future(ask(line))
+        await asyncio.sleep(0)
+        line.close()
+        with pytest.raises(WorkerError, match="the worker ends"):
+            await asking
 
 
 @in_real_time
