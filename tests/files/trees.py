@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,21 +116,25 @@ class Sender:
         path = os.fsencode(self.source) + b"/" + entry.path
         return Path(os.fsdecode(path)).read_bytes()
 
-    async def send(self, numbers: Iterable[int] | None = None) -> None:
-        for number, entry in enumerate(self.plan.files):
-            if numbers is not None and number not in numbers:
-                continue
-            data = self.content(entry)
-            chunks = chunk_bytes(data)
-            [missing] = await self.target.offer([Offer(number, 0, chunks)])
-            self.missing[entry.path] = missing
+    async def send(self, numbers: Collection[int] | None = None) -> None:
+        """Send files, or some of them, in one go."""
+        files = dict(enumerate(self.plan.files))
+        if numbers is not None:
+            files = {number: files[number] for number in numbers}
+        data = {number: self.content(entry) for number, entry in files.items()}
+        offers = [Offer(one, 0, chunk_bytes(data[one])) for one in files]
+        missing = await self.target.offer(offers)
+        pieces: list[Piece] = []
+        for offer, indexes in zip(offers, missing, strict=True):
+            self.missing[files[offer.number].path] = indexes
             at = 0
-            for index, chunk in enumerate(chunks):
-                if index in missing:
+            for index, chunk in enumerate(offer.chunks):
+                if index in indexes:
+                    part = data[offer.number][at : at + chunk.length]
+                    pieces += pieces_of(offer.number, at, part)
                     self.sent += chunk.length
-                    part = data[at : at + chunk.length]
-                    await self.target.write(pieces_of(number, at, part))
                 at += chunk.length
+        await self.target.write(pieces)
 
     async def end(self) -> TargetReport:
         await self.tell()
