@@ -24,6 +24,7 @@ OF_THE_WHOLE = {
     "test_outlive_links.py": "jobs whose links are cut and whose worker is killed",
     "test_run.py": "client, worker and supervisor together, through the public names",
     "test_stops.py": "stops and causes of death, on real workers and processes",
+    "test_sync.py": "syncs with real workers, whole and broken",
     "test_security.py": "what strangers and impostors get, from real workers",
     "supervisor/test_durability.py": "what a slow disk delays, and what it does not",
     "supervisor/test_upgrade.py": "workers and supervisors of different releases",

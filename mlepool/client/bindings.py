@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import importlib
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlepool.client.calls import Calls, Echo, print_message
 from mlepool.client.commands import BoundCommand, Catalogue
+from mlepool.client.file_methods import FileMethods
 from mlepool.client.listener import AsyncListener
+from mlepool.client.options import split_options
 from mlepool.client.tables import Table
 
-__all__ = ["Bindings"]
+__all__ = ["OWN_VERBS", "Bindings"]
+
+# What runs here, and is listed with the worker's commands.
+OWN_VERBS = ("sync", "put", "get", "transfer")
+
+# Files take libraries that a program which only runs commands need not load.
+_FILE_VERBS = "mlepool.client.file_verbs"
 
 
-class Bindings:
+class Bindings(FileMethods):
     """What a connection can be asked for: the worker's commands, and our own verbs.
 
     Attributes:
@@ -45,12 +56,17 @@ class Bindings:
         rows = [
             (one.spec.name, str(one.signature), one.spec.doc.partition("\n")[0])
             for one in self._catalogue or ()
+            if one.spec.name not in OWN_VERBS
         ]
+        if self._catalogue is not None:
+            rows += [_row(verb) for verb in OWN_VERBS]
         return Table(("name", "signature", "summary"), rows)
 
     def server_methods(self) -> list[str]:
-        """Give the names of the worker's commands; empty before the first connect."""
-        return self._catalogue.names() if self._catalogue is not None else []
+        """Give the names of all commands; empty before the first connect."""
+        if self._catalogue is None:
+            return []
+        return sorted({*self._catalogue.names(), *OWN_VERBS})
 
     def find(self, name: str) -> BoundCommand:
         """Find a command of the worker.
@@ -112,6 +128,77 @@ class Bindings:
         keywords = {"raise_error": self.raise_error, **keywords}
         return await self._calls.attach(job_id, offset, keywords)
 
+    async def sync(
+        self,
+        source: str | os.PathLike[str],
+        destination: str | os.PathLike[str],
+        *,
+        pull: bool = False,
+        delete: bool = False,
+        exclude: str | Iterable[str] = (),
+        ignore_files: str | Iterable[str] = (".gitignore", ".mlepoolignore"),
+        dry_run: bool = False,
+        checksum: bool = False,
+        force: bool = False,
+        **keywords: Any,
+    ) -> AsyncListener:
+        """Make a folder on the worker like one here, sending only what is missing.
+
+        What is in ``source`` comes into ``destination``, with or without a slash at
+        the end. Messages are lines: ``+ path`` (new), ``~ path`` (changed), ``- path``
+        (deleted), a path that can't be printed in quotes. The listener's ``progress``
+        is a :class:`~mlepool.SyncProgress`, its ``value`` a
+        :class:`~mlepool.SyncSummary`.
+
+        Nothing in the destination changes before all content has arrived; then every
+        file is put in its place by renaming. Stopped or failed before that, the tree
+        is as it was. What is lost on the way is sent again over the next link; after
+        a restart of the worker it begins anew with what had arrived.
+
+        Args:
+            source: The folder to read. Here, ``~`` is our home; on the worker its
+                account's home, and a relative path counts from the worker's folder.
+            destination: The folder to write; made if it is not there.
+            pull: The other way: ``source`` is on the worker, ``destination`` is here.
+            delete: What is not in the source goes to the trash; ignored files stay.
+            exclude: Patterns of what to leave out, as lines of a ``.gitignore``.
+            ignore_files: Names of files in the tree that hold such patterns.
+            dry_run: Only say what would be done.
+            checksum: Compare content, also where size and time are the same.
+            force: Also if the source is empty, or most of the target would be deleted.
+            keywords: ``complete``, ``timeout`` (it is stopped then), ``echo_response``,
+                ``max_interval``, ``raise_error``, as for each command.
+
+        Raises:
+            SyncHaltedError: With ``raise_error``: it looks like a mistake, and nothing
+                was changed; ``force=True`` does it.
+            SyncIncompleteError: With ``raise_error``: some files could not be synced;
+                all else was. ``value.problems`` says which and why.
+            OSError: With ``raise_error``: there is no such folder, or no room.
+            ConnectionClosedError: If there is no link, and none will come.
+            TypeError: For a keyword that there is not.
+        """
+        keywords = {"raise_error": self.raise_error, **keywords}
+        options, rest = split_options(keywords, spawns=False)
+        if rest:
+            raise TypeError(f"sync() has no keyword {next(iter(rest))!r}")
+        self._calls.check_usable()
+        verbs = importlib.import_module(_FILE_VERBS)
+        chosen = verbs.SyncOptions(
+            delete=delete, checksum=checksum, dry_run=dry_run, force=force
+        )
+        job = verbs.begin_sync(
+            self._calls,
+            source,
+            destination,
+            pull=pull,
+            exclude=_texts("exclude", exclude),
+            ignore_files=_texts("ignore_files", ignore_files),
+            sync_options=chosen,
+            options=options,
+        )
+        return await self._calls.work(job)
+
     def owned(self) -> list[str]:
         """Give the ids of the jobs that :meth:`close` would stop."""
         return self._calls.owned()
@@ -150,3 +237,18 @@ class Bindings:
 
         async def get_time(self, **keywords: Any) -> AsyncListener:
             """Give the host's time."""
+
+
+def _row(verb: str) -> tuple[str, str, str]:
+    function = getattr(Bindings, verb)
+    signature = inspect.signature(function)
+    shown = signature.replace(parameters=list(signature.parameters.values())[1:])
+    return verb, str(shown), (inspect.getdoc(function) or "").partition("\n")[0]
+
+
+def _texts(name: str, given: str | Iterable[str]) -> tuple[str, ...]:
+    texts = (given,) if isinstance(given, str) else tuple(given)
+    for one in texts:
+        if not isinstance(one, str):
+            raise TypeError(f"{name} must be str, not {type(one).__name__}")
+    return texts

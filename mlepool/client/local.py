@@ -15,7 +15,11 @@ import msgspec
 from mlepool.client.calls import Echo, new_job_id
 from mlepool.client.listener import AsyncListener
 from mlepool.client.options import CallOptions
-from mlepool.errors import ClientError, ConnectionLostError
+from mlepool.errors import (
+    ClientError,
+    ConnectionClosedError,
+    ConnectionLostError,
+)
 from mlepool.wire.messages import Outcome
 from mlepool.wire.records import STDOUT, Record
 from mlepool.wire.values import StopReport
@@ -169,6 +173,8 @@ class LocalJob:
                 raise
         except ConnectionLostError as exc:
             self.listener.intake.fail(exc)
+        except ConnectionClosedError as exc:  # it was lost, and this asked after that
+            self.listener.intake.fail(ConnectionLostError(self.name, str(exc)))
         except Exception as exc:
             # The top of a task: whatever it was, who listens is told.
             logger.debug("%s", "".join(traceback.format_exception(exc)))

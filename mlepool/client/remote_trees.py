@@ -144,18 +144,19 @@ class RemoteSource(_RemoteTree):
         """Have ranges of a file read, as many at a time as fit in an answer."""
         parts = _grouped(_cut(ranges, ANSWER), lambda one: one[1], ANSWER)
 
-        async def read(some: list[tuple[int, int]]) -> list[Piece] | Problem:
+        async def read(some: list[tuple[int, int]]) -> list[Piece | Problem]:
             size = sum(length for _, length in some)
             place = {"entry": entry, "number": number, "ranges": some}
             answer = await self._ask("read", place, size=size)
-            found: list[Piece] | Problem = _convert(answer, list[Piece] | Problem)
+            found: list[Piece | Problem] = _convert(answer, list[Piece | Problem])
             return found
 
         pieces: list[Piece] = []
         for some in await asyncio.gather(*(read(one) for one in parts)):
-            if isinstance(some, Problem):
-                return some
-            pieces += some
+            for one in some:
+                if isinstance(one, Problem):
+                    return one
+                pieces.append(one)
         return pieces
 
     async def read_many(
@@ -167,12 +168,11 @@ class RemoteSource(_RemoteTree):
         async def read(some: list[tuple[int, Entry]]) -> list[Piece | Problem]:
             size = sum(entry.size + ROW for _, entry in some)
             answer = await self._ask("read_many", {"entries": some}, size=size)
-            some_found: list[Piece | Problem]
-            some_found = _convert(answer, list[Piece | Problem])
-            return some_found
+            found: list[Piece | Problem] = _convert(answer, list[Piece | Problem])
+            return found
 
-        found = await asyncio.gather(*(read(one) for one in parts))
-        return list(itertools.chain.from_iterable(found))
+        all_found = await asyncio.gather(*(read(one) for one in parts))
+        return list(itertools.chain.from_iterable(all_found))
 
 
 class RemoteTarget(_RemoteTree):

@@ -19,7 +19,7 @@ from mlepool.client.transfers import Transfer, run_all
 from mlepool.errors import SyncIncompleteError
 from mlepool.files.base import Chunk, Offer, Problem, Scan, Source, Target, TargetReport
 from mlepool.files.chunks import SMALL, content_digest
-from mlepool.tree import FILE, Entry, Plan, check_plan, make_plan, tree_digest
+from mlepool.tree import FILE, FOLDER, Entry, Plan, check_plan, make_plan, tree_digest
 from mlepool.wire.values import SyncProblem, SyncSummary
 
 __all__ = ["Ends", "Sync", "SyncOptions", "quoted"]
@@ -171,7 +171,7 @@ class _Run:
         self._target = target
         self._new = new
         self._plan = plan
-        self._old_paths = {one.path for one in old.entries}
+        self._old = {one.path: one for one in old.entries}
         self._problems = [*new.problems, *old.problems]
         self._problems += [Problem(path, text) for path, text in plan.refused]
         self._transfer = Transfer(source, target, meter=sync.meter, done=self._arrived)
@@ -244,8 +244,12 @@ class _Run:
             self._say(entry)
 
     def _say(self, entry: Entry) -> None:
-        is_old = entry.path in self._old_paths
-        self._sync.say("~" if is_old else "+", [entry.path])
+        old = self._old.get(entry.path)
+        if old is None:
+            self._sync.say("+", [entry.path])
+        elif (old.kind, old.mode) != (FOLDER, entry.mode):
+            # A folder's new time only says that something in it has changed.
+            self._sync.say("~", [entry.path])
 
     async def _retry(self) -> None:
         """Look again at files that changed or went while they were read."""
@@ -270,7 +274,7 @@ class _Run:
             now = found.get(path)
             if now is None:
                 del failed[path]
-                if self._sync.options.delete and path in self._old_paths:
+                if self._sync.options.delete and path in self._old:
                     self._plan.deleted.append(path)
             elif now.kind == FILE and (is_first or now != entry):
                 del failed[path]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,13 +12,14 @@ from mlepool.client.commands import BoundCommand
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.listener import AsyncListener
 from mlepool.client.portal import Portal
+from mlepool.client.sync.file_methods import FileMethods
 from mlepool.client.sync.listener import Listener, leave_alone, leaving_alone
 from mlepool.client.tables import Table
 
 __all__ = ["Connection"]
 
 
-class Connection:
+class Connection(FileMethods):
     """A connection to one worker; as :class:`~mlepool.AsyncConnection`, but blocking.
 
     Usable from any thread, also inside a running event loop (Jupyter).
@@ -122,6 +123,38 @@ class Connection:
         attached = self._async.attach(job_id, offset=offset, **keywords)
         return Listener(self._portal.call(attached), self._portal)
 
+    def sync(
+        self,
+        source: str | os.PathLike[str],
+        destination: str | os.PathLike[str],
+        *,
+        pull: bool = False,
+        delete: bool = False,
+        exclude: str | Iterable[str] = (),
+        ignore_files: str | Iterable[str] = (".gitignore", ".mlepoolignore"),
+        dry_run: bool = False,
+        checksum: bool = False,
+        force: bool = False,
+        **keywords: Any,
+    ) -> Listener:
+        """Make a folder on the worker like one here; see :meth:`AsyncConnection.sync`.
+
+        Ctrl-C while this waits stops it: the tree is as it was.
+        """
+        return self._listen(
+            self._async.sync,
+            source,
+            destination,
+            pull=pull,
+            delete=delete,
+            exclude=exclude,
+            ignore_files=ignore_files,
+            dry_run=dry_run,
+            checksum=checksum,
+            force=force,
+            **keywords,
+        )
+
     def on(self, event: str, callback: Callable[..., object]) -> None:
         """Have a function called on an event, in mlepool's own thread.
 
@@ -185,9 +218,37 @@ class Connection:
                 call = self._async.call(command, args, keywords, job_id=job_id)
                 return Listener(self._portal.call(call), self._portal)
             except Exception as exc:
-                if isinstance(getattr(exc, "listener", None), AsyncListener):
-                    exc.listener = Listener(exc.listener, self._portal)  # type: ignore[attr-defined]
-                raise exc from None
+                raise self._with_listener(exc) from None
+
+    def _listen(
+        self,
+        verb: Callable[..., Coroutine[Any, Any, AsyncListener]],
+        *args: Any,
+        **keywords: Any,
+    ) -> Listener:
+        """Call a verb that runs on the client; Ctrl-C stops what it does."""
+        is_echoed = (keywords.get("echo_response"), keywords.get("complete", True))
+        if is_echoed != (True, True):
+            try:
+                found = self._portal.call(verb(*args, **keywords))
+            except Exception as exc:
+                raise self._with_listener(exc) from None
+            return Listener(found, self._portal)
+        quiet = {**keywords, "echo_response": False, "complete": False}
+        listener = self._listen(verb, *args, **quiet)
+        try:
+            for message in listener:
+                print_message(message)
+            return listener.wait()
+        except KeyboardInterrupt:
+            listener.stop()
+            raise
+
+    def _with_listener(self, exc: Exception) -> Exception:
+        """Have an error carry a Listener of this face."""
+        if isinstance(getattr(exc, "listener", None), AsyncListener):
+            exc.listener = Listener(exc.listener, self._portal)  # type: ignore[attr-defined]
+        return exc
 
     def _echo(
         self, command: BoundCommand, args: tuple[Any, ...], keywords: dict[str, Any]

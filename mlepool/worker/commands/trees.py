@@ -132,13 +132,14 @@ async def tree_read(
     entry: Entry,
     number: int,
     ranges: list[tuple[int, int]],
-) -> list[Piece] | Problem:
-    """Read parts of a file."""
+) -> list[Piece] | list[Problem]:
+    """Read parts of a file; a problem stands alone."""
     if any(offset < 0 or length <= 0 for offset, length in ranges):
         raise ValueError("a range begins before the file, or is empty")
     _check_answer(sum(length for _, length in ranges))
     source = _source(ctx, session, [entry])
-    return await source.read(entry, number, ranges=ranges)
+    found = await source.read(entry, number, ranges=ranges)
+    return [found] if isinstance(found, Problem) else found
 
 
 @command
