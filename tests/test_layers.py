@@ -45,6 +45,7 @@ HOMES = {
     "platformdirs": {"mlepool.config"},
     "tabulate": {"mlepool.client.tables"},
     "typer": {"mlepool.cli"},
+    "rich": {"mlepool.cli.bars"},
     "blake3": {"mlepool.tree", "mlepool.files"},
     "pyfastcdc": {"mlepool.files"},
     "zstandard": {"mlepool.files"},

@@ -49,6 +49,11 @@ COMMANDS = {
     "run": _Command(
         "run", "run", "Run a command on one host or many, live.", options_first=True
     ),
+    "sync": _Command(
+        "sync", "sync", "Make a folder on hosts like one here, or one here like theirs."
+    ),
+    "put": _Command("put", "put", "Put files and folders on hosts."),
+    "get": _Command("put", "get", "Get files and folders from hosts."),
     "jobs": _Command("jobs", "jobs", "List the jobs of workers."),
     "logs": _Command("logs", "logs", "Print what a job has printed."),
     "attach": _Command("attach", "attach", "Follow a job from its first byte on."),

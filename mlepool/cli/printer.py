@@ -51,6 +51,12 @@ class Printer:
                 self._write(f"{prefix}{message}{end}", file)
         sys.stdout.flush()
 
+    def say(self, name: str, *lines: str) -> None:
+        """Print lines about a host, of our own."""
+        prefix = self._prefixes.get(name, "")
+        self._write("".join(f"{prefix}{line}\n" for line in lines), sys.stdout)
+        sys.stdout.flush()
+
     def complain(self, name: str, text: str) -> None:
         """Print what went wrong with a host."""
         self._write(f"{self._prefixes.get(name, '')}mlepool: {text}\n", sys.stderr)

@@ -86,6 +86,10 @@ def test_a_command_loads_nothing_that_only_others_need(host, load):
         "cryptography",
         "pydantic",
         "rich",
+        "blake3",
+        "pathspec",
+        "sqlite3",
+        "mlepool.files",
         "mlepool.worker",
         "mlepool.cli.demo",
     }

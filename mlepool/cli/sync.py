@@ -1,0 +1,74 @@
+"""``mlepool sync``: makes a folder elsewhere like one here, or the other way round."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+from mlepool.cli.reach import Hosts, split_hosts
+from mlepool.cli.transfers import folder_of, transfer
+from mlepool.client.connection import AsyncConnection
+from mlepool.client.listener import AsyncListener
+
+__all__ = ["sync"]
+
+
+def sync(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Its contents are read.")
+    ],
+    dest: Annotated[str, typer.Argument(metavar="DEST", help="It becomes like that.")],
+    hosts: Hosts = None,
+    *,
+    pull: Annotated[
+        bool, typer.Option("--pull", help="From the hosts; SOURCE is theirs.")
+    ] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete what SOURCE has not; to a trash.")
+    ] = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Leave out what fits; as a line of .gitignore. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("-n", "--dry-run", help="Print what would be done.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="A line for each change.")
+    ] = False,
+    checksum: Annotated[
+        bool, typer.Option("--checksum", help="Compare content, not size and time.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where it looks like a mistake.")
+    ] = False,
+) -> None:
+    """Make a folder on hosts like one here, or one here like theirs.
+
+    Only what differs is sent. What .gitignore and .mlepoolignore files name is left
+    out. Nothing changes before all is there; Ctrl-C leaves all as it was.
+
+    Exits with 1 if something could not be synced, with 255 if a host can't be reached.
+    """
+    options: dict[str, Any] = {
+        "pull": pull,
+        "delete": delete,
+        "exclude": tuple(exclude or ()),
+        "dry_run": plan,
+        "checksum": checksum,
+        "force": force,
+        "complete": False,
+    }
+    are_many = pull and hosts is not None and len(split_hosts(hosts)) > 1
+
+    async def begin(connection: AsyncConnection) -> AsyncListener:
+        to = os.path.join(dest, folder_of(connection)) if are_many else dest
+        return await connection.sync(source, to, **options)
+
+    raise typer.Exit(transfer(hosts, begin, are_listed=verbose, is_plan=plan))

@@ -1,0 +1,168 @@
+"""Files to and from several hosts at once: what is printed, and the exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from mlepool.cli.bars import Bars, size
+from mlepool.cli.exits import FAILED, INTERRUPTED, UNKNOWN
+from mlepool.cli.interrupts import Interrupts
+from mlepool.cli.printer import Printer
+from mlepool.cli.reach import Reached, reach
+from mlepool.cli.wording import complain, visible
+from mlepool.client.connection import AsyncConnection
+from mlepool.client.listener import AsyncListener
+from mlepool.errors import ClientError, MlepoolError, SyncHaltedError
+
+__all__ = ["Begin", "folder_of", "transfer"]
+
+INTERVAL = 0.1  # seconds between two looks at the progress
+STOP_LIMIT = 10.0  # seconds that hosts may take to let go of what they got
+
+# Begins on one connection; gives its listener while it goes on.
+Begin = Callable[[AsyncConnection], Awaitable[AsyncListener]]
+
+
+def transfer(
+    hosts: Sequence[str] | None,
+    begin: Begin,
+    *,
+    are_listed: bool = False,
+    is_plan: bool = False,
+) -> int:
+    """Transfer to or from each host, all at once; give the exit status.
+
+    Args:
+        hosts: What was given for ``-H``.
+        begin: Begins on one of them.
+        are_listed: True to print a line for each change.
+        is_plan: True if nothing is changed: it is only asked for.
+    """
+    try:
+        return asyncio.run(_run(hosts, begin, are_listed=are_listed, is_plan=is_plan))
+    except KeyboardInterrupt:  # nobody reads what we print
+        return INTERRUPTED
+
+
+def folder_of(connection: AsyncConnection) -> str:
+    """Give the name of the folder for what comes from a host, one of several."""
+    return connection.name.replace(os.sep, "_")
+
+
+async def _run(
+    hosts: Sequence[str] | None, begin: Begin, *, are_listed: bool, is_plan: bool
+) -> int:
+    with Interrupts() as interrupts:
+        async with reach(hosts) as reached:
+            going = _Transfers(
+                reached, begin, are_listed=are_listed or is_plan, is_plan=is_plan
+            )
+            status = await interrupts.unless_pressed(going.run())
+            if status is None:
+                await going.stop()
+                return INTERRUPTED
+    return max(status, UNKNOWN if reached.failed else 0)
+
+
+class _Transfers:
+    """A transfer for each host that was reached.
+
+    Args:
+        reached: The hosts.
+        begin: Begins on one of them.
+        are_listed: True to print a line for each change.
+        is_plan: True if nothing is changed.
+    """
+
+    def __init__(
+        self, reached: Reached, begin: Begin, *, are_listed: bool, is_plan: bool
+    ) -> None:
+        self._connections = reached.connections
+        self._begin = begin
+        self._are_listed = are_listed
+        self._is_plan = is_plan
+        names = [one.name for one in reached.connections]
+        are_many = len(names) + len(reached.failed) > 1
+        self._printer = Printer(names if are_many else [])
+        self._begun: dict[str, AsyncListener] = {}
+        self._ended: set[str] = set()
+
+    async def run(self) -> int:
+        """Do all; the worst exit status."""
+        with Bars(are_shown=not self._are_listed) as bars:
+            ticking = asyncio.ensure_future(self._tick(bars))
+            try:
+                runs = [self._run_on(one) for one in self._connections]
+                statuses = await asyncio.gather(*runs)
+                bars.show(self._begun)
+            finally:
+                ticking.cancel()
+        for name, listener in self._begun.items():
+            if listener.value is not None:
+                self._printer.say(name, self._summary(listener.value))
+        return max(statuses, default=0)
+
+    async def stop(self) -> None:
+        """Stop what has not ended, and say how it leaves the trees."""
+        going = {
+            name: one for name, one in self._begun.items() if name not in self._ended
+        }
+        try:
+            async with asyncio.timeout(STOP_LIMIT):
+                await asyncio.gather(*(_stop(one) for one in going.values()))
+        except TimeoutError:
+            complain(f"no answer within {STOP_LIMIT:g} s")
+        for one in self._connections:
+            listener = self._begun.get(one.name)
+            is_done = listener is not None and listener.ok
+            text = "all was done before" if is_done else "stopped; all is as it was"
+            complain(f"{one.name}: {text}")
+
+    async def _run_on(self, connection: AsyncConnection) -> int:
+        name = connection.name
+        try:
+            listener = self._begun[name] = await self._begin(connection)
+            async for batch in listener.batches():
+                if self._are_listed:
+                    self._printer.say(name, *map(_line, batch))
+            await listener.wait()
+        except BrokenPipeError:  # nobody reads what we print
+            raise
+        except (MlepoolError, OSError, ValueError) as exc:
+            self._printer.complain(name, _in_words(exc))
+            return UNKNOWN if isinstance(exc, ClientError) else FAILED
+        self._ended.add(name)
+        if listener.error is not None:
+            self._printer.complain(name, _in_words(listener.error))
+        return 0 if listener.ok else FAILED
+
+    async def _tick(self, bars: Bars) -> None:
+        while True:
+            bars.show(self._begun)
+            await asyncio.sleep(INTERVAL)
+
+    def _summary(self, value: Any) -> str:
+        files = "1 file" if value.sent == 1 else f"{value.sent:,} files"
+        rest = f"{value.skipped:,} unchanged"
+        if self._is_plan:
+            most = f"{size(value.bytes_total)} at most"
+            return f"would send {files}, {most}, and delete {value.deleted:,}; {rest}"
+        done = f"{files} sent, {rest}, {value.deleted:,} deleted"
+        return f"{done}; {size(value.bytes_sent)} in {value.seconds:.2f} s"
+
+
+async def _stop(listener: AsyncListener) -> None:
+    await listener.stop()
+
+
+def _line(message: Any) -> str:
+    return visible(str(message))
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, SyncHaltedError):
+        return f"{error.cause}; nothing was changed, --force syncs nevertheless"
+    return visible(str(error))
