@@ -104,6 +104,11 @@ def test_errors(host):
 
 
 @real
+def test_sync_files(host):
+    assert run("sync_files", host) == ["+ job.py", "42", "0 sent, 1 unchanged"]
+
+
+@real
 def test_stop_a_job(host):
     *signalled, last = run("stop_a_job", host)
     # The shell and both of its children, whatever they have become by then.
