@@ -41,6 +41,7 @@ KEEP_FREE = 64 * 1024 * 1024  # bytes of a disk that are left to others, or a pa
 KEEP_PART = 100  # one of so many
 TICK = 0.002  # seconds; the clock of files has ticks of 1 to 10 ms
 MOST_TICKS = 10  # waited for; a server may have another clock
+TRIES = 5  # to stage where others come and go
 FILE_COST = 4096  # bytes that a file may take beside its content, and round it up
 
 logger = logging.getLogger("mlepool.files")
@@ -132,9 +133,7 @@ class TreeWriter:
     def stage(self) -> Stage:
         """Give what puts files together, begun when it is needed."""
         if self._stage is None:
-            yard = self._open_yard()
-            tree = blake3(self._real).hexdigest()[:16].encode()
-            mine, left = yard.begin(tree)
+            mine, left = self._begin()
             self._folders = [mine, *left]
             self._left = find_left(left)
             find, open_old = self._find, self._open_old
@@ -178,6 +177,16 @@ class TreeWriter:
                 stack.callback(self._stage.close)
         self._folders, self._left = [], {}
         self._stage = self._yard = self._root = self._lock = None
+
+    def _begin(self) -> tuple[StageFolder, list[StageFolder]]:
+        """Begin to stage; another session may just remove an empty yard."""
+        tree = blake3(self._real).hexdigest()[:16].encode()
+        for _ in range(TRIES):
+            with contextlib.suppress(FileNotFoundError):
+                return self._open_yard().begin(tree)
+            self._open_yard().close()
+            self._yard = None
+        return self._open_yard().begin(tree)
 
     def _open_yard(self) -> Yard:
         if self._yard is None:

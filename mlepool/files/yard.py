@@ -58,11 +58,14 @@ class Yard:
     Args:
         fd: Its descriptor; closed by :meth:`close`.
         path: Its real path.
+        above: The descriptor of the folder that it is in, if it is to be removed when
+            there is nothing in it; closed likewise.
     """
 
-    def __init__(self, fd: int, path: bytes) -> None:
+    def __init__(self, fd: int, path: bytes, *, above: int | None = None) -> None:
         self.root = Root(fd)
         self.path = path
+        self._above = above
         self._stage = -1
 
     def begin(self, tree: bytes) -> tuple[StageFolder, list[StageFolder]]:
@@ -73,6 +76,9 @@ class Yard:
 
         Returns:
             It, and those that dead sessions of the same tree have left.
+
+        Raises:
+            FileNotFoundError: If its last user has just removed it: open it anew.
         """
         self._stage = os.dup(self.root.make_folders(STAGE))
         with self._guard() as names:
@@ -89,6 +95,12 @@ class Yard:
         if self._stage >= 0:
             os.close(self._stage)
             self._stage = -1
+        if self._above is not None:
+            with contextlib.suppress(OSError):  # others stage there, or there is trash
+                os.rmdir(STAGE, dir_fd=self.root.fd)
+                os.rmdir(os.path.basename(self.path), dir_fd=self._above)
+            os.close(self._above)
+            self._above = None
         self.root.close()
 
     @contextlib.contextmanager
@@ -108,10 +120,13 @@ class Yard:
     def _take_left(self, name: bytes, tree: bytes) -> StageFolder | None:
         """Take a dead session's folder: for use, or to remove it, if it is old."""
         is_mine = name.startswith(tree + b"-")
-        seen = os.stat(name, dir_fd=self._stage, follow_symlinks=False)
-        if not is_mine and time.time() - seen.st_mtime < LEFT_FOR:
+        try:
+            seen = os.stat(name, dir_fd=self._stage, follow_symlinks=False)
+            if not is_mine and time.time() - seen.st_mtime < LEFT_FOR:
+                return None
+            found = self._take(name)
+        except FileNotFoundError:  # its session has just ended
             return None
-        found = self._take(name)
         if found is not None and not is_mine:
             found.remove()
             return None
@@ -147,17 +162,13 @@ def open_yard(real: bytes, state: bytes, allowed: Sequence[bytes] = ()) -> Yard:
         places.insert(0, _above(real, len(missing) or 1))
         for place in places:
             if not allowed or any(is_inside(place, one) for one in allowed):
-                fd = _open_beside(place, ground)
-                if fd >= 0:
-                    return Yard(fd, place.rstrip(b"/") + b"/" + _name())
+                yard = _open_beside(place, ground)
+                if yard is not None:
+                    return yard
     finally:
         os.close(ground)
     text = "no place on its file system to stage files"
     raise PermissionError(errno.EACCES, text, os.fsdecode(real))
-
-
-def _name() -> bytes:
-    return PREFIX + str(os.geteuid()).encode()
 
 
 def _above(real: bytes, levels: int) -> bytes:
@@ -166,25 +177,24 @@ def _above(real: bytes, levels: int) -> bytes:
     return real
 
 
-def _open_beside(place: bytes, ground: int) -> int:
-    """Open our hidden folder in a folder; -1 if it is elsewhere, or can't be."""
-    fd, missing = open_nearest(place)
-    name = _name()
+def _open_beside(place: bytes, ground: int) -> Yard | None:
+    """Open our hidden folder in a folder; None if it is elsewhere, or can't be."""
+    name = PREFIX + str(os.geteuid()).encode()
+    above, missing = open_nearest(place)
     try:
-        if missing or _mount_of(fd) != _mount_of(ground):
-            return -1
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, stat.S_IRWXU, dir_fd=fd)
-        own = os.open(name, LIST_FLAGS, dir_fd=fd)
+        if not missing and _mount_of(above) == _mount_of(ground):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, stat.S_IRWXU, dir_fd=above)
+            fd = os.open(name, LIST_FLAGS, dir_fd=above)
+            found = os.fstat(fd)
+            if found.st_uid == os.geteuid() and not found.st_mode & SHARED:
+                return Yard(fd, place.rstrip(b"/") + b"/" + name, above=os.dup(above))
+            os.close(fd)  # somebody has made it for us
     except OSError:
-        return -1
+        return None
     finally:
-        os.close(fd)
-    found = os.fstat(own)
-    if found.st_uid == os.geteuid() and not found.st_mode & SHARED:
-        return own
-    os.close(own)
-    return -1  # somebody has made it for us
+        os.close(above)
+    return None
 
 
 def _mount_of(fd: int) -> tuple[int, str]:
