@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from mlepool.files.base import Chunk
 from mlepool.files.proofs import Record
@@ -31,20 +31,23 @@ class Notes:
         self.real = b""
 
     def known(
-        self, files: Sequence[tuple[bytes, os.stat_result]]
+        self,
+        entries: Sequence[Entry],
+        look: Callable[[int], os.stat_result | None],
     ) -> list[tuple[Chunk, ...] | None]:
-        """Tell what files consist of that look as they do now; None if unknown."""
-        if self._store is None:
-            return [None] * len(files)
-        return self._store.known([(self._absolute(path), stat) for path, stat in files])
+        """Tell what files consist of that look as they did.
 
-    def has_some(self, paths: Iterable[bytes]) -> set[bytes]:
-        """Tell of which files something is known, whether it still is so or not."""
+        Args:
+            entries: The files.
+            look: Gives how the file of that place in ``entries`` looks now.
+
+        Returns:
+            For each its chunks; None where that is not proven.
+        """
         if self._store is None:
-            return set()
-        start = len(self._absolute(b""))
-        some = self._store.has_some(map(self._absolute, paths))
-        return {path[start:] for path in some}
+            return [None] * len(entries)
+        paths = [self._absolute(one.path) for one in entries]
+        return self._store.known_by(paths, look)
 
     def digests(self, entries: Sequence[Entry]) -> list[bytes | None]:
         """Give the content digests of files that have their size and mtime still."""

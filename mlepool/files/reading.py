@@ -192,7 +192,7 @@ class TreeReader:
         new: list[Chunk] = []
         with self._opened(entry) as file:
             if offset == 0:
-                self._begin(file)
+                self._begin(entry, file)
             found = self._compare(file)
             if found is None:
                 raise _ChangedError  # nobody knows how it was when it was begun
@@ -206,12 +206,12 @@ class TreeReader:
             self._notes.add(entry.path, found.stat, found.packed, noted_ns=noted_ns)
         return found.part(offset)
 
-    def _begin(self, file: _File) -> None:
+    def _begin(self, entry: Entry, file: _File) -> None:
         """Take what is known of a file, if that is how it looks now."""
         found = self._described.get(file.path)
         if found is None or found.proof != pack_proof(file.stat):
             found = Description(file.stat, file.noted_ns)
-            (known,) = self._notes.known([(file.path, file.stat)])
+            (known,) = self._notes.known([entry], lambda _: file.stat)
             found.add(known or ())
             self._described.put(file.path, found)
 
@@ -293,20 +293,16 @@ class TreeReader:
 
     def _known(self, entries: Sequence[Entry]) -> list[tuple[Chunk, ...] | None]:
         """Give what is known of files that look as the entries say."""
-        answers: list[tuple[Chunk, ...] | None] = [None] * len(entries)
         root = self._root or self._open()
-        some = self._notes.has_some(entry.path for entry in entries)
-        places, asked = [], []
-        for place, entry in enumerate(entries):
-            if entry.path in some:
-                with contextlib.suppress(OSError):
-                    found = root.stat(entry.path)
-                    if _is_as_said(found, entry):
-                        places.append(place)
-                        asked.append((entry.path, found))
-        for place, chunks in zip(places, self._notes.known(asked), strict=True):
-            answers[place] = chunks
-        return answers
+
+        def look(place: int) -> os.stat_result | None:
+            with contextlib.suppress(OSError):
+                found = root.stat(entries[place].path)
+                if _is_as_said(found, entries[place]):
+                    return found
+            return None
+
+        return self._notes.known(entries, look)
 
 
 def _is_as_said(found: os.stat_result, entry: Entry) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mlepool.files.attic import Attic, default_limit, real_size
@@ -90,10 +90,6 @@ class Store:
             self._catalogue.used(own)
         return found
 
-    def has_some(self, paths: Iterable[bytes]) -> set[bytes]:
-        """Tell of which files something is noted, whether it is true or not."""
-        return set(self._catalogue.rows(paths))
-
     def known(
         self, files: Sequence[tuple[bytes, os.stat_result]]
     ) -> list[tuple[Chunk, ...] | None]:
@@ -105,13 +101,30 @@ class Store:
         Returns:
             For each its chunks, in order; None where that is not proven.
         """
-        rows = self._catalogue.rows(path for path, _ in files)
-        chunks: list[tuple[Chunk, ...] | None] = []
-        for path, stat in files:
+        stats = [stat for _, stat in files]
+        return self.known_by([path for path, _ in files], stats.__getitem__)
+
+    def known_by(
+        self, paths: Sequence[bytes], look: Callable[[int], os.stat_result | None]
+    ) -> list[tuple[Chunk, ...] | None]:
+        """Tell what files consist of, looking only at those that something is noted of.
+
+        Args:
+            paths: Their absolute real paths.
+            look: Gives how the file of that place in ``paths`` looks now.
+
+        Returns:
+            As of :meth:`known`.
+        """
+        rows = self._catalogue.rows(paths)
+        found: list[tuple[Chunk, ...] | None] = [None] * len(paths)
+        for place, path in enumerate(paths):
             row = rows.get(path)
-            is_true = row and row.trust == SOUND and row.proof == pack_proof(stat)
-            chunks.append(unpack_chunks(row.chunks) if row and is_true else None)
-        return chunks
+            if row is not None and row.trust == SOUND:
+                stat = look(place)
+                if stat is not None and pack_proof(stat) == row.proof:
+                    found[place] = unpack_chunks(row.chunks)
+        return found
 
     def digests(self, files: Sequence[tuple[bytes, int, int]]) -> list[bytes | None]:
         """Give the content digests of files, without looking at them.

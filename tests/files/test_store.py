@@ -206,8 +206,9 @@ def asked(path: Path) -> tuple[bytes, int, int]:
 
 def noted_of(store: Store, paths: list[Path]) -> list[Path]:
     """Give those of which something is noted."""
-    found = store.has_some(map(os.fsencode, paths))
-    return [one for one in paths if os.fsencode(one) in found]
+    noted: list[Path] = []
+    store.known_by([*map(os.fsencode, paths)], lambda n: noted.append(paths[n]))
+    return noted
 
 
 def test_an_empty_file_is_known_to_be_empty(store, tree):
