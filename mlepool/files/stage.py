@@ -263,7 +263,7 @@ class Stage:
         data = unpack(piece.data, piece.packed) if piece.packed else piece.data
         part = file.missing.get(piece.offset)
         if part is None or not data:
-            if not data or piece.offset >= file.offered or file.lacks(piece.offset):
+            if not data or not file.has(piece.offset, piece.offset + len(data)):
                 raise ValueError(f"file {piece.number} needs no such piece")
             return
         fd = self._handles.get(piece.number)

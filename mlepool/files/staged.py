@@ -108,10 +108,10 @@ class Staged:
         self.missing[part.begin] = Part(part.begin, part.chunk)
         self.has_holes = False  # wrong bytes are where zeros might be due
 
-    def lacks(self, offset: int) -> bool:
-        """Tell if a byte belongs to a chunk that was not whole so far."""
-        return any(
-            one.begin <= offset < one.begin + one.chunk.length
+    def has(self, begin: int, end: int) -> bool:
+        """Tell if some bytes are here already."""
+        return end <= self.offered and not any(
+            begin < one.begin + one.chunk.length and one.begin + one.received < end
             for one in self.missing.values()
         )
 

@@ -123,8 +123,8 @@ def test_else_it_is_staged_in_a_hidden_folder_that_no_sync_touches(disk, tmp_pat
     root = make_tree(disk if why == "a mount" else disk / "x", {"gone": b""})
     for number in range(3):
         make_tree(source, {"a": bytes(number)})
-        options = {"allowed": [root]} if why != "a mount" else {}
-        sync(source, root, tmp_path / "state", delete=True, **options)
+        allowed = [] if why == "a mount" else [root]
+        sync(source, root, tmp_path / "state", delete=True, allowed=allowed)
     name = f".mlepool-{os.geteuid()}"
     assert sorted(os.listdir(root)) == sorted([name, "a"])
     assert list((root / name).glob("trash/*/tree/gone"))
