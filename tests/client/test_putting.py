@@ -1,6 +1,7 @@
 """put, get and transfer: real files to a real worker, and from it."""
 
 import asyncio
+import errno
 import io
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 import mlepool
 from mlepool.testing.proxy import FaultProxy
 from tests.conftest import wait_until
+from tests.needs import small_disk
 
 pytestmark = pytest.mark.real
 
@@ -286,6 +288,38 @@ def test_a_file_does_not_take_the_place_of_what_is_in_a_folder(conn, here, there
     assert isinstance(done.error, mlepool.SyncIncompleteError)
     assert [one.path for one in done.value.problems] == ["a.txt"]
     assert (there / "a.txt" / "inner").read_text() == "inner"
+
+
+@pytest.mark.parametrize("verb", ["put", "get"])
+def test_a_full_disk_is_told_before_the_first_byte(verb, conn, here, *, there):
+    (here / "large").write_bytes(os.urandom(8 << 20))
+    with small_disk(there / "disk", "2m") as disk:
+        folder = disk / "folder"
+        folder.mkdir()
+        (folder / "large").write_text("old")
+        done = getattr(conn, verb)(here / "large", folder)
+        assert isinstance(done.error, OSError)
+        assert done.error.errno == errno.ENOSPC
+        assert names_in(folder) == ["large"]
+        assert (folder / "large").read_text() == "old"
+
+
+@pytest.mark.parametrize("verb", ["put", "get"])
+def test_what_is_below_a_file_is_an_error(verb, conn, here, *, there):
+    (there / "file").write_text("file")
+    done = getattr(conn, verb)(here / "a.txt", there / "file" / "name")
+    assert isinstance(done.error, NotADirectoryError)
+    assert (there / "file").read_text() == "file"
+
+
+@pytest.mark.parametrize("verb", ["put", "get"])
+def test_a_link_in_the_place_of_a_file_is_replaced(verb, conn, here, *, there):
+    (there / "kept").write_text("kept")
+    (there / "name").symlink_to("kept")
+    getattr(conn, verb)(here / "a.txt", there / "name", raise_error=True)
+    assert not (there / "name").is_symlink()
+    assert (there / "name").read_text() == "a"
+    assert (there / "kept").read_text() == "kept"
 
 
 def test_two_sources_of_one_name_are_refused(conn, here, there):
