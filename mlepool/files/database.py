@@ -36,41 +36,56 @@ class Database:
         self._tables = tables
         self._lock = threading.Lock()
         self._told: set[str] = set()
-        self._db = self._open()
+        self._db: sqlite3.Connection | None = self._open()
 
     @contextlib.contextmanager
     def use(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
         """Lend the connection: to read, or for one transaction that writes.
 
         A failure of the database ends the block and is logged; what the block would
-        have read is not there, what it has written is undone.
+        have read is not there, what it has written is undone. If it fails before, or is
+        closed, an empty one is lent.
         """
         with self._lock:
+            db = self._begin(write=write)
+            if db is None:
+                with contextlib.closing(self._open_in_memory()) as empty:
+                    yield empty
+                return
             try:
+                yield db
                 if write:
-                    self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                if write:
-                    self._db.execute("COMMIT")
+                    db.execute("COMMIT")
             except sqlite3.Error as exc:
-                self._undo()
-                self._cope(exc)
+                self._undo(db)
+                self._cope(db, exc)
             except BaseException:
-                self._undo()
+                self._undo(db)
                 raise
 
+    def _begin(self, *, write: bool) -> sqlite3.Connection | None:
+        db = self._db
+        if db is not None and write:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as exc:
+                self._cope(db, exc)
+                return None
+        return db
+
     def close(self) -> None:
-        """Close the file; twice is fine. What comes after that is done in memory."""
+        """Close the file; twice is fine."""
         with self._lock:
-            self._db.close()
-            self._db = self._open_in_memory()
+            if self._db is not None:
+                self._db.close()
+                self._db = None
 
-    def _undo(self) -> None:
+    def _undo(self, db: sqlite3.Connection) -> None:
         with contextlib.suppress(sqlite3.Error):
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            if db.in_transaction:
+                db.execute("ROLLBACK")
 
-    def _cope(self, exc: sqlite3.Error) -> None:
+    def _cope(self, db: sqlite3.Connection, exc: sqlite3.Error) -> None:
         """Begin anew if the file is damaged; locks and full disks pass by themselves.
 
         Raises:
@@ -79,7 +94,7 @@ class Database:
         if isinstance(exc, sqlite3.ProgrammingError):
             raise exc
         if not _is_passing(exc):
-            self._db.close()
+            db.close()
             self._set_aside(exc)
             self._db = self._open()
         elif str(exc) not in self._told:

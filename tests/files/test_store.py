@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from mlepool.files import database
 from mlepool.files.attic import Attic
 from mlepool.files.base import Chunk
 from mlepool.files.catalogue import Catalogue, Row, pack_chunks, unpack_chunks
@@ -284,6 +285,16 @@ def attic_of(store_folder: Path) -> list[Path]:
     return sorted((store_folder / "attic").iterdir())
 
 
+def test_many_old_versions_are_kept(store, tree):
+    paths = [write(tree / str(n), b"%d" % n) for n in range(300)]
+    wait_for_the_next_tick(paths[-1])
+    store.note(map(record, paths))
+    for path in paths:
+        assert keep(store, path)
+        path.unlink()
+    assert len(store.find(name_of(b"%d" % n) for n in range(300))) == 300
+
+
 def test_an_old_version_is_found_in_the_attic_after_it_was_replaced(store, tree):
     path = write(tree / "a", b"apple")
     store.note([record(path)])
@@ -452,7 +463,7 @@ def test_the_database_of_another_program_is_set_aside(tmp_path):
 
 def test_an_index_that_is_damaged_while_it_is_used_is_begun_anew(tmp_path, tree):
     store = Store(tmp_path / "state")
-    paths = [write(tree / f"{n:04}", b"%d" % n) for n in range(2_000)]
+    paths = [write(tree / f"{n:04}", b"%d" % n) for n in range(600)]
     wait_for_the_next_tick(paths[-1])
     store.note(map(record, paths))
     store.close()
@@ -462,7 +473,7 @@ def test_an_index_that_is_damaged_while_it_is_used_is_begun_anew(tmp_path, tree)
         for page in range(4096, size, 4096):
             file.seek(page)
             file.write(os.urandom(4096))
-    found = store.find(name_of(b"%d" % n) for n in range(2_000))
+    found = store.find(name_of(b"%d" % n) for n in range(600))
     assert found == {}
     store.note([record(paths[0])])
     assert name_of(b"0") in store.find([name_of(b"0")])
@@ -514,6 +525,32 @@ def test_two_processes_share_an_index(tmp_path, tree):
     store.close()
 
 
+def test_an_index_that_another_process_holds_is_not_waited_for_for_ever(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(database, "BUSY", 0.05)
+    store = Store(tmp_path / "state")
+    paths = [write(tmp_path / "a", b"apple"), write(tmp_path / "b", b"bean")]
+    records = [record(one) for one in paths]
+    store.note(records[:1])
+    holder = sqlite3.connect(tmp_path / "state" / FILE, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    for _ in range(3):
+        store.note(records[1:])
+        store.forget(records[0].path)
+        store.moved(records[0].path, b"/elsewhere")
+    found = store.find([name_of(b"apple"), name_of(b"bean")])
+    assert set(found) == {name_of(b"apple")}  # reading goes on
+    assert keep(store, paths[0])
+    store.flush()  # in vain
+    assert caplog.text.count("is not used just now: database is locked") == 1
+    holder.execute("ROLLBACK")
+    holder.close()
+    store.note(records[1:])
+    assert name_of(b"bean") in store.find([name_of(b"bean")])
+    store.close()
+
+
 def test_threads_share_a_store(store, tree):
     paths = [write(tree / str(n), b"%d" % n) for n in range(80)]
 
@@ -535,5 +572,6 @@ def test_a_closed_store_knows_nothing_and_does_no_harm(tmp_path, tree):
     path = write(tree / "a", b"apple")
     store.note([record(path)])
     store.close()
+    store.note([record(path)])
     assert store.find([name_of(b"apple")]) == {}
     assert not keep(store, path)
