@@ -38,7 +38,8 @@ from mlepool.worker.access import AccessControl
 from mlepool.worker.answers import Answers
 from mlepool.worker.context import CallContext
 from mlepool.worker.job import Job, Reader, Status
-from mlepool.worker.jobs import JobTable, check_job_id, failure_of
+from mlepool.worker.jobs import JobTable, failure_of
+from mlepool.worker.known import check_job_id
 from mlepool.worker.registry import Process, Registry
 from mlepool.worker.trees import Trees
 

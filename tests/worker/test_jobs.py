@@ -17,7 +17,6 @@ from mlepool.supervisor.messages import SOCKET_FILE
 from mlepool.wire.codec import Data
 from mlepool.wire.messages import Accepted, Attach, Credit, Ended, Leave, Request
 from mlepool.wire.records import RecordParser
-from mlepool.worker.jobs import MAX_RECENT
 from tests.conftest import RunningWorker, wait_until
 from tests.needs import small_disk, unread
 from tests.raw import RawClient, raw_client
@@ -217,22 +216,6 @@ def test_who_leaves_gets_no_more_and_the_job_goes_on(client):
     assert all(getattr(one, "call", 1) != 1 for one in seen)
 
 
-def test_jobs_beyond_those_in_memory_are_read_from_disk(own_worker):
-    with raw_client(own_worker) as client:
-        first = run(client, "echo first; exit 7")
-        read(client, 1)
-        for call in range(2, MAX_RECENT + 3):
-            run(client, "exit 0", call)
-            client.wait_for(Ended)
-        client.send(Request(1000, "list", "jobs"))
-        listing = client.wait_for(Ended).outcome.value
-        assert len(listing) == MAX_RECENT
-        assert first not in [one[0] for one in listing]
-        client.send(Attach(1001, first, 0, PLENTY))
-        output, ended = read(client, 1001)
-        assert (output, ended.outcome.exit_code) == (b"first\n", 7)
-
-
 # -- what a process gets
 
 
@@ -370,17 +353,3 @@ def test_what_a_full_disk_lost_is_said_in_the_stream(full_disk, tmp_path):
     dropped = sum(int(one.split()[1]) for one in said)
     assert dropped == 1_000_005 - kept
     assert dropped > 300_000
-
-
-def test_a_worker_that_begins_anew_lists_what_has_ended(tmp_path, start_worker):
-    with mlepool.ClientPool() as pool:
-        first = start_worker("again")
-        conn = pool.add(f"unix:{first.state_dir}", name="first")
-        conn.connect()
-        ids = [conn.run(f"exit {code}").id for code in range(3)]
-        first.end()
-        second = start_worker("again")
-        conn = pool.add(f"unix:{second.state_dir}", name="second")
-        conn.connect()
-        listed = {one.id: one.outcome.exit_code for one in conn.jobs().value}
-        assert listed == dict(zip(ids, range(3), strict=True))
