@@ -67,7 +67,7 @@ class Commit:
 
     Attributes:
         placed: Files with new content.
-        trashed: Paths that went to the trash, and where they are in the yard.
+        trashed: Paths that went to the trash, and where they are now.
         problems: What could not be done.
     """
 
@@ -147,10 +147,11 @@ class Commit:
         if file.is_same:
             self._touch_same(file)
             return
-        with contextlib.suppress(FileNotFoundError):
-            seen = self._tree.stat(entry.path)
-            if stat.S_ISREG(seen.st_mode):
-                self._keep(entry.path, seen)
+        if entry.path in self._there:
+            with contextlib.suppress(FileNotFoundError):
+                seen = self._tree.stat(entry.path)
+                if stat.S_ISREG(seen.st_mode):
+                    self._keep(entry.path, seen)
         place(self._tree, entry.path, source=self._stage, name=str(number).encode())
         self.placed.append(Placed(entry, file))
 

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 
-__all__ = ["copy_range", "read_at", "write_at", "write_sparse"]
+__all__ = ["HOLE", "copy_range", "read_at", "write_at", "write_sparse"]
 
 HOLE = 64 * 1024  # bytes of zeros that are worth a hole
 BLOCK = 1024 * 1024  # bytes read at once where the kernel can't copy
@@ -74,6 +74,9 @@ def write_sparse(fd: int, data: bytes, offset: int) -> None:
 
     The file may be too short then: who calls sets its size.
     """
+    if len(data) < HOLE:
+        write_at(fd, data, offset)
+        return
     view = memoryview(data)
     for begin, end in _runs(data):
         write_at(fd, view[begin:end], offset + begin)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ __all__ = [
     "FOLDER_FLAGS",
     "LIST_FLAGS",
     "Root",
+    "check_path",
     "is_inside",
     "locate_root",
     "make_real",
@@ -35,6 +37,8 @@ _PATH = getattr(os, "O_PATH", 0)  # needs no right to read: folders of mode 0711
 
 FOLDER_FLAGS = _PATH | _DIRECTORY | _NOFOLLOW | _CLOEXEC
 LIST_FLAGS = os.O_RDONLY | _DIRECTORY | _NOFOLLOW | _CLOEXEC
+# Two slashes, or one and an end, with no name between them; or what no name can have.
+_HOSTILE = re.compile(rb"(?:\A|/)\.{0,2}(?:/|\Z)|\0")
 OWN_ACCESS = stat.S_IRWXU
 MODE_BITS = 0o7777
 MAX_OPEN = 64  # folders that are kept open: those of the files being worked at
@@ -54,10 +58,14 @@ def split_path(path: bytes) -> list[bytes]:
         ValueError: If it is empty, absolute or leads out of the tree, or no file
             system could have it.
     """
-    parts = path.split(b"/")
-    if b"\0" in path or any(part in (b"", b".", b"..") for part in parts):
+    check_path(path)
+    return path.split(b"/")
+
+
+def check_path(path: bytes) -> None:
+    """Check a path as :func:`split_path` does."""
+    if _HOSTILE.search(path):
         raise ValueError(f"not a path inside a tree: {path[:200]!r}")
-    return parts
 
 
 def is_inside(path: bytes, folder: bytes) -> bool:
@@ -188,7 +196,7 @@ class Root:
 
     def parent(self, path: bytes) -> tuple[int, bytes]:
         """Give the descriptor of the folder that something is in, and its name."""
-        split_path(path)
+        check_path(path)
         folder, _, name = path.rpartition(b"/")
         return self.folder(folder), name
 

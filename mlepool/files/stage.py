@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from mlepool.files.base import MAX_CHUNK, Chunk, Offer, Piece
 from mlepool.files.chunks import LARGEST, chunk_bytes
-from mlepool.files.copying import copy_range, read_at, write_at, write_sparse
+from mlepool.files.copying import HOLE, copy_range, read_at, write_at, write_sparse
 from mlepool.files.leftovers import ChunkLog, StagedChunk
 from mlepool.files.packs import unpack
 from mlepool.files.staged import Handles, Part, Staged
@@ -250,6 +250,8 @@ class Stage:
     def _lacking(self, offer: Offer) -> list[int]:
         """Give the indexes of an offer's chunks that are to be sent."""
         file = self._files[offer.number]
+        if not file.missing:
+            return []
         begins = {part.begin for part in file.missing.values()}
         lacking, at = [], offer.offset
         for index, chunk in enumerate(offer.chunks):
@@ -294,8 +296,8 @@ class Stage:
             return
         entry = file.entry
         fd = self._handles.get(number)
-        if os.fstat(fd).st_size != entry.size:  # it ends with a hole
-            os.ftruncate(fd, entry.size)
+        if entry.size >= HOLE and os.fstat(fd).st_size != entry.size:
+            os.ftruncate(fd, entry.size)  # it ends with a hole
         os.fchmod(fd, entry.mode)
         os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         self._handles.close(number)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from mlepool.files.base import Offer, Piece, Scan, TargetOptions, TargetReport
-from mlepool.files.descent import split_path
+from mlepool.files.descent import check_path
 from mlepool.files.store import Store
 from mlepool.files.writer import TreeWriter
 from mlepool.tree import Entry
@@ -19,7 +20,9 @@ __all__ = ["LocalTarget"]
 
 T = TypeVar("T")
 
-POLL = 0.1  # seconds between looks at a tree that somebody else has
+logger = logging.getLogger("mlepool.files")
+
+POLL, POLL_LIMIT = 0.01, 0.2  # seconds between looks at a tree that others have
 
 
 class LocalTarget:
@@ -59,12 +62,13 @@ class LocalTarget:
 
     async def scan(self) -> Scan:
         """Take the tree for ourselves, waiting for others, and see what is there."""
-        known = ""
+        known, pause = "", POLL
         while (holder := await self._run(self._writer.take)) is not None:
             if self._waiting is not None and holder != known:
                 self._waiting(holder)
             known = holder
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, POLL_LIMIT)
         return await self._run(self._writer.scan)
 
     async def reserve(self, size: int, count: int) -> None:
@@ -97,9 +101,9 @@ class LocalTarget:
     ) -> None:
         """Tell what else is to be done; several calls add up."""
         for entry in (*folders, *links, *touched):
-            split_path(entry.path)
+            check_path(entry.path)
         for path in deleted:
-            split_path(path)
+            check_path(path)
         work = self._writer.work
         work.folders |= {one.path: one for one in folders}
         work.links |= {one.path: one for one in links}
@@ -111,13 +115,26 @@ class LocalTarget:
         return await self._run(self._writer.commit)
 
     async def close(self) -> None:
-        """Let go of the tree, and of what was not committed. Twice is fine."""
+        """Let go of the tree, and of what was not committed. Twice is fine.
+
+        After a commit the tree is ours for a moment longer, while the store is told
+        what is in it.
+        """
         if not self._is_closed:
             self._is_closed = True
             try:
-                await asyncio.shield(self._run(self._writer.close))
+                await asyncio.shield(self._run(self._writer.clear))
             finally:
+                last = self._thread.submit(self._writer.close)
+                last.add_done_callback(_log_failure)
                 self._thread.shutdown(wait=False)
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _log_failure(work: Future[None]) -> None:
+    """Tell of what went wrong when nobody waited for it."""
+    exc = work.exception()
+    if exc is not None:
+        logger.error("a tree could not be let go of", exc_info=exc)

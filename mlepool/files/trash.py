@@ -15,6 +15,7 @@ import time
 from mlepool.files.descent import LIST_FLAGS, Root
 from mlepool.files.moving import move
 from mlepool.files.removal import remove_tree
+from mlepool.files.yard import Yard
 
 __all__ = ["KEPT_FOR", "Trash"]
 
@@ -32,7 +33,7 @@ class Trash:
         origin: The real path of the tree's root.
     """
 
-    def __init__(self, yard: Root, origin: bytes) -> None:
+    def __init__(self, yard: Yard, origin: bytes) -> None:
         self._yard = yard
         self._origin = origin
         self._folder = b""
@@ -41,20 +42,20 @@ class Trash:
         """Move something here, with all that is in it.
 
         Returns:
-            Its path in the yard.
+            Its path there, as a whole.
 
         Raises:
             OSError: If it can't be moved.
         """
         new = b"/".join((self._open(), CONTENT, path))
-        self._yard.make_folders(os.path.dirname(new))
-        move(tree, path, to=self._yard, new=new)
-        return new
+        self._yard.root.make_folders(os.path.dirname(new))
+        move(tree, path, to=self._yard.root, new=new)
+        return self._yard.path + b"/" + new
 
     def purge(self, now: float) -> None:
         """Remove what was deleted long ago; ``now`` in seconds since the epoch."""
         try:
-            trash = os.open(b".", LIST_FLAGS, dir_fd=self._yard.folder(TRASH))
+            trash = os.open(b".", LIST_FLAGS, dir_fd=self._yard.root.folder(TRASH))
         except FileNotFoundError:
             return
         try:
@@ -73,7 +74,7 @@ class Trash:
             day = time.strftime("%Y-%m-%d-%H%M%S").encode()
             name = b"%b-%b" % (day, secrets.token_hex(4).encode())
             folder = TRASH + b"/" + name
-            fd = self._yard.make_folders(folder)
+            fd = self._yard.root.make_folders(folder)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             with open(os.open(ORIGIN, flags, stat.S_IRUSR, dir_fd=fd), "wb") as file:
                 file.write(self._origin + b"\n")

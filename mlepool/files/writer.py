@@ -18,10 +18,10 @@ from mlepool.files.chunks import SMALL
 from mlepool.files.commit import Commit, Work
 from mlepool.files.descent import (
     Root,
+    check_path,
     locate_root,
     make_real,
     open_nearest,
-    split_path,
 )
 from mlepool.files.leftovers import StagedChunk, find_left
 from mlepool.files.locks import TreeLock
@@ -74,6 +74,7 @@ class TreeWriter:
         self._entries: list[Entry] = []
         self._there: dict[bytes, Entry] | None = None
         self._report: TargetReport | None = None
+        self._commit: Commit | None = None  # what the store is to be told of
         self.work = Work()
 
     def take(self) -> str | None:
@@ -127,7 +128,7 @@ class TreeWriter:
     def expect(self, first: int, entries: Sequence[Entry]) -> None:
         """Take notice of files that come."""
         for entry in entries:
-            split_path(entry.path)
+            check_path(entry.path)
         self.stage().expect(first, entries)
 
     def stage(self) -> Stage:
@@ -145,7 +146,7 @@ class TreeWriter:
         if self._report is None:
             stage = self.stage()
             files = list(stage.results())
-            trash = Trash(self._open_yard().root, self._real)
+            trash = Trash(self._open_yard(), self._real)
             commit = Commit(
                 self._open_root(),
                 self._known(),
@@ -160,23 +161,36 @@ class TreeWriter:
                 deleted=sum(self._count(path) for path, _ in commit.trashed),
                 problems=commit.problems,
             )
-            self._note(commit)
+            self._commit = commit
         return self._report
 
-    def close(self) -> None:
-        """Let go of everything; what was not committed is removed. Twice is fine."""
+    def clear(self) -> None:
+        """Let go of what is staged; what was not committed is removed with it.
+
+        If there is nothing to tell the store, of the tree, too.
+        """
         with contextlib.ExitStack() as stack:
-            for one in (self._lock, self._yard, self._root):
-                if isinstance(one, TreeLock):
-                    stack.callback(one.release)
-                elif one is not None:
-                    stack.callback(one.close)
+            if self._yard is not None:
+                stack.callback(self._yard.close)
             for folder in self._folders:
                 stack.callback(folder.remove)
             if self._stage is not None:
                 stack.callback(self._stage.close)
         self._folders, self._left = [], {}
-        self._stage = self._yard = self._root = self._lock = None
+        self._stage = self._yard = None
+        if self._store is None or self._commit is None:
+            self.close()
+
+    def close(self) -> None:
+        """Tell the store what there is now, and let others have the tree."""
+        with contextlib.ExitStack() as stack:
+            if self._lock is not None:
+                stack.callback(self._lock.release)
+            if self._root is not None:
+                stack.callback(self._root.close)
+            if self._commit is not None:
+                self._note(self._commit)
+        self._root = self._lock = self._commit = None
 
     def _begin(self) -> tuple[StageFolder, list[StageFolder]]:
         """Begin to stage; another session may just remove an empty yard."""
@@ -193,7 +207,7 @@ class TreeWriter:
             allowed = [os.path.realpath(one) for one in self._allowed]
             state = os.path.realpath(os.fsencode(self._state))
             self._yard = open_yard(self._real, state, allowed)
-            Trash(self._yard.root, self._real).purge(time.time())
+            Trash(self._yard, self._real).purge(time.time())
         return self._yard
 
     def _open_root(self) -> Root:
@@ -271,9 +285,8 @@ class TreeWriter:
         """Tell the store where content is now."""
         if self._store is None or self._root is None:
             return
-        yard = self._open_yard().path
         for old, new in commit.trashed:
-            self._store.moved(self._real + b"/" + old, yard + b"/" + new)
+            self._store.moved(self._real + b"/" + old, new)
         self._let_tick(commit)
         records = []
         for placed in commit.placed:
