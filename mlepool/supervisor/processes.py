@@ -37,6 +37,8 @@ class Process(NamedTuple):
     Attributes:
         start_ticks: When it began, in clock ticks since boot. With the pid (and the
             boot) this names one process for ever; a pid alone is used again.
+        image: Where its program and its stack are: others after each execve(2), if
+            we may know it.
     """
 
     pid: int
@@ -45,6 +47,7 @@ class Process(NamedTuple):
     session: int
     start_ticks: int
     is_zombie: bool
+    image: tuple[bytes, bytes]
 
 
 def boot_ticks() -> int:
@@ -96,6 +99,7 @@ def identify(pid: int) -> Process | None:
         session=int(fields[3]),
         start_ticks=int(fields[19]),
         is_zombie=fields[0] in (b"Z", b"X"),
+        image=(fields[23], fields[25]),
     )
 
 

@@ -47,7 +47,7 @@ class Stopping:
         self._stage_ends = now
         self._current = signal.Signals.SIGKILL
         self._signalled: list[Signalled] = []
-        self._reached: set[tuple[int, int, int]] = set()
+        self._reached: set[tuple[object, ...]] = set()
         self._left: list[Process] = []
         self._seconds = 0.0
 
@@ -96,9 +96,12 @@ class Stopping:
         return all(ignores(process, self._current) for process in self._left)
 
     def _signal_all(self, now: float) -> None:
-        """Signal whom this stage's signal has not reached: children are born late."""
+        """Signal whom this stage's signal has not reached: children are born late.
+
+        So are programs: what a child of a shell gets before its execve(2) may be lost.
+        """
         for process in self._left:
-            key = (process.pid, process.start_ticks, self._current)
+            key = (process.pid, process.start_ticks, process.image, self._current)
             if key in self._reached:
                 continue
             self._reached.add(key)

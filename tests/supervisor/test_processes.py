@@ -137,7 +137,8 @@ def test_children_are_members_whatever_session_they_are_in(command, expected):
 def test_another_jobs_processes_are_not_members():
     started, leader = tree("exec sleep 61")
     other, other_leader = tree("exec sleep 62")
-    assert members("job-1", leader.pid, others=[other.pid]) == [leader]
+    (found,) = members("job-1", leader.pid, others=[other.pid])
+    assert (found.pid, found.start_ticks) == (leader.pid, leader.start_ticks)
     found = members("job-2", leader.pid, others=[other.pid])
     assert [one.pid for one in found] == [leader.pid]
     kill([leader, other_leader])

@@ -189,6 +189,30 @@ def test_what_is_born_during_the_stop_is_signalled_too(grow):
     assert tree.find() == []
 
 
+def test_a_program_that_takes_the_place_of_one_that_was_signalled_is_signalled(grow):
+    """As the child of a shell does: it has the shell's handlers until its execve(2)."""
+    handler = "lambda *_: os.execvp('sleep', ['sleep', '61'])"
+    code = f"import os, signal, time; signal.signal(signal.SIGINT, {handler}); "
+    tree = grow(
+        f"exec {sys.executable} -c \"{code} print('deaf', flush=True); time.sleep(60)\""
+    )
+    tree.wait_for_output(b"deaf")
+    report, seconds = tree.stop()
+    assert names(report) == ["SIGINT", "SIGINT"]
+    assert report.signalled[1].command == "sleep 61"
+    assert report.complete
+    assert seconds < 5
+
+
+def test_a_program_that_goes_on_is_signalled_once(grow):
+    handler = "signal.signal(signal.SIGINT, lambda *_: print('deaf', flush=True))"
+    code = f"import signal, time; {handler}; print('deaf', flush=True)\nwhile 1: "
+    tree = grow(f'exec {sys.executable} -c "{code}time.sleep(60)"')
+    tree.wait_for_output(b"deaf")
+    report, _ = tree.stop(grace=0.5)
+    assert names(report) == ["SIGINT", "SIGTERM"]
+
+
 def test_nothing_is_signalled_where_nothing_lives():
     stopping = Stopping("SIGINT", 10.0, list, now=5.0)
     stopping.advance(5.0)
