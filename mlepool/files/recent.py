@@ -34,6 +34,8 @@ class Recent(Generic[V]):
     def put(self, key: Hashable, value: V, *, size: int = 1) -> None:
         """Keep a value for a while; not at all if it is larger than the limit."""
         self.drop(key)
+        if size > self._limit:
+            return
         self._values[key] = value, size
         self._size += size
         while self._size > self._limit:
