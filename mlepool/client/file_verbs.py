@@ -97,7 +97,10 @@ def local_target(
     """Make the end that is written, on this machine."""
     folder = files_folder()
     store = local_store()
-    return LocalTarget(path, options, state=folder, store=store, waiting=waiting)
+    own = [account_dir()]
+    return LocalTarget(
+        path, options, state=folder, store=store, own=own, waiting=waiting
+    )
 
 
 def files_folder() -> Path:

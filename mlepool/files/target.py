@@ -36,6 +36,8 @@ class LocalTarget:
             state folder is not.
         store: What is known of content on this machine.
         allowed: Folders that the root must be in, or be; none: anywhere.
+        own: Folders of ours that are no part of a tree that they are in, as the state
+            folder.
         waiting: Called with who has the tree, when it has to be waited for.
     """
 
@@ -47,6 +49,7 @@ class LocalTarget:
         state: Path,
         store: Store | None = None,
         allowed: Sequence[str | bytes | Path] = (),
+        own: Sequence[Path] = (),
         waiting: Callable[[str], None] | None = None,
     ) -> None:
         self._waiting = waiting
@@ -56,6 +59,7 @@ class LocalTarget:
             state=state,
             store=store,
             allowed=[os.fsencode(one) for one in allowed],
+            own=own,
         )
         self._thread = ThreadPoolExecutor(1, "mlepool-target")
         self._is_closed = False

@@ -58,12 +58,14 @@ class TreeWriter:
         state: Path,
         store: Store | None,
         allowed: Sequence[bytes],
+        own: Sequence[Path],
     ) -> None:
         self._asked = root
         self._options = options
         self._state = state
         self._store = store
         self._allowed = allowed
+        self._own = own
         self._real = b""
         self._root: Root | None = None
         self._lock: TreeLock | None = None
@@ -107,7 +109,7 @@ class TreeWriter:
             fd,
             exclude=options.exclude,
             ignore_files=options.ignore_files,
-            own=_inode_of(self._state),
+            own=_inodes_of((self._state, *self._own)),
         )
         self._entries, self._there = found.entries, None
         return found
@@ -302,11 +304,12 @@ def _order(entry: Entry) -> bytes:
     return order_of(entry.path)
 
 
-def _inode_of(folder: Path) -> list[int]:
-    try:
-        return [folder.stat().st_ino]
-    except FileNotFoundError:
-        return []
+def _inodes_of(folders: Sequence[Path]) -> list[int]:
+    found = []
+    for one in folders:
+        with contextlib.suppress(FileNotFoundError):
+            found.append(one.stat().st_ino)
+    return found
 
 
 def _check_writable(root: Root, real: bytes) -> None:

@@ -68,6 +68,7 @@ class LocalEnds:
             state=self._state,
             store=self._open_store(),
             allowed=self._roots,
+            own=[self._state.parent],
             waiting=waiting,
         )
         return cast(Target, end)

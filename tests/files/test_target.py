@@ -364,10 +364,12 @@ def test_a_file_that_was_written_to_since_the_scan_is_not_called_unchanged(tmp_p
 
 def test_the_state_folder_is_no_part_of_a_tree_that_it_is_in(tmp_path):
     source = make_tree(tmp_path / "src", {"a": b"1"})
-    dst = make_tree(tmp_path / "dst", {"x/y/state/token": b"secret", "x/z": b""})
+    kept = {"x/y/state/log": b"1", "home/token": b"secret"}
+    dst = make_tree(tmp_path / "dst", {**kept, "x/z": b""})
     for _ in range(2):
-        sync(source, dst, dst / "x/y/state", delete=True)
-    assert (dst / "x/y/state/token").read_bytes() == b"secret"
+        state, own = dst / "x/y/state", [dst / "home"]
+        sync(source, dst, state, delete=True, own=own)
+    assert all((dst / one).read_bytes() == kept[one] for one in kept)
     assert not (dst / "x/z").exists()
 
 
