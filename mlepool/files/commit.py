@@ -20,9 +20,9 @@ import msgspec
 from mlepool.files.base import Problem
 from mlepool.files.descent import Root
 from mlepool.files.moving import place
+from mlepool.files.proofs import pack_proof
 from mlepool.files.staged import Staged
 from mlepool.files.trash import Trash
-from mlepool.files.versions import is_same_file
 from mlepool.tree import FILE, Entry, order_of
 
 __all__ = ["Commit", "Work"]
@@ -166,7 +166,7 @@ class Commit:
     def _touch_same(self, file: Staged) -> None:
         """Give a file its mode and mtime that has the right content already."""
         seen = self._tree.stat(file.entry.path)
-        if file.compared is None or not is_same_file(seen, file.compared):
+        if pack_proof(seen) != file.compared:
             raise OSError(errno.ESTALE, "changed in the target meanwhile")
         self._touch(file.entry)
 

@@ -75,7 +75,8 @@ class Stage:
         self._folder = folder
         self._find = find
         self._open_old = open_old
-        self._files: dict[int, Staged] = {}
+        self._expected: dict[int, Entry] = {}
+        self._files: dict[int, Staged] = {}  # those that were offered, in part or whole
         self._handles = Handles(folder)
         self._log = ChunkLog(folder)
         self._own: dict[bytes, StagedChunk] = {}
@@ -86,8 +87,7 @@ class Stage:
         for number, entry in enumerate(entries, first):
             if entry.kind != FILE or entry.size < 0 or number < 0:
                 raise ValueError(f"not a file that can be expected: {entry}")
-            known = self._files.setdefault(number, Staged(entry))
-            if known.entry != entry:
+            if self._expected.setdefault(number, entry) != entry:
                 raise ValueError(f"file {number} is expected to be another")
 
     def offer(self, offers: Sequence[Offer]) -> list[list[int]]:
@@ -115,6 +115,7 @@ class Stage:
     def drop(self, numbers: Sequence[int]) -> None:
         """Forget files; unknown ones are fine."""
         for number in numbers:
+            self._expected.pop(number, None)
             file = self._files.pop(number, None)
             if file is not None:
                 self._discard(number, file)
@@ -125,8 +126,9 @@ class Stage:
         Raises:
             ValueError: If one is not whole.
         """
-        for number, file in self._files.items():
-            if not file.is_done and not file.problem:
+        for number in self._expected:
+            file = self._files.get(number)
+            if file is None or not (file.is_done or file.problem):
                 raise ValueError(f"file {number} has not come as a whole")
             yield number, file
 
@@ -138,10 +140,14 @@ class Stage:
         self._log.close()
 
     def _file(self, number: int) -> Staged:
-        try:
-            return self._files[number]
-        except KeyError:
-            raise ValueError(f"no file {number} is expected") from None
+        file = self._files.get(number)
+        if file is None:
+            try:
+                file = Staged(self._expected[number])
+            except KeyError:
+                raise ValueError(f"no file {number} is expected") from None
+            self._files[number] = file
+        return file
 
     def _begin(self, file: Staged, offer: Offer, order: int) -> Iterator[_Wanted]:
         """Take what the version in the tree has; give what it has not."""
@@ -151,8 +157,7 @@ class Stage:
         for chunk in offer.chunks:
             if not self._take_from_old(file, offer.number, chunk):
                 yield _Wanted(order, file.offered, chunk)
-            file.chunks.append(chunk)
-            file.offered += chunk.length
+            file.add(chunk)
         file.is_offered = offer.is_last
         if file.is_offered and file.is_same and not file.is_all_of_old():
             self._differ(file, offer.number)
@@ -233,7 +238,6 @@ class Stage:
             if file.is_same:
                 self.reused += file.entry.size
             file.close()
-        file.copied.clear()
         if not file.missing:
             self._finish(file, number)
 
@@ -291,7 +295,7 @@ class Stage:
 
     def _finish(self, file: Staged, number: int) -> None:
         """Give a whole file its size, mode and time."""
-        file.is_done = True
+        file.finish()
         if file.is_same or file.problem:
             return
         entry = file.entry

@@ -14,6 +14,9 @@ from mlepool.tree import Entry
 __all__ = ["Handles", "Part", "Staged"]
 
 MAX_OPEN = 32  # files; those written to last
+# What files that are done have in common: nothing is ever put in there.
+_NOTHING: dict[int, Part] = {}
+_NO_COPIES: list[tuple[int, Chunk]] = []
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 _FLAGS |= getattr(os, "O_CLOEXEC", 0)
 
@@ -63,7 +66,7 @@ class Staged:
         is_same: True while it is what the tree has: nothing is staged of it.
         has_holes: True while bytes that were not written are known to be zeros.
         old: The version in the tree, as long as it may be of use.
-        compared: How that looked when it was compared.
+        compared: What proves that it is unchanged; empty where nothing is the same.
         chunks: All chunks that were offered, in order.
         copied: Those that were copied from the version in the tree, and where to.
         missing: Chunks to be sent, by the offset of their next byte.
@@ -83,7 +86,7 @@ class Staged:
         self.is_same = False
         self.has_holes = True
         self.old: OldVersion | None = None
-        self.compared: os.stat_result | None = None
+        self.compared = b""
         self.chunks: list[Chunk] = []
         self.copied: list[tuple[int, Chunk]] = []
         self.missing: dict[int, Part] = {}
@@ -94,19 +97,30 @@ class Staged:
         self.old = old
         self.is_same = old is not None
 
+    def add(self, chunk: Chunk) -> None:
+        """Note the next chunk that was offered."""
+        self.chunks.append(chunk)
+        self.offered += chunk.length
+
     def has_begun(self) -> bool:
         """Tell if anything was offered."""
         return self.is_offered or self.offered > 0
 
     def is_all_of_old(self) -> bool:
         """Tell if the version in the tree ends where this one does."""
-        return self.old is not None and self.old.seen.st_size == self.offered
+        return self.old is not None and self.old.size == self.offered
 
     def restart(self, part: Part, at: int) -> None:
         """Have a chunk sent again from its beginning: what came was not it."""
         del self.missing[at]
         self.missing[part.begin] = Part(part.begin, part.chunk)
         self.has_holes = False  # wrong bytes are where zeros might be due
+
+    def finish(self) -> None:
+        """Note that all of it is here; there may be a million such files."""
+        self.is_done = True
+        self.chunks = self.chunks[:]  # without room for more
+        self.copied, self.missing = _NO_COPIES, _NOTHING
 
     def has(self, begin: int, end: int) -> bool:
         """Tell if some bytes are here already."""
@@ -118,7 +132,7 @@ class Staged:
     def close(self) -> None:
         """Let go of the version in the tree; twice is fine."""
         if self.old is not None:
-            self.compared = self.old.seen
+            self.compared = self.old.proof if self.is_same else b""
             self.old.close()
             self.old = None
 

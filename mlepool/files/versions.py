@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from mlepool.files.base import Chunk
 from mlepool.files.chunks import chunk_file
+from mlepool.files.proofs import pack_proof
 
-__all__ = ["OldVersion", "is_same_file"]
+__all__ = ["OldVersion"]
 
 AHEAD = 256 * 1024 * 1024  # bytes: what moved further towards the front is sent again
 
@@ -22,12 +23,14 @@ class OldVersion:
 
     Attributes:
         fd: The file.
-        seen: How it looked when it was opened.
+        size: Its bytes.
+        proof: How it looked when it was opened.
     """
 
     def __init__(self, fd: int, chunks: Sequence[Chunk] | None = None) -> None:
         self.fd = fd
-        self.seen = os.fstat(fd)
+        seen = os.fstat(fd)
+        self.size, self.proof = seen.st_size, pack_proof(seen)
         self._begins: dict[int, bytes] = {}
         self._places: dict[bytes, int] = {}
         self._read_to = 0
@@ -51,7 +54,7 @@ class OldVersion:
 
     def is_unchanged(self) -> bool:
         """Tell if nobody has written to it since it was opened."""
-        return is_same_file(os.fstat(self.fd), self.seen)
+        return pack_proof(os.fstat(self.fd)) == self.proof
 
     def close(self) -> None:
         """Close the file; twice is fine."""
@@ -63,7 +66,7 @@ class OldVersion:
         while self._read_to < end:
             found = next(self._cuts, None)
             if found is None:
-                self._read_to = max(end, self.seen.st_size)
+                self._read_to = max(end, self.size)
                 return
             self._note(*found)
 
@@ -71,13 +74,3 @@ class OldVersion:
         self._begins[offset] = chunk.digest
         self._places.setdefault(chunk.digest, offset)
         self._read_to = offset + chunk.length
-
-
-def is_same_file(one: os.stat_result, other: os.stat_result) -> bool:
-    """Tell if nobody has written to a file, or replaced it, between two looks."""
-    return _identity(one) == _identity(other)
-
-
-def _identity(seen: os.stat_result) -> tuple[int, ...]:
-    times = seen.st_mtime_ns, seen.st_ctime_ns
-    return seen.st_dev, seen.st_ino, seen.st_size, *times
