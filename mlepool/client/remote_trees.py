@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-import msgspec
-
-from mlepool.client.calls import new_job_id
-from mlepool.errors import MlepoolError, RemoteError, RemoteProtocolError
+from mlepool.client.remote_sessions import (
+    Asker,
+    RemoteSession,
+    as_answer,
+    as_answers,
+)
+from mlepool.errors import RemoteProtocolError
 from mlepool.files.base import (
     Offer,
     Piece,
     Problem,
     Scan,
-    SourceOptions,
     TargetOptions,
     TargetReport,
 )
-from mlepool.tree import Entry, PageReader
+from mlepool.tree import Entry
 
-__all__ = ["Asker", "RemoteSource", "RemoteTarget", "SessionLostError"]
+__all__ = ["RemoteSource", "RemoteTarget"]
 
 T = TypeVar("T")
 
@@ -31,90 +33,9 @@ ANSWER = 256 * 1024  # bytes of content in an answer, which must fit in one fram
 LIST = 256 * 1024  # bytes of paths or digests in a request
 ROW = 96  # bytes at most of an entry's numbers, or of a chunk
 ASK_HOLDER = 1.0  # seconds between questions who has a tree that is waited for
-CLOSE_LIMIT = 5.0  # seconds for the worker to hear that a session is over
 
 
-class Asker(Protocol):
-    """What makes requests of a worker."""
-
-    async def ask(self, name: str, arguments: dict[str, Any], *, size: int = 0) -> Any:
-        """Call a command for its value; see :meth:`Calls.ask`."""
-
-
-class SessionLostError(MlepoolError):
-    """The worker does not know the session (any more): it has to be begun anew."""
-
-
-class _Manifest(msgspec.Struct, frozen=True):
-    pages: int
-    page: bytes
-    problems: list[Problem] = []
-    more: int = 0
-    exists: bool = True
-
-
-class _RemoteTree:
-    """One session on a worker."""
-
-    KIND = ""
-
-    def __init__(
-        self, asker: Asker, root: bytes, options: SourceOptions | TargetOptions
-    ) -> None:
-        self._asker = asker
-        self._root = root
-        self._options = options
-        self._session = new_job_id()
-        self._steps = itertools.count(1)
-        self._is_open = False
-        self.is_success = False  # said to the worker in the end
-
-    async def scan(self) -> Scan:
-        """See what is there; the pages of the manifest come side by side."""
-        if not self._is_open:
-            self._is_open = True
-            verb = f"open_{self.KIND}"
-            await self._ask(verb, {"root": self._root, "options": self._options})
-        answer = await self._ask("scan", {"step": next(self._steps)})
-        first = _convert(answer, _Manifest)
-        others = await asyncio.gather(
-            *(self._ask("page", {"number": one}) for one in range(1, first.pages))
-        )
-        reader, entries = PageReader(), []
-        try:
-            for page in (first.page, *others):
-                entries += reader.read(_convert(page, bytes))
-        except ValueError as exc:
-            raise RemoteProtocolError(f"the worker's manifest: {exc}") from exc
-        problems = first.problems
-        if first.more:
-            problems = [*problems, Problem(b"", f"and {first.more} more")]
-        return Scan(entries, problems, first.exists)
-
-    async def close(self) -> None:
-        """End the session. Twice is fine, and so is a worker that can't be reached."""
-        if not self._is_open:
-            return
-        self._is_open = False
-        try:
-            async with asyncio.timeout(CLOSE_LIMIT):
-                await self._ask("close", {"is_success": self.is_success})
-        except (MlepoolError, TimeoutError):
-            return  # the worker ends it by itself
-
-    async def _ask(
-        self, verb: str, arguments: dict[str, Any] | None = None, *, size: int = 0
-    ) -> Any:
-        arguments = {"session": self._session, **(arguments or {})}
-        try:
-            return await self._asker.ask(f"_tree_{verb}", arguments, size=size)
-        except RemoteError as exc:
-            if exc.type_name == "UnknownSessionError":
-                raise SessionLostError(str(exc)) from exc
-            raise
-
-
-class RemoteSource(_RemoteTree):
+class RemoteSource(RemoteSession):
     """The end that is read, on a worker; a :class:`~mlepool.files.base.Source`."""
 
     KIND = "source"
@@ -125,7 +46,8 @@ class RemoteSource(_RemoteTree):
         """Have a part of a file described."""
         place = {"entry": entry, "number": number, "offset": offset}
         answer = await self._ask("describe", place)
-        found: Offer | Problem = _convert(answer, Offer | Problem)
+        found: Offer | Problem = as_answer(answer, Offer | Problem)
+        _check_offer(found, entry, number, offset=offset)
         return found
 
     async def describe_many(
@@ -135,7 +57,11 @@ class RemoteSource(_RemoteTree):
         found: list[Offer | Problem] = []
         for some in _grouped(entries, lambda one: len(one[1].path) + ROW, LIST):
             answer = await self._ask("describe_many", {"entries": some})
-            found += _answers(answer, list[Offer | Problem], len(some))
+            found += as_answers(answer, list[Offer | Problem], len(some))
+        for (number, entry), one in zip(entries, found, strict=True):
+            _check_offer(one, entry, number)
+            if isinstance(one, Offer) and not one.is_last:
+                raise RemoteProtocolError("a small file is described in parts")
         return found
 
     async def read(
@@ -148,7 +74,7 @@ class RemoteSource(_RemoteTree):
             size = sum(length for _, length in some)
             place = {"entry": entry, "number": number, "ranges": some}
             answer = await self._ask("read", place, size=size)
-            found: list[Piece | Problem] = _convert(answer, list[Piece | Problem])
+            found: list[Piece | Problem] = as_answer(answer, list[Piece | Problem])
             return found
 
         pieces: list[Piece] = []
@@ -168,14 +94,18 @@ class RemoteSource(_RemoteTree):
         async def read(some: list[tuple[int, Entry]]) -> list[Piece | Problem]:
             size = sum(entry.size + ROW for _, entry in some)
             answer = await self._ask("read_many", {"entries": some}, size=size)
-            found: list[Piece | Problem] = _convert(answer, list[Piece | Problem])
-            return found
+            pieces: list[Piece | Problem] = as_answer(answer, list[Piece | Problem])
+            return pieces
 
         all_found = await asyncio.gather(*(read(one) for one in parts))
-        return list(itertools.chain.from_iterable(all_found))
+        found = list(itertools.chain.from_iterable(all_found))
+        paths = {entry.path for _, entry in entries}
+        if not all(isinstance(one, Piece) or one.path in paths for one in found):
+            raise RemoteProtocolError("a problem with a file that was not asked for")
+        return found
 
 
-class RemoteTarget(_RemoteTree):
+class RemoteTarget(RemoteSession):
     """The end that is written, on a worker; a :class:`~mlepool.files.base.Target`."""
 
     KIND = "target"
@@ -224,7 +154,7 @@ class RemoteTarget(_RemoteTree):
         missing: list[list[int]] = []
         for some in _grouped(offers, lambda one: ROW * (1 + len(one.chunks)), LIST):
             answer = await self._do("offer", {"offers": some})
-            missing += _answers(answer, list[list[int]], len(some))
+            missing += as_answers(answer, list[list[int]], len(some))
         for offer, indexes in zip(offers, missing, strict=True):
             if indexes != sorted(set(indexes)) or not all(
                 0 <= one < len(offer.chunks) for one in indexes
@@ -266,13 +196,20 @@ class RemoteTarget(_RemoteTree):
 
     async def commit(self) -> TargetReport:
         """Have it all done."""
-        report: TargetReport = _convert(await self._ask("commit"), TargetReport)
+        report: TargetReport = as_answer(await self._ask("commit"), TargetReport)
         return report
 
-    async def _do(self, verb: str, arguments: dict[str, Any], *, size: int = 0) -> Any:
-        """Ask for what is done once, however often it is asked."""
-        step = {"step": next(self._steps)}
-        return await self._ask(verb, {**step, **arguments}, size=size)
+
+def _check_offer(
+    found: Offer | Problem, entry: Entry, number: int, *, offset: int = 0
+) -> None:
+    """See that an answer is about what was asked, and that it leads on."""
+    if isinstance(found, Problem):
+        return
+    end = found.offset + sum(one.length for one in found.chunks)
+    fits = (found.number, found.offset) == (number, offset) and end <= entry.size
+    if not fits or (not found.is_last and not found.chunks):
+        raise RemoteProtocolError("what is said of a file is not about its next part")
 
 
 def _size_of(entry: Entry) -> int:
@@ -281,20 +218,6 @@ def _size_of(entry: Entry) -> int:
 
 def _weight(pieces: Iterable[Piece]) -> int:
     return sum(len(one.data) + ROW for one in pieces)
-
-
-def _convert(answer: Any, kind: Any) -> Any:
-    try:
-        return msgspec.convert(answer, kind)
-    except msgspec.ValidationError as exc:
-        raise RemoteProtocolError(f"not an answer: {exc}") from exc
-
-
-def _answers(answer: Any, kind: Any, count: int) -> Any:
-    found = _convert(answer, kind)
-    if len(found) != count:
-        raise RemoteProtocolError(f"{len(found)} answers to {count} questions")
-    return found
 
 
 def _grouped(items: Sequence[T], size_of: Any, limit: int) -> Iterator[list[T]]:

@@ -5,29 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
+from mlepool.client.digests import name_tree
 from mlepool.client.local import LocalJob
 from mlepool.client.meters import Meter
-from mlepool.client.remote_trees import SessionLostError
+from mlepool.client.remote_sessions import SessionLostError
+from mlepool.client.reports import Report
 from mlepool.client.transfers import Transfer, run_all
-from mlepool.errors import SyncIncompleteError
-from mlepool.files.base import Chunk, Offer, Problem, Scan, Source, Target, TargetReport
-from mlepool.files.chunks import SMALL, content_digest
-from mlepool.tree import FILE, FOLDER, Entry, Plan, check_plan, make_plan, tree_digest
-from mlepool.wire.values import SyncProblem, SyncSummary
+from mlepool.files.aside import aside
+from mlepool.files.base import Problem, Scan, Source, Target, TargetReport
+from mlepool.tree import FILE, FOLDER, Entry, Plan, check_plan, make_plan
+from mlepool.wire.values import SyncSummary
 
-__all__ = ["Ends", "Sync", "SyncOptions", "quoted"]
+__all__ = ["Ends", "Sync", "SyncOptions"]
 
 RETRIES = 3  # times that files are looked at again which change while they are read
 RETRY_AFTER = 0.05  # seconds before the first of them; three times as long each time
 MAX_BEGINS = 10  # a worker that is restarted all the time is given up after so many
-ASK_FILES = 500  # unchanged files whose digests are asked for at a time
 
 Ends = Callable[[], tuple[Source, Target]]
 
@@ -75,8 +72,7 @@ class Sync:
         self._job = job
         self._ends = ends
         self._options = options
-        self._began = time.monotonic()
-        self._said: set[bytes] = set()
+        self._report = Report(job, self.meter)
         job.listener.tracker = self.meter.now
 
     async def run(self) -> SyncSummary:
@@ -100,57 +96,23 @@ class Sync:
     async def _run(self, source: Source, target: Target) -> SyncSummary:
         new, old = await run_all([source.scan(), target.scan()])
         options = self._options
-        plan = make_plan(
-            new.entries,
-            old.entries,
-            delete=options.delete,
-            checksum=options.checksum,
-            unread={one.path for one in new.problems},
+        plan = await aside(
+            len(new.entries) + len(old.entries),
+            lambda: make_plan(
+                new.entries,
+                old.entries,
+                delete=options.delete,
+                checksum=options.checksum,
+                unread={one.path for one in new.problems},
+            ),
         )
         check_plan(plan, force=options.force)
-        run = _Run(self, source, target, new=new, old=old, plan=plan)
+        run = _Run(
+            self._report, source, target, options=options, new=new, old=old, plan=plan
+        )
         if options.dry_run:
             return run.show()
         return await run.do()
-
-    # -- what runs need
-
-    @property
-    def options(self) -> SyncOptions:
-        """How to sync."""
-        return self._options
-
-    def say(self, sign: str, paths: Iterable[bytes]) -> None:
-        """Tell of what was done, or will be; what was told before is not told again."""
-        fresh = [one for one in paths if one not in self._said]
-        self._said.update(fresh)
-        self._job.say(f"{sign} {quoted(one)}" for one in fresh)
-
-    def summary(self, problems: Iterable[Problem], **facts: Any) -> SyncSummary:
-        """Sum up."""
-        found = tuple(SyncProblem(os.fsdecode(one.path), one.text) for one in problems)
-        return SyncSummary(
-            bytes_total=self.meter.bytes_total,
-            bytes_sent=self.meter.sent,
-            seconds=time.monotonic() - self._began,
-            problems=found,
-            **facts,
-        )
-
-    def finish(self, summary: SyncSummary) -> SyncSummary:
-        """Give the summary, or raise what it says.
-
-        Raises:
-            SyncIncompleteError: If there were problems.
-        """
-        self._job.value = summary
-        if summary.problems:
-            raise SyncIncompleteError(summary)
-        return summary
-
-    def held(self) -> contextlib.AbstractContextManager[None]:
-        """Run to the end, within it."""
-        return self._job.held()
 
 
 class _Run:
@@ -158,15 +120,17 @@ class _Run:
 
     def __init__(
         self,
-        sync: Sync,
+        report: Report,
         source: Source,
         target: Target,
         *,
+        options: SyncOptions,
         new: Scan,
         old: Scan,
         plan: Plan,
     ) -> None:
-        self._sync = sync
+        self._report = report
+        self._options = options
         self._source = source
         self._target = target
         self._new = new
@@ -174,18 +138,17 @@ class _Run:
         self._old = {one.path: one for one in old.entries}
         self._problems = [*new.problems, *old.problems]
         self._problems += [Problem(path, text) for path, text in plan.refused]
-        self._transfer = Transfer(source, target, meter=sync.meter, done=self._arrived)
+        self._transfer = Transfer(source, target, meter=report.meter, done=self._say)
         self._count = 0
-        sync.meter.begin(len(plan.files), plan.size)
+        report.meter.begin(len(plan.files), plan.size)
 
     def show(self) -> SyncSummary:
         """Say what would be done."""
         plan = self._plan
-        self._sync.say("-", plan.deleted)
-        for entry in (*plan.folders, *plan.links, *plan.touched, *plan.files):
-            self._say(entry)
-        return self._sync.finish(
-            self._sync.summary(
+        self._report.say("-", plan.deleted)
+        self._say((*plan.folders, *plan.links, *plan.touched, *plan.files))
+        return self._report.finish(
+            self._report.summary(
                 self._problems,
                 sent=len(plan.files),
                 skipped=plan.unchanged,
@@ -207,7 +170,7 @@ class _Run:
             deleted=plan.deleted,
         )
         digest = await self._digest()
-        with self._sync.held():
+        with self._report.held():
             report = await self._target.commit()
         return self._end(report, digest)
 
@@ -215,12 +178,11 @@ class _Run:
         plan = self._plan
         problems = [*self._problems, *report.problems]
         wrong = {one.path for one in problems}
-        self._sync.say("-", [one for one in plan.deleted if one not in wrong])
-        for entry in (*plan.folders, *plan.links, *plan.touched):
-            if entry.path not in wrong:
-                self._say(entry)
-        return self._sync.finish(
-            self._sync.summary(
+        self._report.say("-", [one for one in plan.deleted if one not in wrong])
+        others = (*plan.folders, *plan.links, *plan.touched)
+        self._say([one for one in others if one.path not in wrong])
+        return self._report.finish(
+            self._report.summary(
                 problems,
                 sent=report.written,
                 skipped=plan.unchanged,
@@ -239,17 +201,17 @@ class _Run:
             await self._target.expect(first, entries)
         return list(enumerate(entries, first))
 
-    def _arrived(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            self._say(entry)
-
-    def _say(self, entry: Entry) -> None:
-        old = self._old.get(entry.path)
-        if old is None:
-            self._sync.say("+", [entry.path])
-        elif (old.kind, old.mode) != (FOLDER, entry.mode):
-            # A folder's new time only says that something in it has changed.
-            self._sync.say("~", [entry.path])
+    def _say(self, entries: Sequence[Entry]) -> None:
+        """Tell of what is new, then of what is changed."""
+        old = [(one, self._old.get(one.path)) for one in entries]
+        self._report.say("+", [one.path for one, before in old if before is None])
+        # A folder's new time only says that something in it has changed.
+        changed = [
+            one.path
+            for one, before in old
+            if before is not None and (before.kind, before.mode) != (FOLDER, one.mode)
+        ]
+        self._report.say("~", changed)
 
     async def _retry(self) -> None:
         """Look again at files that changed or went while they were read."""
@@ -274,7 +236,7 @@ class _Run:
             now = found.get(path)
             if now is None:
                 del failed[path]
-                if self._sync.options.delete and path in self._old:
+                if self._options.delete and path in self._old:
                     self._plan.deleted.append(path)
             elif now.kind == FILE and (is_first or now != entry):
                 del failed[path]
@@ -283,45 +245,10 @@ class _Run:
 
     async def _digest(self) -> str:
         """Name the tree's content; empty if that is not wanted, or not known."""
-        if self._problems or not self._sync.options.digest:
+        if self._problems or not self._options.digest:
             return ""
         digests = self._transfer.digests
-        entries = self._new.entries
-        unknown = [one for one in entries if one.kind == FILE]
-        unknown = [one for one in unknown if one.path not in digests]
-        small = [one for one in unknown if one.size <= SMALL]
-        for at in range(0, len(small), ASK_FILES):
-            some = small[at : at + ASK_FILES]
-            answers = await self._source.describe_many(list(enumerate(some)))
-            for entry, answer in zip(some, answers, strict=True):
-                if isinstance(answer, Problem):
-                    return ""
-                digests[entry.path] = content_digest(answer.chunks)
-        for entry in unknown:
-            if entry.size > SMALL and not await self._describe(entry):
-                return ""
-        return tree_digest(entries, digests)
-
-    async def _describe(self, entry: Entry) -> bool:
-        """Find out a large file's digest; False if it can't be told."""
-        chunks: list[Chunk] = []
-        offset = 0
-        while True:
-            offer = await self._source.describe(entry, 0, offset=offset)
-            if not isinstance(offer, Offer):
-                return False
-            chunks += offer.chunks
-            offset = offer.offset + sum(one.length for one in offer.chunks)
-            if offer.is_last:
-                break
-        self._transfer.digests[entry.path] = content_digest(chunks)
-        return True
-
-
-def quoted(path: bytes) -> str:
-    """Give a path for people: as it is if it can be printed, else in quotes."""
-    text = os.fsdecode(path)
-    return text if text.isprintable() and text[:1] not in "'\"" else repr(text)
+        return await name_tree(self._source, self._new.entries, digests)
 
 
 @contextlib.asynccontextmanager

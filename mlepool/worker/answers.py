@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
+import traceback
 from collections.abc import Coroutine
 from typing import Any
 
 from mlepool.wire.messages import Outcome
+from mlepool.worker.jobs import failure_of
 
-__all__ = ["Answers"]
+__all__ = ["Answers", "failed"]
 
 MAX_KEPT = 256  # answers that were given already; their links may have lost them
 
@@ -61,3 +64,16 @@ class Answers:
             self._kept[key] = task
         if len(self._kept) > MAX_KEPT:
             del self._kept[next(iter(self._kept))]
+
+
+def failed(exc: Exception, end: int = 0) -> Outcome:
+    """Tell of what a call has raised.
+
+    Args:
+        exc: What it raised.
+        end: Journal position up to which its output was received.
+    """
+    text = "".join(traceback.format_exception(exc))
+    now = time.time()
+    failure = failure_of(exc, text)
+    return Outcome("FAILED", failure=failure, end=end, started=now, ended=now)

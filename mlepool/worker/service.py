@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import time
-import traceback
 from collections import deque
 from collections.abc import Awaitable
 from typing import Any, Protocol
@@ -35,10 +33,10 @@ from mlepool.wire.messages import (
 from mlepool.wire.session import Role, Session, State
 from mlepool.wire.window import SendWindow
 from mlepool.worker.access import AccessControl
-from mlepool.worker.answers import Answers
+from mlepool.worker.answers import Answers, failed
 from mlepool.worker.context import CallContext
 from mlepool.worker.job import Job, Reader, Status
-from mlepool.worker.jobs import JobTable, failure_of
+from mlepool.worker.jobs import JobTable
 from mlepool.worker.known import check_job_id
 from mlepool.worker.registry import Process, Registry
 from mlepool.worker.trees import Trees
@@ -289,10 +287,10 @@ class Service:
             # The top of a task: whatever it was, the client is told.
             if isinstance(exc, TimeoutError) and limit.expired():
                 return Outcome("TIMED_OUT", reason="timeout")
-            return _failed(exc)
+            return failed(exc)
 
     def _fail(self, asked: Request | Attach, exc: Exception) -> None:
-        self._end(asked.call, _failed(exc, asked.position))
+        self._end(asked.call, failed(exc, asked.position))
 
     def _end(self, call: int, outcome: Outcome) -> None:
         if self._calls.is_open(call):
@@ -307,10 +305,3 @@ class Service:
 def _is_bulk(request: Request) -> bool:
     """Tell if the answer may be large: that of a request that is part of a sync."""
     return request.command.startswith("_")
-
-
-def _failed(exc: Exception, end: int = 0) -> Outcome:
-    text = "".join(traceback.format_exception(exc))
-    now = time.time()
-    failure = failure_of(exc, text)
-    return Outcome("FAILED", failure=failure, end=end, started=now, ended=now)

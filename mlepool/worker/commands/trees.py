@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from mlepool.files.aside import aside
 from mlepool.files.base import (
     Offer,
     Piece,
@@ -79,7 +80,8 @@ async def tree_scan(ctx: Context, session: str, step: int) -> dict[str, Any]:
 async def _scan(tree: TreeSession) -> dict[str, Any]:
     scan = await tree.end.scan()
     tree.holder = ""
-    tree.pages = list(encode_pages(scan.entries))
+    count = len(scan.entries)
+    tree.pages = await aside(count, lambda: list(encode_pages(scan.entries)))
     problems = scan.problems[:MAX_PROBLEMS]
     more = len(scan.problems) - len(problems)
     return {

@@ -1,0 +1,67 @@
+"""Digests: the name of a tree's content, from those of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlepool.files.aside import aside
+from mlepool.files.base import Chunk, Problem, Source
+from mlepool.files.chunks import SMALL, content_digest
+from mlepool.tree import FILE, Entry, tree_digest
+
+__all__ = ["name_tree"]
+
+BATCH = 500  # files whose digests are asked for at a time
+
+
+async def name_tree(
+    source: Source, entries: Sequence[Entry], digests: dict[bytes, bytes]
+) -> str:
+    """Name the content of a tree.
+
+    What the source knows of its files is not read for it.
+
+    Args:
+        source: Where the tree is.
+        entries: What is in it.
+        digests: Content digests that are known, by path; others are added.
+
+    Returns:
+        Its name; empty if a file is not as its entry says any more.
+    """
+    unknown = [one for one in entries if one.kind == FILE and one.path not in digests]
+    small = [one for one in unknown if one.size <= SMALL]
+    for at in range(0, len(small), BATCH):
+        if not await _name_small(source, small[at : at + BATCH], digests):
+            return ""
+    for entry in unknown:
+        if entry.size > SMALL and not await _name_large(source, entry, digests):
+            return ""
+    return await aside(len(entries), lambda: tree_digest(entries, digests))
+
+
+async def _name_small(
+    source: Source, entries: Sequence[Entry], digests: dict[bytes, bytes]
+) -> bool:
+    answers = await source.describe_many(list(enumerate(entries)))
+    for entry, answer in zip(entries, answers, strict=True):
+        if isinstance(answer, Problem):
+            return False
+        digests[entry.path] = content_digest(answer.chunks)
+    return True
+
+
+async def _name_large(
+    source: Source, entry: Entry, digests: dict[bytes, bytes]
+) -> bool:
+    chunks: list[Chunk] = []
+    offset, is_last = 0, False
+    while not is_last:
+        answer = await source.describe(entry, 0, offset=offset)
+        if isinstance(answer, Problem):
+            return False
+        chunks += answer.chunks
+        offset = answer.offset + sum(one.length for one in answer.chunks)
+        is_last = answer.is_last
+    digests[entry.path] = content_digest(chunks)
+    return True

@@ -1,0 +1,140 @@
+"""Sessions on a worker: one tree there, which its requests are about."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any, Protocol
+
+import msgspec
+
+from mlepool.client.calls import new_job_id
+from mlepool.errors import MlepoolError, RemoteError, RemoteProtocolError
+from mlepool.files.base import Problem, Scan, SourceOptions, TargetOptions
+from mlepool.tree import Entry, PageReader
+
+__all__ = ["Asker", "RemoteSession", "SessionLostError", "as_answer", "as_answers"]
+
+PAGE = 512 * 1024  # bytes of a page of a manifest at most
+PAGES = 4  # of them asked for at once
+CLOSE_LIMIT = 5.0  # seconds for the worker to hear that a session is over
+
+
+class Asker(Protocol):
+    """What makes requests of a worker."""
+
+    async def ask(self, name: str, arguments: dict[str, Any], *, size: int = 0) -> Any:
+        """Call a command for its value; see :meth:`Calls.ask`."""
+
+
+class SessionLostError(MlepoolError):
+    """The worker does not know the session (any more): it has to be begun anew."""
+
+
+class _Manifest(msgspec.Struct, frozen=True):
+    pages: int
+    page: bytes
+    problems: list[Problem] = []
+    more: int = 0
+    exists: bool = True
+
+
+class RemoteSession:
+    """A tree on a worker, to be read or written.
+
+    Args:
+        asker: Makes requests of the worker.
+        root: The tree, as the worker's paths go.
+        options: How it is read or written.
+
+    Attributes:
+        is_success: Said to the worker in the end.
+    """
+
+    KIND = ""
+
+    def __init__(
+        self, asker: Asker, root: bytes, options: SourceOptions | TargetOptions
+    ) -> None:
+        self.is_success = False
+        self._asker = asker
+        self._root = root
+        self._options = options
+        self._session = new_job_id()
+        self._steps = itertools.count(1)
+        self._is_open = False
+
+    async def scan(self) -> Scan:
+        """See what is there; the pages of the manifest come some at a time."""
+        if not self._is_open:
+            self._is_open = True
+            place = {"root": self._root, "options": self._options}
+            await self._ask(f"open_{self.KIND}", place)
+        answer = await self._ask("scan", {"step": next(self._steps)})
+        first: _Manifest = as_answer(answer, _Manifest)
+        problems = first.problems
+        if first.more:
+            problems = [*problems, Problem(b"", f"and {first.more} more")]
+        try:
+            entries = await self._entries(first)
+        except ValueError as exc:
+            raise RemoteProtocolError(f"the worker's manifest: {exc}") from exc
+        return Scan(entries, problems, first.exists)
+
+    async def _entries(self, first: _Manifest) -> list[Entry]:
+        reader = PageReader()
+        entries = reader.read(first.page)
+        for begin in range(1, first.pages, PAGES):
+            numbers = range(begin, min(begin + PAGES, first.pages))
+            asked = [self._ask("page", {"number": n}, size=PAGE) for n in numbers]
+            for page in await asyncio.gather(*asked):
+                entries += reader.read(as_answer(page, bytes))
+                await asyncio.sleep(0)  # a page takes some ms: others go on between
+        return entries
+
+    async def close(self) -> None:
+        """End the session. Twice is fine, and so is a worker that can't be reached."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        try:
+            async with asyncio.timeout(CLOSE_LIMIT):
+                await self._ask("close", {"is_success": self.is_success})
+        except (MlepoolError, TimeoutError):
+            return  # the worker ends it by itself
+
+    async def _ask(
+        self, verb: str, arguments: dict[str, Any] | None = None, *, size: int = 0
+    ) -> Any:
+        arguments = {"session": self._session, **(arguments or {})}
+        try:
+            return await self._asker.ask(f"_tree_{verb}", arguments, size=size)
+        except RemoteError as exc:
+            if exc.type_name == "UnknownSessionError":
+                raise SessionLostError(str(exc)) from exc
+            raise
+
+    async def _do(self, verb: str, arguments: dict[str, Any], *, size: int = 0) -> Any:
+        """Ask for what is done once, however often it is asked."""
+        step = {"step": next(self._steps)}
+        return await self._ask(verb, {**step, **arguments}, size=size)
+
+
+def as_answer(answer: Any, kind: Any) -> Any:
+    """Read an answer.
+
+    Raises:
+        RemoteProtocolError: If it is none of that kind.
+    """
+    try:
+        return msgspec.convert(answer, kind)
+    except msgspec.ValidationError as exc:
+        raise RemoteProtocolError(f"not an answer: {exc}") from exc
+
+
+def as_answers(answer: Any, kind: Any, count: int) -> Any:
+    """Read a list of answers, one for each question."""
+    found = as_answer(answer, kind)
+    if len(found) != count:
+        raise RemoteProtocolError(f"{len(found)} answers to {count} questions")
+    return found
