@@ -24,6 +24,7 @@ __all__ = [
     "members",
     "relatives",
     "send_signal",
+    "signal_group",
 ]
 
 JOB_VARIABLE = b"MLEPOOL_JOB"  # the stamp in a job's environment that says whose it is
@@ -203,4 +204,24 @@ def send_signal(process: Process, number: int) -> bool:
         return False
     finally:
         os.close(handle)
+    return True
+
+
+def signal_group(process: Process, number: int) -> bool:
+    """Signal all of a group at one moment, as a terminal does.
+
+    Args:
+        process: One that was found since children were last reaped: if it is a child
+            of ours, nobody else has its number until it is reaped.
+        number: The signal's.
+
+    Returns:
+        False if it is not a child of ours that leads a group: nobody is signalled then.
+    """
+    if process.parent != os.getpid() or process.group != process.pid:
+        return False
+    try:
+        os.killpg(process.group, number)
+    except OSError:
+        return False
     return True

@@ -3,7 +3,13 @@
 import signal
 from collections.abc import Callable
 
-from mlepool.supervisor.processes import Process, command_line, ignores, send_signal
+from mlepool.supervisor.processes import (
+    Process,
+    command_line,
+    ignores,
+    send_signal,
+    signal_group,
+)
 from mlepool.wire.values import Signalled, StopReport, Survivor
 
 __all__ = ["KILL_LIMIT", "POLL", "Stopping"]
@@ -99,19 +105,28 @@ class Stopping:
         """Signal whom this stage's signal has not reached: children are born late.
 
         So are programs: what a child of a shell gets before its execve(2) may be lost.
+        A shell and its child are signalled at one moment, as by a terminal: a bash
+        goes on if its child has ended as if nothing were.
         """
-        for process in self._left:
-            key = (process.pid, process.start_ticks, process.image, self._current)
-            if key in self._reached:
-                continue
-            self._reached.add(key)
-            command = command_line(process.pid)
-            if send_signal(process, self._current):
+        due = [one for one in self._left if self._key(one) not in self._reached]
+        reached = {one.group for one in self._left if one not in due}
+        self._reached.update(map(self._key, due))
+        commands = [command_line(one.pid) for one in due]
+        groups = {
+            one.group
+            for one in due
+            if one.group not in reached and signal_group(one, self._current)
+        }
+        for process, command in zip(due, commands, strict=True):
+            if process.group in groups or send_signal(process, self._current):
                 name = self._current.name
                 after = now - self._began
                 self._signalled.append(Signalled(name, process.pid, command, after))
                 # A stopped process heeds nothing but SIGKILL until it is continued.
                 send_signal(process, signal.SIGCONT)
+
+    def _key(self, process: Process) -> tuple[object, ...]:
+        return process.pid, process.start_ticks, process.image, self._current
 
 
 def _stages(name: str, grace: float) -> list[tuple[signal.Signals, float]]:

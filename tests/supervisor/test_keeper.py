@@ -74,6 +74,7 @@ def test_the_same_id_is_not_started_twice(line, supervisor):
     line.spawn("job", "echo ran >> ran", cwd=str(supervisor.folder))
     again = line.wait_for(Spawned, "job")
     assert (again.pid, again.failure) == (first.pid, None)  # it is the same job
+    wait_until((supervisor.folder / "ran").exists)
     line.send(Stop("job"))
     assert line.wait_for(Stopped).report.complete
     line.outcome("job")
@@ -185,7 +186,7 @@ def test_two_stops_of_one_job_are_both_answered(line):
 # that no signal reaches looks the same from outside.
 DEAF_TO_ALL = """
 import mlepool.supervisor.stop as stop
-stop.send_signal = lambda *_: False
+stop.send_signal = stop.signal_group = lambda *_: False
 stop.KILL_LIMIT = 0.2
 """
 

@@ -18,6 +18,7 @@ from mlepool.supervisor.processes import (
     ignores,
     members,
     send_signal,
+    signal_group,
 )
 from mlepool.supervisor.spawn import Started, start
 from tests.conftest import wait_until
@@ -159,3 +160,18 @@ def test_a_stranger_is_no_member_even_with_the_stamp():
         )
         stranger.kill()
     assert done.stdout == "[]\n"
+
+
+def test_only_a_group_that_a_child_of_ours_leads_is_signalled(child):
+    assert not signal_group(identity(child.pid), signal.SIGKILL)  # it is in our group
+    code = "import os; os.setsid(); print(os.getpid(), flush=True); os.read(0, 1)"
+    grandchild = f"{sys.executable} -c '{code}'; true"
+    pipe = subprocess.PIPE
+    with subprocess.Popen(grandchild, shell=True, stdin=pipe, stdout=pipe) as shell:
+        assert shell.stdout is not None
+        found = identity(int(shell.stdout.readline()))
+        assert found.group == found.pid
+        assert not signal_group(found, signal.SIGKILL)
+        shell.communicate(b"x")
+    assert shell.returncode == 0
+    assert child.poll() is None

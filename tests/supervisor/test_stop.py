@@ -213,6 +213,35 @@ def test_a_program_that_goes_on_is_signalled_once(grow):
     assert names(report) == ["SIGINT", "SIGTERM"]
 
 
+def test_a_group_is_signalled_at_one_moment(grow):
+    """Also who is born between the look at it and the signal."""
+    tree = grow("sleep 61 | sleep 62; true")
+    tree.wait_for("sleep 61", "sleep 62")
+    stopping = Stopping("SIGTERM", 10.0, lambda: [tree.leader], now=0.0)
+    stopping.advance(0.0)
+    wait_until(lambda: tree.find() == [])
+    assert [one.pid for one in stopping.report("job-1", "").signalled] == [
+        tree.leader.pid
+    ]
+
+
+def test_a_group_is_signalled_but_once_though_its_leader_becomes_another(grow):
+    again = "lambda *_: os.execvp('sleep', ['sleep', '61'])"
+    on_signal = "signal.signal(signal.SIGINT, {})"
+    counting = on_signal.format("lambda *_: print('deaf', flush=True)")
+    code = (
+        f"import os, signal, time\n{on_signal.format(again)}\nif os.fork() == 0:\n"
+        f" {counting}; print('ready', flush=True)\n while 1: time.sleep(60)\n"
+        "time.sleep(60)"
+    )
+    tree = grow(f'exec {sys.executable} -c "{code}"')
+    tree.wait_for_output(b"ready")
+    report, _ = tree.stop(grace=0.5)
+    assert sorted(names(report)) == ["SIGINT", "SIGINT", "SIGINT", "SIGTERM"]
+    tree.wait_for_output(b"deaf\n")
+    assert report.complete
+
+
 def test_nothing_is_signalled_where_nothing_lives():
     stopping = Stopping("SIGINT", 10.0, list, now=5.0)
     stopping.advance(5.0)
