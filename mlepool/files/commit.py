@@ -62,8 +62,8 @@ class Commit:
         there: What the scan has found in it.
         stage: The descriptor of the folder with the staged files.
         trash: Takes what is deleted.
-        keep: Told of a file that is about to be replaced: its path, and how it
-            looks.
+        keep: Told of a file that is about to be replaced: the tree, its
+            path, and how it looks.
 
     Attributes:
         placed: Files with new content.
@@ -78,7 +78,7 @@ class Commit:
         *,
         stage: int,
         trash: Trash,
-        keep: Callable[[bytes, os.stat_result], None],
+        keep: Callable[[Root, bytes, os.stat_result], None],
     ) -> None:
         self._tree = tree
         self._there = there
@@ -151,7 +151,7 @@ class Commit:
             with contextlib.suppress(FileNotFoundError):
                 seen = self._tree.stat(entry.path)
                 if stat.S_ISREG(seen.st_mode):
-                    self._keep(entry.path, seen)
+                    self._keep(self._tree, entry.path, seen)
         place(self._tree, entry.path, source=self._stage, name=str(number).encode())
         self.placed.append(Placed(entry, file))
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from blake3 import blake3
 
-from mlepool.files.base import MAX_CHUNK, Chunk, Offer, Piece
+from mlepool.files.base import Chunk, Offer, Piece
 from mlepool.files.chunks import LARGEST, chunk_bytes
 from mlepool.files.copying import HOLE, copy_range, read_at, write_at, write_sparse
 from mlepool.files.leftovers import ChunkLog, StagedChunk
@@ -26,7 +26,6 @@ from mlepool.tree import FILE, Entry
 
 __all__ = ["Place", "Stage"]
 
-DIGEST_SIZE = 32  # bytes
 WORTH_KNOWING = 16 * 1024  # bytes; this session's smaller chunks are sent twice
 
 
@@ -98,7 +97,7 @@ class Stage:
             if offer.offset == file.offered and not file.is_offered:
                 wanted += self._begin(file, offer, order)
             else:
-                _check_repeated(file, offer)
+                file.check_repeated(offer)
         self._look_around(offers, wanted)
         for offer in offers:
             self._end(offer.number)
@@ -151,7 +150,7 @@ class Stage:
 
     def _begin(self, file: Staged, offer: Offer, order: int) -> Iterator[_Wanted]:
         """Take what the version in the tree has; give what it has not."""
-        _check(file, offer)
+        file.check(offer)
         if not file.has_begun():
             file.settle(self._open_old(file.entry))
         for chunk in offer.chunks:
@@ -311,25 +310,6 @@ class Stage:
         self._handles.close(number)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(str(number), dir_fd=self._folder)
-
-
-def _check(file: Staged, offer: Offer) -> None:
-    """Check that an offer goes on where the last one ended, and fits its file."""
-    end = offer.offset + sum(one.length for one in offer.chunks)
-    if any(
-        not 0 < one.length <= MAX_CHUNK or len(one.digest) != DIGEST_SIZE
-        for one in offer.chunks
-    ):
-        raise ValueError(f"file {offer.number} is offered in chunks that can't be")
-    if end > file.entry.size or offer.is_last != (end == file.entry.size):
-        raise ValueError(f"file {offer.number} is offered in another size")
-
-
-def _check_repeated(file: Staged, offer: Offer) -> None:
-    """Check that an offer that does not go on is one that was made before."""
-    end = offer.offset + sum(one.length for one in offer.chunks)
-    if not 0 <= offer.offset <= end <= file.offered:
-        raise ValueError(f"file {offer.number} is offered with a gap")
 
 
 @functools.cache

@@ -7,12 +7,13 @@ from collections import OrderedDict
 
 from blake3 import blake3
 
-from mlepool.files.base import Chunk
+from mlepool.files.base import MAX_CHUNK, Chunk, Offer
 from mlepool.files.versions import OldVersion
 from mlepool.tree import Entry
 
 __all__ = ["Handles", "Part", "Staged"]
 
+DIGEST_SIZE = 32  # bytes
 MAX_OPEN = 32  # files; those written to last
 # What files that are done have in common: nothing is ever put in there.
 _NOTHING: dict[int, Part] = {}
@@ -92,6 +93,30 @@ class Staged:
         self.missing: dict[int, Part] = {}
         self.problem = ""
 
+    def check(self, offer: Offer) -> None:
+        """Check that an offer goes on where the last one ended, and fits.
+
+        Raises:
+            ValueError: If not.
+        """
+        number, end = offer.number, _end_of(offer)
+        if any(
+            not 0 < one.length <= MAX_CHUNK or len(one.digest) != DIGEST_SIZE
+            for one in offer.chunks
+        ):
+            raise ValueError(f"file {number} is offered in chunks that can't be")
+        if end > self.entry.size or offer.is_last != (end == self.entry.size):
+            raise ValueError(f"file {number} is offered in another size")
+
+    def check_repeated(self, offer: Offer) -> None:
+        """Check that an offer that does not go on is one that was made before.
+
+        Raises:
+            ValueError: If not.
+        """
+        if not 0 <= offer.offset <= _end_of(offer) <= self.offered:
+            raise ValueError(f"file {offer.number} is offered with a gap")
+
     def settle(self, old: OldVersion | None) -> None:
         """Begin with the version in the tree, which it is the same as until shown."""
         self.old = old
@@ -135,6 +160,10 @@ class Staged:
             self.compared = self.old.proof if self.is_same else b""
             self.old.close()
             self.old = None
+
+
+def _end_of(offer: Offer) -> int:
+    return offer.offset + sum(one.length for one in offer.chunks)
 
 
 class Handles:

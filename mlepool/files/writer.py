@@ -25,7 +25,7 @@ from mlepool.files.descent import (
 )
 from mlepool.files.leftovers import StagedChunk, find_left
 from mlepool.files.locks import TreeLock
-from mlepool.files.proofs import Record, file_clock
+from mlepool.files.memory import TreeMemory
 from mlepool.files.scan import scan_tree
 from mlepool.files.stage import Place, Stage
 from mlepool.files.store import Store
@@ -39,8 +39,6 @@ __all__ = ["TreeWriter"]
 LOCKS = "locks"  # in the state folder
 KEEP_FREE = 64 * 1024 * 1024  # bytes of a disk that are left to others, or a part:
 KEEP_PART = 100  # one of so many
-TICK = 0.002  # seconds; the clock of files has ticks of 1 to 10 ms
-MOST_TICKS = 10  # waited for; a server may have another clock
 TRIES = 5  # to stage where others come and go
 FILE_COST = 4096  # bytes that a file may take beside its content, and round it up
 
@@ -154,7 +152,7 @@ class TreeWriter:
                 self._known(),
                 stage=self._folders[0].fd,
                 trash=trash,
-                keep=self._keep,
+                keep=self._memory().keep,
             )
             commit.run(self.work, files)
             self._report = TargetReport(
@@ -190,8 +188,8 @@ class TreeWriter:
                 stack.callback(self._lock.release)
             if self._root is not None:
                 stack.callback(self._root.close)
-            if self._commit is not None:
-                self._note(self._commit)
+            if self._commit is not None and self._root is not None:
+                self._memory().note(self._root, self._commit)
         self._root = self._lock = self._commit = None
 
     def _begin(self) -> tuple[StageFolder, list[StageFolder]]:
@@ -242,12 +240,13 @@ class TreeWriter:
 
     def _find(self, digests: Sequence[bytes]) -> Mapping[bytes, Place]:
         """Find chunks: in what dead sessions left, and in what the store knows."""
-        found: dict[bytes, Place] = {}
-        if self._store is not None:
-            found |= self._store.find(digests)
+        found: dict[bytes, Place] = {**self._memory().find(digests)}
         if self._left:
             found |= {one: self._left[one] for one in digests if one in self._left}
         return found
+
+    def _memory(self) -> TreeMemory:
+        return TreeMemory(self._store, self._real)
 
     def _open_old(self, entry: Entry) -> OldVersion | None:
         """Open the version in the tree, if it may be the same, or have parts of it."""
@@ -260,44 +259,7 @@ class TreeWriter:
             fd = self._root.open_file(entry.path)
         except OSError:
             return None
-        chunks = None
-        if self._store is not None:
-            path = self._real + b"/" + entry.path
-            [chunks] = self._store.known([(path, os.fstat(fd))])
-        return OldVersion(fd, chunks)
-
-    def _keep(self, path: bytes, seen: os.stat_result) -> None:
-        if self._store is not None and self._root is not None:
-            full = self._real + b"/" + path
-            fd, name = self._root.parent(path)
-            self._store.keep(full, seen, dir_fd=fd, name=name)
-
-    def _let_tick(self, commit: Commit) -> None:
-        """Wait for the clock of files: what changes in one tick looks unchanged."""
-        if self._root is None or not commit.placed:
-            return
-        with contextlib.suppress(OSError):
-            last = self._root.stat(commit.placed[-1].entry.path).st_ctime_ns
-            for _ in range(MOST_TICKS):
-                if file_clock() > last:
-                    return
-                time.sleep(TICK)
-
-    def _note(self, commit: Commit) -> None:
-        """Tell the store where content is now."""
-        if self._store is None or self._root is None:
-            return
-        for old, new in commit.trashed:
-            self._store.moved(self._real + b"/" + old, new)
-        self._let_tick(commit)
-        records = []
-        for placed in commit.placed:
-            with contextlib.suppress(OSError):
-                path = placed.entry.path
-                noted, seen = file_clock(), self._root.stat(path)
-                chunks = placed.file.chunks
-                records.append(Record(self._real + b"/" + path, seen, chunks, noted))
-        self._store.note(records)
+        return OldVersion(fd, self._memory().chunks_of(entry.path, os.fstat(fd)))
 
 
 def _order(entry: Entry) -> bytes:
