@@ -157,6 +157,67 @@ def test_a_tree_with_another_file_system_in_it_is_written(tmp_path):
     assert os.readlink(kept / "link") == "x"
 
 
+def test_a_file_system_that_is_read_only_is_said_to_be(disk, tmp_path):
+    make_tree(disk / "dst", {})
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    source = make_tree(tmp_path / "src", {"a": b"1"})
+    for root in ("dst", "new"):
+        with pytest.raises(OSError, match="Read-only") as caught:
+            sync(source, disk / root, tmp_path / "state")
+        assert caught.value.errno == errno.EROFS
+
+
+def test_sessions_that_come_and_go_in_one_folder_do_not_meet(disk, tmp_path):
+    source = make_tree(tmp_path / "src", {"a": b"1"})
+
+    async def one(number: int) -> None:
+        root = disk / f"dst{number}"
+        for _ in range(20):
+            target = LocalTarget(root, TargetOptions(), state=tmp_path / "state")
+            sender = Sender(source, target)
+            await sender.begin()
+            await sender.send()
+            await sender.end()
+            await target.close()
+
+    async def run() -> None:
+        await asyncio.gather(*(one(number) for number in range(4)))
+
+    asyncio.run(run())
+    assert sorted(os.listdir(disk)) == [f"dst{number}" for number in range(4)]
+
+
+# -- roots that change
+
+
+@pytest.mark.parametrize("becomes", ["another folder", "nothing", "a link", "a file"])
+def test_a_root_that_is_another_at_the_commit_is_not_written(tmp_path, becomes):
+    source = make_tree(tmp_path / "src", {"a": b"1", "b/c": b"2"})
+    root = make_tree(tmp_path / "home/dst", {"gone": b""})
+    other = make_tree(tmp_path / "other", {"gone": b""})
+    before = listing(other)
+
+    async def run() -> None:
+        target = LocalTarget(root, TargetOptions(), state=tmp_path / "state")
+        sender = Sender(source, target)
+        await sender.begin(delete=True)
+        await sender.send()
+        os.rename(root, tmp_path / "aside")
+        if becomes == "another folder":
+            root.mkdir()
+        elif becomes == "a link":
+            root.symlink_to(other)
+        elif becomes == "a file":
+            root.touch()
+        with pytest.raises(OSError, match="dst"):
+            await sender.end()
+        await target.close()
+
+    asyncio.run(run())
+    assert listing(other) == before
+    assert os.listdir(tmp_path / "aside") == ["gone"]
+
+
 # -- kills
 
 FORKING = """
