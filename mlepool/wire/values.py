@@ -196,5 +196,6 @@ class SyncSummary(msgspec.Struct, frozen=True, array_like=True):
 VALUE_TYPES: dict[str, Any] = {
     "StopReport": StopReport,
     "InputAck": InputAck,
+    "JobInfo": JobInfo,
     "list[JobInfo]": list[JobInfo],
 }

@@ -30,6 +30,10 @@ class CallContext(NamedTuple):
         """List jobs."""
         return self.jobs.listing()
 
+    def job_info(self, job_id: str) -> JobInfo:
+        """Describe a job."""
+        return self.jobs.find(job_id).info()
+
     async def stop(self, job_id: str, *, signal: str, grace: float) -> StopReport:
         """Stop a job, and note by whom."""
         reason = f"stopped by {self.caller}"

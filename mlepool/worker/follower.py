@@ -153,7 +153,7 @@ class Follower:
             job.become(Status.RUNNING)
         job.pid, job.started, job.cwd = info.pid, info.started, info.cwd
         job.orphan_timeout = info.orphan_timeout
-        job.has_terminal = info.has_terminal
+        job.has_terminal, job.files = info.has_terminal, info.files
         if job.readers:
             self.attend(job)
         for reader in job.readers:

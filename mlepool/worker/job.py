@@ -15,7 +15,7 @@ from mlepool.supervisor.messages import Spawn
 from mlepool.transport.base import Piece
 from mlepool.wire.codec import MAX_DATA
 from mlepool.wire.messages import Accepted, Ended, Outcome, Skip
-from mlepool.wire.values import JobInfo
+from mlepool.wire.values import JobFiles, JobInfo
 from mlepool.wire.window import SendWindow
 
 __all__ = ["Job", "Reader", "Status"]
@@ -58,6 +58,7 @@ class Job:
         dropped: Bytes of output that could not be kept.
         orphan_timeout: Seconds that it may run without a reader.
         has_terminal: True if it was started at a terminal.
+        files: The tree that it runs in, and what is to be brought back.
         order: What the supervisor was asked for; None if another worker has asked.
         outcome: How it ended; None before.
         readers: Who reads its output now.
@@ -75,6 +76,7 @@ class Job:
         self.dropped = 0
         self.orphan_timeout: float | None = None
         self.has_terminal = False
+        self.files = JobFiles()
         self.order: Spawn | None = None
         self.outcome: Outcome | None = None
         self.readers: list[Reader] = []
@@ -95,6 +97,7 @@ class Job:
             self.dropped,
             self.orphan_timeout,
             self.has_terminal,
+            self.files,
         )
 
     def become(self, status: Status) -> None:

@@ -116,8 +116,9 @@ class JobTable:
             is_awaited=is_awaited,
             orphan_timeout=process.orphan_timeout,
             terminal=process.terminal,
+            files=process.files,
         )
-        job.has_terminal = process.terminal is not None
+        job.has_terminal, job.files = process.terminal is not None, process.files
         job.order = order
         with contextlib.suppress(
             WorkerError

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from mlepool.wire.messages import CommandSpec, Parameter
-from mlepool.wire.values import InputAck, JobInfo, StopReport
+from mlepool.wire.values import InputAck, JobFiles, JobInfo, StopReport
 from mlepool.worker.trees import Trees, TreeSession
 
 __all__ = ["Command", "Context", "Process", "Registry", "check_size", "command"]
@@ -33,6 +33,7 @@ class Process(msgspec.Struct, frozen=True):
         orphan_timeout: Seconds that nobody may read it until it is stopped; None for
             any time.
         terminal: Rows and columns of its terminal; None for pipes.
+        files: For the job's record.
     """
 
     argv: tuple[bytes, ...]
@@ -42,6 +43,7 @@ class Process(msgspec.Struct, frozen=True):
     stdin: bool = False
     orphan_timeout: float | None = None
     terminal: tuple[int, int] | None = None
+    files: JobFiles = JobFiles()
 
 
 class Context(Protocol):
@@ -56,6 +58,9 @@ class Context(Protocol):
 
     def job_list(self) -> list[JobInfo]:
         """List the jobs that run, and the latest that have ended."""
+
+    def job_info(self, job_id: str) -> JobInfo:
+        """Describe one job, however long it has ended."""
 
     async def stop(self, job_id: str, *, signal: str, grace: float) -> StopReport:
         """Stop a job's whole tree of processes."""

@@ -7,7 +7,7 @@ from signal import Signals
 from mlepool.wire.values import InputAck, JobInfo, StopReport
 from mlepool.worker.registry import Context, check_size, command
 
-__all__ = ["jobs", "resize", "send_input", "stop"]
+__all__ = ["job", "jobs", "resize", "send_input", "stop"]
 
 
 @command
@@ -44,6 +44,16 @@ async def stop(
 def jobs(ctx: Context) -> list[JobInfo]:
     """List the jobs that run on this worker, and the latest that have ended."""
     return ctx.job_list()
+
+
+@command
+def job(ctx: Context, job_id: str) -> JobInfo:
+    """Describe one job, also one that has ended long ago.
+
+    Raises:
+        LookupError: If there is no such job.
+    """
+    return ctx.job_info(job_id)
 
 
 @command

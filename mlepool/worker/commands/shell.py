@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shlex
 from typing import Any
 
 from msgspec import structs
 
+from mlepool.wire.values import JobFiles
 from mlepool.worker.registry import Process, check_size, command
 
 __all__ = ["run"]
 
 SHELL = b"/bin/sh"
 TERMINAL = "xterm-256color"  # a type that all know and most are
+MAX_PATTERNS = 16_000  # characters; they stay in the job's record
 MAX_DISPLAY = 2000  # characters of a command in listings; argv itself is not cut
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @command
@@ -29,6 +33,8 @@ def run(
     rows: int = 24,
     cols: int = 80,
     orphan_timeout: float | None = None,
+    collect: str | list[str] | None = None,
+    tree: str = "",
 ) -> Process:
     """Run a command on the worker's host; its messages are lines of its output.
 
@@ -49,12 +55,17 @@ def run(
         cols: Width of the terminal.
         orphan_timeout: Seconds without a reader, this client or another, after which
             the job is stopped as "orphaned"; by default it never is.
+        collect: What the client brings back at the end, to ``collect_to``: patterns of
+            files in ``cwd``, as lines of a ``.gitignore``. They stay with the job.
+        tree: Digest of the tree that was synced for it: ``sync`` gives it. It stays
+            with the job: which code was run is known.
 
     Raises:
         FileNotFoundError: If the program or cwd is missing.
         PermissionError: If the program may not be executed.
         ValueError: If the command is empty, there is a NUL in an argument, a
-            terminal can't have that size, or orphan_timeout is no time.
+            terminal can't have that size, orphan_timeout is no time, or there is no
+            such digest or pattern.
     """
     if not command:
         raise ValueError("the command is empty")
@@ -62,7 +73,13 @@ def run(
         raise ValueError(f"orphan_timeout must be seconds, not {orphan_timeout}")
     argv, display = _words(command)
     process = Process(
-        argv, display[:MAX_DISPLAY], cwd, env or {}, stdin, orphan_timeout
+        argv,
+        display[:MAX_DISPLAY],
+        cwd,
+        env or {},
+        stdin,
+        orphan_timeout,
+        files=_files(tree, collect),
     )
     if not tty:
         return process
@@ -71,6 +88,16 @@ def run(
         env={"TERM": TERMINAL, **process.env},
         terminal=check_size("run", rows, cols),
     )
+
+
+def _files(tree: str, collect: str | list[str] | None) -> JobFiles:
+    """Check what is to stay with the job."""
+    if tree and not _DIGEST.fullmatch(tree):
+        raise ValueError(f"run(): tree: a digest is 64 hex digits, not {tree[:80]!r}")
+    patterns = (collect,) if isinstance(collect, str) else tuple(collect or ())
+    if sum(map(len, patterns)) > MAX_PATTERNS:
+        raise ValueError(f"run(): collect: over {MAX_PATTERNS} characters of patterns")
+    return JobFiles(tree, patterns)
 
 
 def _words(command: str | list[Any]) -> tuple[tuple[bytes, ...], str]:
