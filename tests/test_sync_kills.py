@@ -1,0 +1,126 @@
+"""A sync that is killed: each file is an old or a new one, and the next one ends it."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mlepool
+from mlepool.testing.kill import kill_worker
+from tests.conftest import RunningWorker
+from tests.test_sync_whole import differences
+
+pytestmark = pytest.mark.real
+
+FILES = 2000
+KILLS = 10  # of the client, and as many of the worker
+
+SYNC = """
+import sys, mlepool
+with mlepool.add("localhost", int(sys.argv[1]), raise_error=True) as conn:
+    print("connected", flush=True)
+    conn.sync(sys.argv[2], sys.argv[3])
+"""
+
+
+def content(number: int, version: int) -> str:
+    return f"file {number}, version {version}\n" * (1 + number % 200)
+
+
+def write_version(folder: Path, version: int) -> None:
+    for number in range(FILES):
+        place = folder / f"part{number % 7}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number}.txt").write_text(content(number, version))
+
+
+def check_versions(folder: Path, latest: int) -> None:
+    """See that there is no file that is not wholly one of its versions."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            continue
+        text = path.read_text()
+        version = int(text.partition("version ")[2].partition("\n")[0])
+        assert version <= latest
+        assert text == content(int(path.stem), version)
+
+
+class Client:
+    """A process that syncs."""
+
+    def __init__(self, port: int, source: Path, target: Path) -> None:
+        words = [sys.executable, "-c", SYNC, str(port), str(source), str(target)]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "connected\n"
+
+    def kill(self) -> bool:
+        """Kill it; False if it had ended."""
+        has_ended = self.process.poll() is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return not has_ended
+
+    def end(self) -> None:
+        assert self.process.wait(60) == 0
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def folders(tmp_path) -> Iterator[tuple[Path, Path, float]]:
+    """A source of 2,000 files, where it is to go, and how long a sync may be hit."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    write_version(source, 0)
+    return source, target
+
+
+def test_the_client_is_killed(own_worker, folders):
+    source, target = folders
+    client, began = Client(own_worker.port, source, target), time.monotonic()
+    client.end()
+    seconds = time.monotonic() - began
+    rng, hits = random.Random(1), 0
+    for version in range(1, KILLS + 1):
+        write_version(source, version)
+        client = Client(own_worker.port, source, target)
+        time.sleep(rng.uniform(0, seconds))
+        hits += client.kill()
+        check_versions(target, version)
+    Client(own_worker.port, source, target).end()
+    assert differences(source, target) == ""
+    assert hits
+
+
+def test_the_worker_is_killed_and_the_same_sync_goes_on(own_worker, folders, tmp_path):
+    source, target = folders
+    rng, worker, hits = random.Random(2), own_worker, 0
+    with mlepool.ClientPool() as pool:
+        conn = pool.add("localhost", worker.port, raise_error=True)
+        conn.connect()
+        seconds = conn.sync(source, target).duration
+        for version in range(1, KILLS + 1):
+            write_version(source, version)
+            live = conn.sync(source, target, complete=False)
+            time.sleep(rng.uniform(0, seconds))
+            hits += not live.done
+            kill_worker(worker.state_dir)
+            worker.end()
+            check_versions(target, version)
+            place = f"127.0.0.1:{worker.port}"
+            worker = RunningWorker(tmp_path / "own", listen=place)
+            try:
+                live.wait()
+                assert differences(source, target) == ""
+            except BaseException:
+                worker.end()
+                raise
+    worker.end()
+    assert hits
