@@ -114,8 +114,8 @@ class Commit:
                 if not self._open_up(path):
                     raise
                 action()
-        except OSError as exc:
-            self.problems.append(Problem(path, exc.strerror or str(exc)))
+        except (OSError, ValueError) as exc:  # a link that says what no link can
+            self._add_problem(path, exc)
 
     def _open_up(self, path: bytes) -> bool:
         """Give us access to the folders on a path; False if that changes nothing."""
@@ -203,7 +203,11 @@ class Commit:
         except FileNotFoundError:
             return  # a folder that could not be made, and said so; or one deleted
         except OSError as exc:
-            self.problems.append(Problem(path, exc.strerror or str(exc)))
+            self._add_problem(path, exc)
+
+    def _add_problem(self, path: bytes, exc: OSError | ValueError) -> None:
+        text = getattr(exc, "strerror", None) or str(exc)
+        self.problems.append(Problem(path, text))
 
 
 def _prefixes(path: bytes) -> Iterator[bytes]:

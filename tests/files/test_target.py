@@ -406,6 +406,23 @@ def test_hostile_paths_are_refused_before_anything_is_done(tmp_path, path):
     }
 
 
+def test_links_that_can_not_be_are_problems_and_the_rest_goes_on(tmp_path):
+    async def run():
+        target = LocalTarget(tmp_path / "dst", TargetOptions(), state=tmp_path / "st")
+        await target.scan()
+        says = {b"empty": b"", b"long": b"x" * 5000, b"nul": b"a\0b", b"good": b"a"}
+        links = [Entry(path, LINK, target=text) for path, text in says.items()]
+        await target.prepare(links=links)
+        report = await target.commit()
+        await target.close()
+        return report
+
+    assert [one.path for one in asyncio.run(run()).problems] == [
+        *(b"empty", b"long", b"nul")
+    ]
+    assert os.listdir(tmp_path / "dst") == ["good"]
+
+
 def test_wrong_content_is_refused(tmp_path):
     digest = bytes(32)
     bad = [
