@@ -28,8 +28,8 @@ __all__ = ["RemoteSource", "RemoteTarget"]
 
 T = TypeVar("T")
 
-FRAME = 112 * 1024  # bytes of content in a request: see docs/topics/files.md
-ANSWER = 256 * 1024  # bytes of content in an answer, which must fit in one frame
+FRAME = 336 * 1024  # bytes of content in a request: measured in docs/topics/protocol.md
+ANSWER = 448 * 1024  # bytes of content in an answer, which must fit in one frame
 LIST = 256 * 1024  # bytes of paths or digests in a request
 ROW = 96  # bytes at most of an entry's numbers, or of a chunk
 ASK_HOLDER = 1.0  # seconds between questions who has a tree that is waited for
