@@ -84,7 +84,9 @@ class LocalJob:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Run to the end, within it: what it does can't be undone.
+        """Run to the end, from here on: what is done within can't be undone.
+
+        If that fails, it can be stopped again.
 
         Raises:
             CancelledError: If it was to stop already.
@@ -94,8 +96,9 @@ class LocalJob:
         self._is_held = True
         try:
             yield
-        finally:
+        except BaseException:
             self._is_held = False
+            raise
 
     async def stop(self) -> None:
         """End it, and wait until it has put away what it had begun."""

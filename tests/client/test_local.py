@@ -136,6 +136,34 @@ async def test_a_stop_while_it_is_held_waits_for_its_end():
 
 
 @in_jumping_time
+async def test_a_stop_after_what_can_not_be_undone_comes_too_late():
+    async def work(job):
+        with job.held():
+            pass
+        await asyncio.sleep(5)  # both ends are let go of
+        return "done"
+
+    listener = begin(work).listener
+    await asyncio.sleep(1)
+    assert (await listener.stop()).status == "SUCCEEDED"
+    assert listener.value == "done"
+
+
+@in_jumping_time
+async def test_what_failed_while_it_was_held_can_be_stopped_again():
+    async def work(job):
+        try:
+            with job.held():
+                raise LookupError
+        except LookupError:
+            await asyncio.sleep(5)
+
+    listener = begin(work).listener
+    await asyncio.sleep(1)
+    assert (await listener.stop()).status == "STOPPED"
+
+
+@in_jumping_time
 async def test_its_timeout_stops_it():
     listener = begin(never, timeout=3).listener
     with pytest.raises(CommandTimeoutError, match="it was stopped"):
