@@ -18,7 +18,7 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 class Bars:
     """Shows how far several listeners are; nothing where stderr is no terminal.
 
-    A context manager, which leaves the last state on the screen.
+    A context manager, which takes the bars away at its end.
 
     Args:
         are_shown: False to show nothing on a terminal either.
@@ -82,7 +82,9 @@ def _make_display() -> Any:
         progress.BarColumn(),
         progress.TextColumn("{task.fields[text]}", markup=False),
     )
-    return progress.Progress(*columns, console=console, auto_refresh=False)
+    return progress.Progress(
+        *columns, console=console, auto_refresh=False, transient=True
+    )
 
 
 def _in_words(progress: Any) -> str:

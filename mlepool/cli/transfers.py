@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from mlepool.cli.printer import Printer
 from mlepool.cli.reach import Reached, reach
 from mlepool.cli.wording import complain, visible
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.listener import AsyncListener
+from mlepool.client.listener import AsyncListener, Status
 from mlepool.errors import ClientError, MlepoolError, SyncHaltedError
 
 __all__ = ["Begin", "folder_of", "transfer"]
@@ -88,7 +89,7 @@ class _Transfers:
         are_many = len(names) + len(reached.failed) > 1
         self._printer = Printer(names if are_many else [])
         self._begun: dict[str, AsyncListener] = {}
-        self._ended: set[str] = set()
+        self._complaints: list[tuple[str, str]] = []
 
     async def run(self) -> int:
         """Do all; the worst exit status."""
@@ -100,6 +101,7 @@ class _Transfers:
                 bars.show(self._begun)
             finally:
                 ticking.cancel()
+        self._complain()
         for name, listener in self._begun.items():
             if listener.value is not None:
                 self._printer.say(name, self._summary(listener.value))
@@ -107,19 +109,20 @@ class _Transfers:
 
     async def stop(self) -> None:
         """Stop what has not ended, and say how it leaves the trees."""
-        going = {
-            name: one for name, one in self._begun.items() if name not in self._ended
-        }
-        try:
+        self._complain()
+        failed = {name for name, _ in self._complaints}
+        going = [one for name, one in self._begun.items() if name not in failed]
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_LIMIT):
-                await asyncio.gather(*(_stop(one) for one in going.values()))
-        except TimeoutError:
-            complain(f"no answer within {STOP_LIMIT:g} s")
-        for one in self._connections:
-            listener = self._begun.get(one.name)
-            is_done = listener is not None and listener.ok
-            text = "all was done before" if is_done else "stopped; all is as it was"
-            complain(f"{one.name}: {text}")
+                await asyncio.gather(*(one.stop() for one in going))
+        for name in (one.name for one in self._connections):
+            if name not in failed:
+                complain(f"{name}: {_ending(self._begun.get(name))}")
+
+    def _complain(self) -> None:
+        """Say what failed; not before the end, as bars on a terminal would wrap it."""
+        for name, text in self._complaints:
+            self._printer.complain(name, text)
 
     async def _run_on(self, connection: AsyncConnection) -> int:
         name = connection.name
@@ -132,11 +135,10 @@ class _Transfers:
         except BrokenPipeError:  # nobody reads what we print
             raise
         except (MlepoolError, OSError, ValueError) as exc:
-            self._printer.complain(name, _in_words(exc))
+            self._complaints.append((name, _in_words(exc)))
             return UNKNOWN if isinstance(exc, ClientError) else FAILED
-        self._ended.add(name)
         if listener.error is not None:
-            self._printer.complain(name, _in_words(listener.error))
+            self._complaints.append((name, _in_words(listener.error)))
         return 0 if listener.ok else FAILED
 
     async def _tick(self, bars: Bars) -> None:
@@ -154,8 +156,15 @@ class _Transfers:
         return f"{done}; {size(value.bytes_sent)} in {value.seconds:.2f} s"
 
 
-async def _stop(listener: AsyncListener) -> None:
-    await listener.stop()
+def _ending(listener: AsyncListener | None) -> str:
+    """Say how an interrupted transfer leaves what is there."""
+    if listener is None or listener.status is Status.STOPPED:
+        return "stopped; all is as it was"
+    if listener.ok:
+        return "all was done before"
+    if listener.error is not None:
+        return _in_words(listener.error)
+    return f"no answer within {STOP_LIMIT:g} s; what was there may be replaced yet"
 
 
 def _line(message: Any) -> str:

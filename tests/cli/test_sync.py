@@ -136,6 +136,25 @@ def test_ctrl_c_leaves_the_tree_as_it_was_and_says_so(worker, source, tmp_path):
     assert (target / "one.txt").read_text() == "before"
 
 
+def test_ctrl_c_says_of_each_host_how_it_ended(worker, other, source, *, tmp_path):
+    (source / "large").write_bytes(os.urandom(24 << 20))
+    target = tmp_path / "target"
+    with FaultProxy(worker.port) as proxy:
+        proxy.trickle(2 << 20)
+        slow = proxy.address.replace("127.0.0.1", "localhost")
+        hosts = f"{slow},{other}"
+        with running(
+            "sync", "--pull", "-H", hosts, str(source), str(target)
+        ) as process:
+            wait_until(lambda: (target / other / "large").exists(), limit=30)
+            done = interrupt(process)
+    assert done.status == 130
+    assert f"mlepool: {slow}: stopped; all is as it was\n" in done.err
+    assert f"mlepool: {other}: all was done before\n" in done.err
+    assert names_in(target / other) == names_in(source)
+    assert not (target / slow).exists()
+
+
 def test_where_nobody_reads_what_is_printed_it_ends_and_leaves_the_tree(
     host, source, tmp_path
 ):
