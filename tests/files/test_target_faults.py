@@ -307,17 +307,17 @@ def damage(folder: Path) -> None:
 
 
 def test_each_file_is_the_old_or_the_new_one_whenever_it_is_killed(tmp_path):
-    names = [f"{one % 7}/{one}" for one in range(100)]
+    names = [f"{one % 7}/{one}" for one in range(80)]
     old = {name: b"old " + name.encode() for name in names}
-    new = {name: b"newer " + name.encode() for name in names[:75]}
+    new = {name: b"newer " + name.encode() for name in names[:60]}
     source = make_tree(tmp_path / "src", new)
     root = make_tree(tmp_path / "dst", old)
     writer = Killed(source, root, tmp_path / "state", then="commit")
     mixed = 0
-    for number in range(5):
+    for number in range(4):
         make_tree(root, old)
         writer.start()
-        wait_for_change(root / names[14 * number], old[names[14 * number]])
+        wait_for_change(root / names[13 * number], old[names[14 * number]])
         writer.kill()
         mixed += check_each(root, old, new)
     writer.close()
