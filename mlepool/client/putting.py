@@ -67,7 +67,9 @@ def begin_get(
             is_into = _is_into(source, target) or await is_folder(Near(), target)
             return await exchange.run(paths, target, is_into=is_into)
         with _scratch() as folder:
-            path = os.path.join(folder, CONTENT)
+            # Under its own name, which problems and messages tell.
+            own = os.path.basename(paths[0].rstrip(b"/"))
+            path = os.path.join(folder, own or CONTENT)
             summary = await exchange.run_for_file(paths, path)
             if dry_run or stream is not None:
                 await asyncio.to_thread(_pour, path, stream)

@@ -213,6 +213,7 @@ def test_what_is_open_is_read_from_where_it_is(conn, here, there):
     into = io.BytesIO()
     done = conn.get(there / "rest", into, raise_error=True)
     assert (into.getvalue(), done.value.sent) == (b"b" * 600, 1)
+    assert list(done) == ["+ rest"]
 
 
 def test_a_pipe_is_read_to_its_end(conn, there):
@@ -302,6 +303,17 @@ def test_a_full_disk_is_told_before_the_first_byte(verb, conn, here, *, there):
         assert done.error.errno == errno.ENOSPC
         assert names_in(folder) == ["large"]
         assert (folder / "large").read_text() == "old"
+
+
+def test_what_only_looks_like_a_file_is_refused(conn, there):
+    for call in (
+        lambda: conn.get("/proc/version"),
+        lambda: conn.put("/dev/null", there),
+    ):
+        done = call()
+        assert isinstance(done.error, mlepool.SyncIncompleteError)
+        assert [one.path for one in done.value.problems] in (["version"], ["null"])
+    assert names_in(there) == []
 
 
 @pytest.mark.parametrize("verb", ["put", "get"])
