@@ -416,6 +416,15 @@ def slow(worker: RunningWorker, tree: Path) -> Iterator[mlepool.Connection]:
         yield conn
 
 
+def test_a_file_that_changes_while_it_is_sent_comes_as_it_is_then(slow, tree):
+    job = slow.sync(tree, tree.parent / "target", complete=False)
+    wait_until(lambda: job.progress.bytes > 100_000)
+    (tree / "big").write_bytes(b"now it is short")
+    assert job.wait().ok
+    assert job.value.problems == ()
+    assert differences(tree, tree.parent / "target") == ""
+
+
 def test_a_stopped_sync_leaves_the_tree_as_it_was(slow, tree, tmp_path):
     target = tmp_path / "target"
     target.mkdir()

@@ -133,9 +133,11 @@ class _Run:
         self._options = options
         self._source = source
         self._target = target
-        self._new = new
+        self._entries = new.entries
         self._plan = plan
-        self._old = {one.path: one for one in old.entries}
+        planned = (*plan.folders, *plan.links, *plan.touched, *plan.files)
+        paths = {one.path for one in planned}
+        self._old = {one.path: one for one in old.entries if one.path in paths}
         self._problems = [*new.problems, *old.problems]
         self._problems += [Problem(path, text) for path, text in plan.refused]
         self._transfer = Transfer(source, target, meter=report.meter, done=self._say)
@@ -220,35 +222,37 @@ class _Run:
             if not failed:
                 return
             await asyncio.sleep(RETRY_AFTER * 3**attempt)
-            self._new = await self._source.scan()
-            again = self._look_again(is_first=attempt == 0)
+            scan = await self._source.scan()
+            again = self._look_again(scan.entries, is_first=attempt == 0)
             if not again:
                 break
             await self._transfer.run(await self._expect(again))
         self._problems += [problem for _, problem in failed.values()]
 
-    def _look_again(self, *, is_first: bool) -> list[Entry]:
+    def _look_again(self, entries: Sequence[Entry], *, is_first: bool) -> list[Entry]:
         """Give the files to try again; those that are gone need nothing more."""
         failed = self._transfer.failed
-        found = {one.path: one for one in self._new.entries if one.path in failed}
-        again = []
-        for path, (entry, _) in list(failed.items()):
-            now = found.get(path)
-            if now is None:
-                del failed[path]
-                if self._options.delete and path in self._old:
-                    self._plan.deleted.append(path)
-            elif now.kind == FILE and (is_first or now != entry):
-                del failed[path]
-                again.append(now)
-        return again
+        found = {one.path: one for one in entries if one.path in failed}
+        gone = failed.keys() - found.keys()
+        again = {
+            path: now
+            for path, now in found.items()
+            if now.kind == FILE and (is_first or now != failed[path][0])
+        }
+        if self._options.delete:
+            self._plan.deleted += sorted(gone & self._old.keys())
+        for path in (*gone, *again):
+            del failed[path]
+        kept = (one for one in self._entries if one.path not in gone)
+        self._entries = [again.get(one.path, one) for one in kept]
+        return list(again.values())
 
     async def _digest(self) -> str:
         """Name the tree's content; empty if that is not wanted, or not known."""
         if self._problems or not self._options.digest:
             return ""
         digests = self._transfer.digests
-        return await name_tree(self._source, self._new.entries, digests)
+        return await name_tree(self._source, self._entries, digests)
 
 
 @contextlib.asynccontextmanager

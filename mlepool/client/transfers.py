@@ -16,9 +16,9 @@ __all__ = ["Transfer", "run_all"]
 BATCH_FILES = 500  # small files that are described and sent together
 BATCH_SIZE = 2 * 1024 * 1024  # bytes of them
 BATCHES = 4  # under way: while one waits for an answer, others are read and sent
-LARGE_FILES = 2  # under way; their parts fill the link by themselves
+LARGE_FILES = 16  # under way: many are not much larger, and wait for answers, too
 GROUP = 1024 * 1024  # bytes of missing chunks that are read and sent together
-GROUPS = 4  # of them in memory
+GROUPS = 4  # of them in memory, of whichever files
 
 Numbered = tuple[int, Entry]
 Move = asyncio.Task[Problem | None]

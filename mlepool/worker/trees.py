@@ -23,7 +23,8 @@ logger = logging.getLogger("mlepool.worker")
 
 T = TypeVar("T")
 
-IDLE_LIMIT = 600.0  # seconds without a request; a laptop may sleep for some minutes
+IDLE_LIMIT = 600.0  # seconds without a link or a request: laptops sleep for a while
+LINKED_LIMIT = 6 * 3600.0  # without a request, with a link: its other tree may be slow
 TAKEOVER_AFTER = 2.0  # seconds without a link, after which others may have the tree
 MAX_SESSIONS = 128  # each has a thread and open files
 MAX_STEPS = 256  # answers kept of a session; a client has fewer requests under way
@@ -264,18 +265,18 @@ class Trees:
             self._changed()
 
     def _watch(self, session_id: str) -> None:
-        """End a session when nobody has used it for long."""
+        """End a session when nobody has used it for long; look now and then."""
         session = self._sessions.get(session_id)
         if session is None:
             return
         loop = asyncio.get_running_loop()
         if session.link is not None and session.is_busy:
             session.used = loop.time()
-        due = session.used + IDLE_LIMIT
-        if loop.time() >= due:
-            self._drop(session_id, f"it was idle for {IDLE_LIMIT:g} s")
+        limit = IDLE_LIMIT if session.link is None else LINKED_LIMIT
+        if loop.time() >= max(session.used, session.left) + limit:
+            self._drop(session_id, f"it was idle for {limit:g} s")
         else:
-            loop.call_at(due, self._watch, session_id)
+            loop.call_later(IDLE_LIMIT / 10, self._watch, session_id)
 
     def _take_over(self) -> None:
         """End sessions whose clients are gone, where another wants the same tree."""

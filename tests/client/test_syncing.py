@@ -302,6 +302,24 @@ async def test_a_file_that_always_changes_is_a_problem_and_the_rest_is_synced():
     assert (summary.sent, summary.digest) == (1, "")
 
 
+@in_jumping_time
+async def test_the_name_is_that_of_what_was_sent():
+    source, target = MemoryTree(tree(a=b"old", b=b"1", c=b"2")), MemoryTarget({})
+
+    def change(path: bytes) -> None:
+        if source.files[b"a"] == b"old":
+            source.files[b"a"] = b"changed"
+            source.files[b"new"] = b"made meanwhile"
+            del source.files[b"c"]
+
+    source.before_read = change
+    digest = (await sync(source, target)).value.digest
+    assert target.files == tree(a=b"changed", b=b"1")
+    assert (
+        digest == (await sync(MemoryTree(target.files), MemoryTarget({}))).value.digest
+    )
+
+
 @pytest.mark.parametrize("delete", [False, True])
 @in_jumping_time
 async def test_a_file_that_vanishes_is_no_problem(delete):

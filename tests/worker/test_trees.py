@@ -9,6 +9,7 @@ from mlepool.errors import WorkerError
 from mlepool.files.base import Scan, SourceOptions, TargetOptions, TargetReport
 from mlepool.worker.trees import (
     IDLE_LIMIT,
+    LINKED_LIMIT,
     MAX_SESSIONS,
     MAX_STEPS,
     TAKEOVER_AFTER,
@@ -191,11 +192,24 @@ async def test_a_session_outlives_its_link_and_ends_when_it_is_idle():
     table.link_gone(LINK)
     await asyncio.sleep(IDLE_LIMIT - 10)
     table.find("a", OTHER)  # it is back, over another link
+    await asyncio.sleep(2 * IDLE_LIMIT)
+    assert table.status == "syncing"
+    table.link_gone(OTHER)
     await asyncio.sleep(IDLE_LIMIT - 10)
     assert table.status == "syncing"
-    await asyncio.sleep(20)
+    await asyncio.sleep(10 + IDLE_LIMIT / 10)
     assert table.status == "error"
     assert table.ends.made[0].closed == 1
+
+
+@in_jumping_time
+async def test_a_session_whose_client_is_there_may_rest_for_hours():
+    table = Table()
+    await table.begin("a")
+    await asyncio.sleep(LINKED_LIMIT - 10)
+    assert table.status == "syncing"
+    await asyncio.sleep(10 + IDLE_LIMIT / 10)
+    assert table.status == "error"
 
 
 @in_jumping_time
@@ -204,7 +218,7 @@ async def test_a_session_that_is_at_work_is_not_idle():
     tree = await table.begin("a")
     go_on = asyncio.Event()
     task = asyncio.create_task(tree.once(1, go_on.wait))
-    await asyncio.sleep(3 * IDLE_LIMIT)
+    await asyncio.sleep(2 * LINKED_LIMIT)
     assert table.status == "syncing"
     go_on.set()
     await task
