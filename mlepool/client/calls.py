@@ -322,7 +322,9 @@ class Calls:
 
     async def stop_owned(self) -> None:
         """Stop the jobs that end with ``close()``, or say which could not be."""
-        await asyncio.gather(*(one.stop() for one in self._works))
+        works = [asyncio.ensure_future(one.stop()) for one in self._works]
+        if works:
+            await asyncio.wait(works, timeout=CLOSE_LIMIT)
         job_ids = [one for one in self._owned if one not in self._unsent]
         self._owned.clear()
         if self._conversation is None:
