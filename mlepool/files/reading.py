@@ -6,20 +6,22 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from stat import S_ISREG
 from typing import NamedTuple
 
 import msgspec
+from msgspec import structs
 
 from mlepool.files.base import Chunk, Offer, Piece, Problem, Scan, SourceOptions
-from mlepool.files.chunks import SMALL, chunk_bytes, chunk_file
+from mlepool.files.chunks import SMALL, chunk_file
 from mlepool.files.descent import Root, locate_root, open_real
 from mlepool.files.description import Description
+from mlepool.files.ignore import pick
 from mlepool.files.notes import Notes
-from mlepool.files.packs import SAMPLE, make_piece, pays
-from mlepool.files.proofs import READ_FLAGS, looks, pack_proof, settle
+from mlepool.files.packs import SAMPLE, Packing, make_piece, pays
+from mlepool.files.proofs import READ_FLAGS, file_clock, looks, pack_proof, settle
 from mlepool.files.recent import Recent
 from mlepool.files.scan import scan_tree
+from mlepool.files.small import ChangedError, is_as_said, read_small
 from mlepool.files.store import Store
 from mlepool.tree import Entry
 
@@ -34,10 +36,6 @@ KEPT = 16 * 1024 * 1024  # bytes of small files that are held until they are ask
 SHARED = 16 * 1024 * 1024  # bytes of pieces that are held for others who read the same
 DESCRIBED = 256  # files whose descriptions are held
 OVERHEAD = 500  # bytes that holding a small file takes besides its content
-
-
-class _ChangedError(Exception):
-    """A file is not what it was."""
 
 
 class _File(NamedTuple):
@@ -78,6 +76,8 @@ class TreeReader:
         self._small: Recent[tuple[Entry, bytes, tuple[Chunk, ...]]] = Recent(KEPT)
         self._pieces: Recent[Piece] = Recent(SHARED if is_shared else 0)
         self._pays: Recent[bool] = Recent(DESCRIBED)
+        self._packing = Packing(is_packing=is_packing)
+        self._clock = 0
         self._notes = Notes(store)
 
     def scan(self) -> Scan:
@@ -90,9 +90,12 @@ class TreeReader:
         self._notes.write()
         root = self._open()
         options = self._options
-        return scan_tree(
+        scan = scan_tree(
             root.fd, exclude=options.exclude, ignore_files=options.ignore_files
         )
+        if options.include:
+            scan = structs.replace(scan, entries=pick(scan.entries, options.include))
+        return scan
 
     def describe(
         self, entry: Entry, number: int, *, offset: int = 0
@@ -104,7 +107,7 @@ class TreeReader:
         """
         try:
             chunks = self._chunks(entry, offset)
-        except (OSError, _ChangedError) as exc:
+        except (OSError, ChangedError) as exc:
             return _problem(entry, exc)
         end = offset + sum(one.length for one in chunks)
         return Offer(number, offset, chunks, is_last=end == entry.size)
@@ -113,6 +116,7 @@ class TreeReader:
         self, entries: Sequence[tuple[int, Entry]]
     ) -> list[Offer | Problem]:
         """Name the chunks of whole files, and hold the content of what is read."""
+        self._clock = file_clock()
         known = self._known([entry for _, entry in entries])
         return [
             self._describe_whole(number, entry)
@@ -136,7 +140,7 @@ class TreeReader:
             with self._opened(entry) as file:
                 self._compare(file)
                 return list(self._read_ranges(file, number, ranges))
-        except (OSError, _ChangedError) as exc:
+        except (OSError, ChangedError) as exc:
             return _problem(entry, exc)
 
     def read_many(self, entries: Sequence[tuple[int, Entry]]) -> list[Piece | Problem]:
@@ -147,6 +151,7 @@ class TreeReader:
         """
         if any(entry.size > PIECE for _, entry in entries):
             raise ValueError(f"a file has more than {PIECE} bytes")
+        self._clock = file_clock()
         return [self._read_whole(number, entry) for number, entry in entries]
 
     def digests(self, entries: Sequence[Entry]) -> list[bytes | None]:
@@ -180,11 +185,11 @@ class TreeReader:
         fd = os.open(name, READ_FLAGS, dir_fd=folder)
         try:
             stat, noted_ns = settle(fd)
-            if not _is_as_said(stat, entry):
-                raise _ChangedError
+            if not is_as_said(stat, entry):
+                raise ChangedError
             yield _File(entry.path, fd, stat, noted_ns)
             if looks(os.fstat(fd)) != looks(stat):
-                raise _ChangedError
+                raise ChangedError
         finally:
             os.close(fd)
 
@@ -195,7 +200,7 @@ class TreeReader:
                 self._begin(entry, file)
             found = self._compare(file)
             if found is None:
-                raise _ChangedError  # nobody knows how it was when it was begun
+                raise ChangedError  # nobody knows how it was when it was begun
             is_new = offset == found.end
             if is_new:
                 cuts = chunk_file(file.fd, offset=offset, limit=PART)
@@ -219,14 +224,14 @@ class TreeReader:
         """See that a file is the one that was described; None if none was."""
         found = self._described.get(file.path)
         if found is not None and found.proof != pack_proof(file.stat):
-            raise _ChangedError
+            raise ChangedError
         return found
 
     def _describe_whole(self, number: int, entry: Entry) -> Offer | Problem:
         if entry.size <= SMALL:
             try:
                 _, chunks = self._content(entry)
-            except (OSError, _ChangedError) as exc:
+            except (OSError, ChangedError) as exc:
                 return _problem(entry, exc)
             return Offer(number, 0, chunks)
         offer = self.describe(entry, number)
@@ -243,27 +248,29 @@ class TreeReader:
         held = self._small.get(entry.path)
         if held is not None and held[0] == entry:
             return held[1:]
-        with self._opened(entry) as file:
-            data = os.pread(file.fd, entry.size + 1, 0)
-            if len(data) != entry.size:
-                raise _ChangedError
-        chunks = chunk_bytes(data)
-        self._notes.add(entry.path, file.stat, chunks, noted_ns=file.noted_ns)
+        root = self._root or self._open()
+        data, chunks, stat, noted_ns = read_small(root, entry, self._clock)
+        self._notes.add(entry.path, stat, chunks, noted_ns=noted_ns)
         self._small.put(entry.path, (entry, data, chunks), size=len(data) + OVERHEAD)
         return data, chunks
 
     def _read_whole(self, number: int, entry: Entry) -> Piece | Problem:
+        try:
+            if self._is_shared:
+                return self._read_shared(number, entry)
+            data, _ = self._content(entry)
+        except (OSError, ChangedError) as exc:
+            return _problem(entry, exc)
+        self._small.drop(entry.path)
+        return self._packing.make_piece(number, data)
+
+    def _read_shared(self, number: int, entry: Entry) -> Piece:
         key = entry.path, entry.mtime_ns, 0, entry.size
         piece = self._pieces.get(key)
         if piece is None:
-            try:
-                data, _ = self._content(entry)
-            except (OSError, _ChangedError) as exc:
-                return _problem(entry, exc)
-            piece = make_piece(number, 0, data, is_packing=self._is_packing)
+            data, _ = self._content(entry)
+            piece = self._packing.make_piece(number, data)
             self._pieces.put(key, piece, size=len(piece.data) + OVERHEAD)
-        if not self._is_shared:
-            self._small.drop(entry.path)
         return msgspec.structs.replace(piece, number=number)
 
     def _read_ranges(
@@ -278,7 +285,7 @@ class TreeReader:
                 if piece is None:
                     data = os.pread(file.fd, size, at)
                     if len(data) != size:
-                        raise _ChangedError
+                        raise ChangedError
                     piece = make_piece(number, at, data, is_packing=does_pay)
                     self._pieces.put(key, piece, size=len(data) + OVERHEAD)
                 yield msgspec.structs.replace(piece, number=number)
@@ -298,20 +305,15 @@ class TreeReader:
         def look(place: int) -> os.stat_result | None:
             with contextlib.suppress(OSError):
                 found = root.stat(entries[place].path)
-                if _is_as_said(found, entries[place]):
+                if is_as_said(found, entries[place]):
                     return found
             return None
 
         return self._notes.known(entries, look)
 
 
-def _is_as_said(found: os.stat_result, entry: Entry) -> bool:
-    same = (found.st_size, found.st_mtime_ns) == (entry.size, entry.mtime_ns)
-    return same and S_ISREG(found.st_mode)
-
-
-def _problem(entry: Entry, exc: OSError | _ChangedError) -> Problem:
-    if isinstance(exc, _ChangedError):
+def _problem(entry: Entry, exc: OSError | ChangedError) -> Problem:
+    if isinstance(exc, ChangedError):
         return Problem(entry.path, CHANGED)
     if isinstance(exc, FileNotFoundError | NotADirectoryError):
         return Problem(entry.path, VANISHED)
