@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mlepool.cli.reach import Hosts, split_hosts
-from mlepool.cli.transfers import folder_of, transfer
+from mlepool.cli.reach import Hosts
+from mlepool.cli.transfers import transfer
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.listener import AsyncListener
 
@@ -41,7 +41,7 @@ def put(
     """
     source = sources if len(sources) > 1 else sources[0]
 
-    async def begin(connection: AsyncConnection) -> AsyncListener:
+    async def begin(connection: AsyncConnection, folder: str) -> AsyncListener:
         return await connection.put(source, dest, dry_run=plan, complete=False)
 
     raise typer.Exit(transfer(hosts, begin, are_listed=verbose, is_plan=plan))
@@ -68,12 +68,9 @@ def get(
     Exits with 1 if something could not be got, with 255 if a host can't be reached.
     """
     source = sources if len(sources) > 1 else sources[0]
-    are_many = hosts is not None and len(split_hosts(hosts)) > 1
 
-    async def begin(connection: AsyncConnection) -> AsyncListener:
-        to = dest
-        if are_many:
-            to = os.path.join(dest, folder_of(connection), "")
+    async def begin(connection: AsyncConnection, folder: str) -> AsyncListener:
+        to = os.path.join(dest, folder, "") if folder else dest
         return await connection.get(source, to, dry_run=plan, complete=False)
 
     raise typer.Exit(transfer(hosts, begin, are_listed=verbose, is_plan=plan))

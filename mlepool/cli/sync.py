@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mlepool.cli.reach import Hosts, split_hosts
-from mlepool.cli.transfers import folder_of, transfer
+from mlepool.cli.reach import Hosts
+from mlepool.cli.transfers import transfer
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.listener import AsyncListener
 
@@ -65,10 +65,9 @@ def sync(
         "force": force,
         "complete": False,
     }
-    are_many = pull and hosts is not None and len(split_hosts(hosts)) > 1
 
-    async def begin(connection: AsyncConnection) -> AsyncListener:
-        to = os.path.join(dest, folder_of(connection)) if are_many else dest
+    async def begin(connection: AsyncConnection, folder: str) -> AsyncListener:
+        to = os.path.join(dest, folder) if pull else dest
         return await connection.sync(source, to, **options)
 
     raise typer.Exit(transfer(hosts, begin, are_listed=verbose, is_plan=plan))

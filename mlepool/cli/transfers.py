@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -13,18 +12,19 @@ from mlepool.cli.exits import FAILED, INTERRUPTED, UNKNOWN
 from mlepool.cli.interrupts import Interrupts
 from mlepool.cli.printer import Printer
 from mlepool.cli.reach import Reached, reach
-from mlepool.cli.wording import complain, visible
+from mlepool.cli.wording import complain, folder_of, visible
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.listener import AsyncListener, Status
 from mlepool.errors import ClientError, MlepoolError, SyncHaltedError
 
-__all__ = ["Begin", "folder_of", "transfer"]
+__all__ = ["Begin", "transfer"]
 
 INTERVAL = 0.1  # seconds between two looks at the progress
 STOP_LIMIT = 10.0  # seconds that hosts may take to let go of what they got
 
-# Begins on one connection; gives its listener while it goes on.
-Begin = Callable[[AsyncConnection], Awaitable[AsyncListener]]
+# Begins on one connection; gives its listener while it goes on. The text is the name of
+# the folder for what comes from there: empty if it is the only one.
+Begin = Callable[[AsyncConnection, str], Awaitable[AsyncListener]]
 
 
 def transfer(
@@ -46,11 +46,6 @@ def transfer(
         return asyncio.run(_run(hosts, begin, are_listed=are_listed, is_plan=is_plan))
     except KeyboardInterrupt:  # nobody reads what we print
         return INTERRUPTED
-
-
-def folder_of(connection: AsyncConnection) -> str:
-    """Give the name of the folder for what comes from a host, one of several."""
-    return connection.name.replace(os.sep, "_")
 
 
 async def _run(
@@ -86,8 +81,8 @@ class _Transfers:
         self._are_listed = are_listed
         self._is_plan = is_plan
         names = [one.name for one in reached.connections]
-        are_many = len(names) + len(reached.failed) > 1
-        self._printer = Printer(names if are_many else [])
+        self._are_many = len(names) + len(reached.failed) > 1
+        self._printer = Printer(names if self._are_many else [])
         self._begun: dict[str, AsyncListener] = {}
         self._complaints: list[tuple[str, str]] = []
 
@@ -127,7 +122,8 @@ class _Transfers:
     async def _run_on(self, connection: AsyncConnection) -> int:
         name = connection.name
         try:
-            listener = self._begun[name] = await self._begin(connection)
+            folder = folder_of(connection) if self._are_many else ""
+            listener = self._begun[name] = await self._begin(connection, folder)
             async for batch in listener.batches():
                 if self._are_listed:
                     self._printer.say(name, *map(_line, batch))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
 from typing import NamedTuple
 
+from mlepool.client.connection import AsyncConnection
 from mlepool.client.trust import Target
 from mlepool.wire.values import StopReport
 
@@ -15,6 +17,7 @@ __all__ = [
     "clock",
     "come_back",
     "complain",
+    "folder_of",
     "in_words",
     "spelled",
     "visible",
@@ -49,6 +52,11 @@ def spelled(target: Target) -> str:
     if target.scheme == "unix":
         return f"unix:{target.host}"
     return target.url if target.scheme == "ws" else target.name
+
+
+def folder_of(connection: AsyncConnection) -> str:
+    """Name the folder for what comes from a host, one of several."""
+    return connection.name.replace(os.sep, "_")
 
 
 def come_back(job_id: str, host: str) -> str:

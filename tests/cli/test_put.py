@@ -48,6 +48,17 @@ def test_what_comes_from_several_hosts_gets_folders_of_their_names(
         assert (target / name / "log.txt").read_text() == "log"
 
 
+def test_without_a_host_it_is_the_workers_of_this_machine(
+    here, host, other, *, tmp_path
+):
+    (tmp_path / "log.txt").write_text("log")
+    target = tmp_path / "logs"
+    done = here("get", str(tmp_path / "log.txt"), str(target))
+    assert (done.status, done.err) == (0, "")
+    assert {host, other} <= {path.name for path in target.iterdir()}
+    assert (target / host / "log.txt").read_text() == "log"
+
+
 def test_a_plan_puts_nothing(here, host, tmp_path):
     (tmp_path / "a.txt").write_text("a")
     there = tmp_path / "there.txt"
