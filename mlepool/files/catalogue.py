@@ -21,6 +21,7 @@ __all__ = ["CHUNK_SIZE", "Catalogue", "Place", "Row", "pack_chunks", "unpack_chu
 MOST_FILES = 2_000_000
 MOST_CHUNKS = 4_000_000  # rows, about 400 MB: the chunks of 1 TB
 PLACES = 4  # of a chunk that are given, those noted last
+MORE = 4  # times as many rows are read in one go as were asked for, at most
 BATCH = 200  # things that are asked for in one query
 DROP = 1000  # files that are dropped at a time where there are too many
 
@@ -39,6 +40,9 @@ CREATE TABLE attic (
 CREATE TABLE counts (files INTEGER NOT NULL, chunks INTEGER NOT NULL, swept INTEGER);
 INSERT INTO counts VALUES (0, 0, 0)
 """
+
+_COLUMNS = "f.path, f.proof, f.trust, f.chunks, f.id"  # as a Row has them
+_ROWS = f"SELECT {_COLUMNS} FROM files f"
 
 # A chunk that very many files have, of zeros maybe, has few rows all the same.
 _PLACES = f"""
@@ -119,7 +123,7 @@ class Catalogue:
                     found.setdefault(digest, []).append(Place(file, location))
         return found
 
-    def rows(self, paths: Iterable[bytes]) -> dict[bytes, Row]:
+    def rows(self, paths: Sequence[bytes]) -> dict[bytes, Row]:
         """Give what is noted of some files."""
         found: list[Row] = []
         with self._database.use() as db:
@@ -162,8 +166,8 @@ class Catalogue:
     def held(self) -> list[Row]:
         """Give the files that are in the attic."""
         with self._database.use() as db:
-            query = "SELECT f.* FROM attic JOIN files f ON f.id = file"
-            return [_to_row(one) for one in db.execute(query)]
+            query = f"SELECT {_COLUMNS} FROM attic JOIN files f ON f.id = file"
+            return list(map(Row._make, db.execute(query)))
         return []
 
     def used(self, paths: Iterable[bytes]) -> None:
@@ -179,9 +183,9 @@ class Catalogue:
     def drop(self, files: Iterable[tuple[int, bytes]]) -> list[bytes]:
         """Forget files by number and proof: not if they were noted again since."""
         with self._database.use(write=True) as db:
-            query = "SELECT * FROM files WHERE id = ? AND proof = ?"
+            query = f"{_ROWS} WHERE id = ? AND proof = ?"
             found = [db.execute(query, one).fetchone() for one in files]
-            return _drop(db, [_to_row(one) for one in found if one])
+            return _drop(db, [Row(*one) for one in found if one])
         return []
 
     def forget(self, path: bytes) -> list[bytes]:
@@ -201,11 +205,8 @@ class Catalogue:
     def next_rows(self, count: int) -> list[Row]:
         """Give some files, others each time, all of them in turn."""
         with self._database.use(write=True) as db:
-            query = (
-                "SELECT * FROM files WHERE id > (SELECT swept FROM counts)"
-                " ORDER BY id LIMIT ?"
-            )
-            found = [_to_row(one) for one in db.execute(query, (count,))]
+            query = f"{_ROWS} WHERE id > (SELECT swept FROM counts) ORDER BY id LIMIT ?"
+            found = list(map(Row._make, db.execute(query, (count,))))
             last = found[-1].file if len(found) == count else 0
             db.execute("UPDATE counts SET swept = ?", (last,))
             return found
@@ -216,15 +217,21 @@ class Catalogue:
         self._database.close()
 
 
-def _to_row(columns: tuple[int, bytes, bytes, int, bytes]) -> Row:
-    return Row(*columns[1:], file=columns[0])
-
-
-def _rows(db: Connection, paths: Iterable[bytes]) -> list[Row]:
-    found: list[Row] = []
+def _rows(db: Connection, paths: Sequence[bytes]) -> list[Row]:
+    """Give what is noted of some files; most often they are those of some folders."""
+    if not paths:
+        return []
+    query = f"{_ROWS} WHERE path BETWEEN ? AND ? LIMIT ?"
+    most = MORE * len(paths)
+    bounds = (min(paths), max(paths), most)
+    found = list(map(Row._make, db.execute(query, bounds)))
+    if len(found) < most:
+        asked = set(paths)
+        return [one for one in found if one.path in asked]
+    found = []
     for some in _batches(paths):
-        query = f"SELECT * FROM files WHERE path IN ({','.join('?' * len(some))})"
-        found += [_to_row(one) for one in db.execute(query, some)]
+        query = f"{_ROWS} WHERE path IN ({','.join('?' * len(some))})"
+        found += map(Row._make, db.execute(query, some))
     return found
 
 
@@ -237,8 +244,8 @@ def _batches(things: Iterable[bytes]) -> Iterator[list[bytes]]:
 def _below(db: Connection, folder: bytes) -> list[Row]:
     folder = folder.rstrip(b"/")
     bounds = (folder + b"/", folder + b"0")  # what follows a slash in ASCII
-    query = "SELECT * FROM files WHERE path > ? AND path < ?"
-    return [_to_row(one) for one in db.execute(query, bounds)]
+    query = f"{_ROWS} WHERE path > ? AND path < ?"
+    return list(map(Row._make, db.execute(query, bounds)))
 
 
 def _add(db: Connection, rows: Sequence[Row]) -> range:
@@ -246,7 +253,9 @@ def _add(db: Connection, rows: Sequence[Row]) -> range:
     _drop(db, _rows(db, [one.path for one in rows]))
     (last,) = db.execute("SELECT coalesce(max(id), 0) FROM files").fetchone()
     numbers = range(last + 1, last + 1 + len(rows))
-    files = [(number, *row[:4]) for number, row in zip(numbers, rows, strict=True)]
+    # Side by side, in C: this is most of the work of a tree of many small files.
+    columns = [*zip(*rows, strict=True)][:4]
+    files = zip(numbers, *columns, strict=True) if rows else ()
     db.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?)", files)
     cut = (
         one
@@ -258,11 +267,16 @@ def _add(db: Connection, rows: Sequence[Row]) -> range:
     return numbers
 
 
-def _cut(row: Row, number: int) -> Iterator[tuple[bytes, int, int, int]]:
+def _cut(row: Row, number: int) -> Iterable[tuple[bytes, int, int, int]]:
+    if len(row.chunks) == CHUNK_SIZE:
+        digest, length = _CHUNK.unpack(row.chunks)
+        return ((digest, number, 0, length),)
     offset = 0
+    cut = []
     for digest, length in _CHUNK.iter_unpack(row.chunks):
-        yield digest, number, offset, length
+        cut.append((digest, number, offset, length))
         offset += length
+    return cut
 
 
 def _drop(db: Connection, rows: Sequence[Row]) -> list[bytes]:
@@ -297,8 +311,8 @@ def _shrink(db: Connection, most_files: int, most_chunks: int) -> list[bytes]:
         if files <= most_files and chunks <= most_chunks:
             return held
         over = max(files - most_files, 1)
-        query = "SELECT * FROM files ORDER BY id LIMIT ?"
-        oldest = [_to_row(one) for one in db.execute(query, (min(over, DROP),))]
+        query = f"{_ROWS} ORDER BY id LIMIT ?"
+        oldest = list(map(Row._make, db.execute(query, (min(over, DROP),))))
         if not oldest:
             return held
         held += _drop(db, oldest)
@@ -309,11 +323,12 @@ def _evict(db: Connection, limit: int) -> list[bytes]:
     held: list[bytes] = []
     (total,) = db.execute("SELECT coalesce(sum(size), 0) FROM attic").fetchone()
     query = (
-        "SELECT size, f.* FROM attic JOIN files f ON f.id = file ORDER BY used, file"
+        f"SELECT size, {_COLUMNS} FROM attic JOIN files f ON f.id = file"
+        " ORDER BY used, file"
     )
     for size, *columns in db.execute(query).fetchall() if total > limit else ():
         if total <= limit:
             break
         total -= size
-        held += _drop(db, [_to_row(columns)])
+        held += _drop(db, [Row(*columns)])
     return held

@@ -12,7 +12,7 @@ from mlepool.tree import Entry
 
 __all__ = ["Notes"]
 
-TOGETHER = 2000  # files that are noted in one go
+TOGETHER = 20_000  # files that are noted in one go; held until then, 1 KB each
 
 
 class Notes:
@@ -20,15 +20,16 @@ class Notes:
 
     Args:
         store: None if nothing is known and nothing is to be noted.
-
-    Attributes:
-        real: The real path of the tree's root.
     """
 
     def __init__(self, store: Store | None) -> None:
         self._store = store
         self._new: list[Record] = []
-        self.real = b""
+        self._prefix = b"/"
+
+    def open(self, real: bytes) -> None:
+        """Say where the tree is: the real path of its root."""
+        self._prefix = real.rstrip(b"/") + b"/"
 
     def known(
         self,
@@ -46,15 +47,15 @@ class Notes:
         """
         if self._store is None:
             return [None] * len(entries)
-        paths = [self._absolute(one.path) for one in entries]
+        paths = [self._prefix + one.path for one in entries]
         return self._store.known_by(paths, look)
 
     def digests(self, entries: Sequence[Entry]) -> list[bytes | None]:
         """Give the content digests of files that have their size and mtime still."""
         if self._store is None:
             return [None] * len(entries)
-        absolute = self._absolute
-        asked = [(absolute(one.path), one.size, one.mtime_ns) for one in entries]
+        prefix = self._prefix
+        asked = [(prefix + one.path, one.size, one.mtime_ns) for one in entries]
         return self._store.digests(asked)
 
     def add(
@@ -74,7 +75,7 @@ class Notes:
             noted_ns: As in :class:`Record`.
         """
         if self._store is not None:
-            self._new.append(Record(self._absolute(path), stat, chunks, noted_ns))
+            self._new.append(Record(self._prefix + path, stat, chunks, noted_ns))
             if len(self._new) >= TOGETHER:
                 self.write()
 
@@ -83,6 +84,3 @@ class Notes:
         new, self._new = self._new, []
         if self._store is not None and new:
             self._store.note(new)
-
-    def _absolute(self, path: bytes) -> bytes:
-        return self.real.rstrip(b"/") + b"/" + path

@@ -175,7 +175,8 @@ class TreeReader:
         root = Root(open_real(real))
         if self._root is not None:
             self._root.close()
-        self._notes.real, self._root = real, root
+        self._notes.open(real)
+        self._root = root
         return root
 
     @contextlib.contextmanager

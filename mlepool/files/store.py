@@ -137,7 +137,7 @@ class Store:
             was noted of it since; None where that is not known. It is as good as size
             and mtime are: who puts back the mtime of what he changes is not seen.
         """
-        rows = self._catalogue.rows(path for path, _, _ in files)
+        rows = self._catalogue.rows([path for path, _, _ in files])
         digests: list[bytes | None] = []
         for path, size, mtime_ns in files:
             row = rows.get(path)
