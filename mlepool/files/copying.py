@@ -5,17 +5,39 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from typing import NamedTuple
 
-__all__ = ["HOLE", "copy_range", "read_at", "write_at", "write_sparse"]
+from mlepool.files.proofs import pack_proof
+
+__all__ = [
+    "HOLE",
+    "Range",
+    "copy_if_unchanged",
+    "copy_range",
+    "read_at",
+    "read_if_there",
+    "write_at",
+    "write_sparse",
+]
 
 HOLE = 64 * 1024  # bytes of zeros that are worth a hole
 BLOCK = 1024 * 1024  # bytes read at once where the kernel can't copy
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ZEROS = bytes(HOLE)
 # What copy_file_range says where it can't: reading and writing can.
 _NOT_THERE = {
     *(errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM),
     *(errno.EBADF, errno.EIO, errno.ETXTBSY),
 }
+
+
+class Range(NamedTuple):
+    """Bytes to copy: from which open file, where they begin there and where here."""
+
+    source: int
+    begin: int
+    at: int
+    length: int
 
 
 def copy_range(source: int, target: int, *, begin: int, at: int, length: int) -> None:
@@ -31,6 +53,26 @@ def copy_range(source: int, target: int, *, begin: int, at: int, length: int) ->
         if count == 0:
             raise OSError(errno.ESTALE, "a file became shorter while it was copied")
         done += count
+
+
+def copy_if_unchanged(target: int, range_: Range) -> bool:
+    """Copy bytes from a file that others may change.
+
+    Returns:
+        False if they have, or it can't be read: then something else may be written.
+
+    Raises:
+        OSError: If there is no room.
+    """
+    source, begin, at, length = range_
+    before = os.fstat(source)
+    try:
+        copy_range(source, target, begin=begin, at=at, length=length)
+    except OSError as exc:
+        if exc.errno in _NO_ROOM:
+            raise
+        return False
+    return pack_proof(os.fstat(source)) == pack_proof(before)
 
 
 def _copy_some(fds: tuple[int, int], places: tuple[int, int], length: int) -> int:
@@ -56,6 +98,14 @@ def read_at(fd: int, offset: int, length: int) -> bytes:
             break
         data += more
     return data
+
+
+def read_if_there(fd: int, offset: int, length: int) -> bytes:
+    """Read bytes; none if they can't be read."""
+    try:
+        return read_at(fd, offset, length)
+    except OSError:
+        return b""
 
 
 def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:

@@ -6,17 +6,32 @@ import contextlib
 import os
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from mlepool.files.base import Chunk
 from mlepool.files.yard import StageFolder
 
-__all__ = ["ChunkLog", "StagedChunk", "find_left"]
+__all__ = ["ChunkLog", "Place", "StagedChunk", "find_left"]
 
 LOG = b"chunks"
 MOST = 64 * 1024 * 1024  # bytes read of a log: a million chunks
 _RECORD = struct.Struct("<32sIQI")
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+class Place(Protocol):
+    """Where a chunk lies on this machine."""
+
+    @property
+    def offset(self) -> int:
+        """Where in its file, bytes."""
+
+    @property
+    def is_proven(self) -> bool:
+        """False if it is to be hashed before it is believed."""
+
+    def open(self) -> int | None:
+        """Open its file, if it is still there; who calls closes."""
 
 
 class StagedChunk(NamedTuple):

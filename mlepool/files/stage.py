@@ -11,43 +11,37 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from blake3 import blake3
 
 from mlepool.files.base import Chunk, Offer, Piece
 from mlepool.files.chunks import LARGEST, chunk_bytes
-from mlepool.files.copying import HOLE, copy_range, read_at, write_at, write_sparse
-from mlepool.files.leftovers import ChunkLog, StagedChunk
+from mlepool.files.copying import (
+    HOLE,
+    Range,
+    copy_if_unchanged,
+    read_at,
+    read_if_there,
+    write_at,
+    write_sparse,
+)
+from mlepool.files.leftovers import ChunkLog, Place, StagedChunk
 from mlepool.files.packs import unpack
 from mlepool.files.staged import Handles, Part, Staged
 from mlepool.files.versions import OldVersion
 from mlepool.tree import FILE, Entry
 
-__all__ = ["Place", "Stage"]
+__all__ = ["Stage"]
 
+CHANGED = "changed in the target while it was read there"
 WORTH_KNOWING = 16 * 1024  # bytes; this session's smaller chunks are sent twice
 
 
-class Place(Protocol):
-    """Where a chunk lies on this machine."""
-
-    @property
-    def offset(self) -> int:
-        """Where in its file, bytes."""
-
-    @property
-    def is_proven(self) -> bool:
-        """False if it is to be hashed before it is believed."""
-
-    def open(self) -> int | None:
-        """Open its file, if it is still there; who calls closes."""
-
-
 class _Wanted(NamedTuple):
-    """A chunk that is to be found: in which offer, and where."""
+    """A chunk that is to be found: of which file, and where in it."""
 
-    order: int
+    number: int
     offset: int
     chunk: Chunk
 
@@ -92,13 +86,13 @@ class Stage:
     def offer(self, offers: Sequence[Offer]) -> list[list[int]]:
         """Take what is here of files, and tell which chunks are to be sent."""
         wanted: list[_Wanted] = []
-        for order, offer in enumerate(offers):
+        for offer in offers:
             file = self._file(offer.number)
             if offer.offset == file.offered and not file.is_offered:
-                wanted += self._begin(file, offer, order)
+                wanted += self._begin(file, offer)
             else:
                 file.check_repeated(offer)
-        self._look_around(offers, wanted)
+        self._look_around(wanted)
         for offer in offers:
             self._end(offer.number)
         return [self._lacking(one) for one in offers]
@@ -148,14 +142,16 @@ class Stage:
             self._files[number] = file
         return file
 
-    def _begin(self, file: Staged, offer: Offer, order: int) -> Iterator[_Wanted]:
+    def _begin(self, file: Staged, offer: Offer) -> Iterator[_Wanted]:
         """Take what the version in the tree has; give what it has not."""
         file.check(offer)
         if not file.has_begun():
             file.settle(self._open_old(file.entry))
         for chunk in offer.chunks:
             if not self._take_from_old(file, offer.number, chunk):
-                yield _Wanted(order, file.offered, chunk)
+                yield _Wanted(offer.number, file.offered, chunk)
+                # Until it is found: whatever fails in between, it is not here.
+                file.missing[file.offered] = Part(file.offered, chunk)
             file.add(chunk)
         file.is_offered = offer.is_last
         if file.is_offered and file.is_same and not file.is_all_of_old():
@@ -166,64 +162,70 @@ class Stage:
             if file.old.has_at(file.offered, chunk):
                 return True
             self._differ(file, number)
-        if chunk == _zero_chunk():  # zeros are there when nothing is written
+        if chunk == _zero_chunk() and file.has_holes:  # nothing needs to be written
             self.reused += chunk.length
             return True
-        begin = None if file.old is None else file.old.find(file.offered, chunk.digest)
+        if file.old is None:
+            return False
+        begin = file.old.find(file.offered, chunk.digest)
         if begin is None:
             return False
-        self._copy_old(file, number, begin=begin, at=file.offered, length=chunk.length)
-        file.copied.append((file.offered, chunk))
-        return True
+        range_ = Range(file.old.fd, begin, file.offered, chunk.length)
+        is_copied = self._copy_range(file, number, range_)
+        if is_copied:
+            file.copied.append((file.offered, chunk))
+        return is_copied
 
     def _differ(self, file: Staged, number: int) -> None:
         """Stage what was the same as in the tree so far."""
-        file.is_same = False
+        if file.old is not None and file.offered:
+            range_ = Range(file.old.fd, 0, 0, file.offered)
+            if not self._copy_range(file, number, range_):
+                file.problem = CHANGED
         at = 0
         for chunk in file.chunks:
             file.copied.append((at, chunk))
             at += chunk.length
-        self._copy_old(file, number, begin=0, at=0, length=at)
+        file.is_same = False
 
-    def _copy_old(
-        self, file: Staged, number: int, *, begin: int, at: int, length: int
-    ) -> None:
-        if file.old is not None and length:
-            fd = self._handles.get(number)
-            copy_range(file.old.fd, fd, begin=begin, at=at, length=length)
-            self.reused += length
-
-    def _look_around(self, offers: Sequence[Offer], wanted: Sequence[_Wanted]) -> None:
+    def _look_around(self, wanted: Sequence[_Wanted]) -> None:
         """Take what other files have; the rest is to be sent."""
-        places: dict[bytes, Place] = {}
-        if wanted:
-            places |= self._find([one.chunk.digest for one in wanted])
+        if not wanted:
+            return
+        places = self._find([one.chunk.digest for one in wanted])
         for one in wanted:
-            number = offers[one.order].number
             digest = one.chunk.digest
             place = self._own.get(digest) or places.get(digest)
-            if place is None or not self._copy(number, one, place):
-                self._files[number].missing[one.offset] = Part(one.offset, one.chunk)
+            if place is not None and self._copy(one, place):
+                del self._files[one.number].missing[one.offset]
 
-    def _copy(self, number: int, wanted: _Wanted, place: Place) -> bool:
+    def _copy(self, wanted: _Wanted, place: Place) -> bool:
         """Copy a chunk; False if it is not there any more."""
         source = place.open()
         if source is None:
             return False
-        length = wanted.chunk.length
-        target = self._handles.get(number)
+        file, (number, at, chunk) = self._files[wanted.number], wanted
         try:
             if place.is_proven:
-                begin, at = place.offset, wanted.offset
-                copy_range(source, target, begin=begin, at=at, length=length)
-            else:
-                data = read_at(source, place.offset, length)
-                if blake3(data).digest() != wanted.chunk.digest:
-                    return False
-                write_sparse(target, data, wanted.offset)
+                range_ = Range(source, place.offset, at, chunk.length)
+                return self._copy_range(file, number, range_)
+            data = read_if_there(source, place.offset, chunk.length)
         finally:
             os.close(source)
-        self.reused += length
+        if blake3(data).digest() != chunk.digest:
+            return False
+        write = write_sparse if file.has_holes else write_at
+        write(self._handles.get(number), data, at)
+        self.reused += chunk.length
+        return True
+
+    def _copy_range(self, file: Staged, number: int, range_: Range) -> bool:
+        """Copy from a file that others may change; False if they have."""
+        had_holes, file.has_holes = file.has_holes, False  # should it fail
+        if not copy_if_unchanged(self._handles.get(number), range_):
+            return False
+        file.has_holes = had_holes
+        self.reused += range_.length
         return True
 
     def _end(self, number: int) -> None:
@@ -233,7 +235,7 @@ class Stage:
             return
         if file.old is not None:
             if not file.old.is_unchanged() and not self._is_sound(file, number):
-                file.problem = "changed in the target while it was read there"
+                file.problem = CHANGED
             if file.is_same:
                 self.reused += file.entry.size
             file.close()

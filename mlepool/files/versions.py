@@ -64,7 +64,10 @@ class OldVersion:
 
     def _read(self, end: int) -> None:
         while self._read_to < end:
-            found = next(self._cuts, None)
+            try:
+                found = next(self._cuts, None)
+            except OSError:  # what can't be read is sent
+                found = None
             if found is None:
                 self._read_to = max(end, self.size)
                 return

@@ -23,11 +23,11 @@ from mlepool.files.descent import (
     make_real,
     open_nearest,
 )
-from mlepool.files.leftovers import StagedChunk, find_left
+from mlepool.files.leftovers import Place, StagedChunk, find_left
 from mlepool.files.locks import TreeLock
 from mlepool.files.memory import TreeMemory
 from mlepool.files.scan import scan_tree
-from mlepool.files.stage import Place, Stage
+from mlepool.files.stage import Stage
 from mlepool.files.store import Store
 from mlepool.files.trash import Trash
 from mlepool.files.versions import OldVersion

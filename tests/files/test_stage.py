@@ -10,8 +10,9 @@ from hypothesis import given, settings, strategies as st
 
 from mlepool.files.base import Chunk, Offer, Piece
 from mlepool.files.chunks import LARGEST, chunk_bytes
+from mlepool.files.leftovers import Place
 from mlepool.files.packs import pack
-from mlepool.files.stage import Place, Stage
+from mlepool.files.stage import Stage
 from mlepool.files.versions import AHEAD, OldVersion
 from mlepool.tree import FILE, FOLDER, Entry
 from tests.files.trees import MTIME, pieces_of
@@ -187,6 +188,33 @@ def test_what_is_elsewhere_no_more_has_to_be_sent(bench, tmp_path):
     bench.expect(len(LARGE))
     assert len(bench.offer(LARGE)) == len(chunk_bytes(LARGE))
     assert bench.stage.reused == 0
+
+
+def test_a_failure_in_the_midst_leaves_nothing_out(bench, tmp_path):
+    class Full(Somewhere):
+        def open(self) -> int | None:
+            raise OSError(28, "No space left on device")
+
+    chunks = chunk_bytes(LARGE)
+    bench.places[chunks[3].digest] = Full(tmp_path, 0, is_proven=True)
+    bench.expect(len(LARGE))
+    with pytest.raises(OSError, match="No space"):
+        bench.offer(LARGE)
+    assert bench.offer(LARGE) == list(range(len(chunks)))
+    with pytest.raises(ValueError, match="has not come"):
+        bench.content()
+
+
+@pytest.mark.parametrize("is_proven", [True, False])
+def test_what_can_not_be_read_elsewhere_has_to_be_sent(bench, tmp_path, is_proven):
+    data = LARGE[:400_000] + bytes(300_000) + LARGE[:100_000]
+    for _, chunk in borders(data):
+        bench.places[chunk.digest] = Somewhere(tmp_path, 0, is_proven=is_proven)
+    bench.expect(len(data))
+    assert len(bench.offer(data)) == len(chunk_bytes(data))
+    for at, chunk in borders(data):
+        bench.stage.write(pieces_of(0, at, data[at : at + chunk.length]))
+    assert bench.content() == data
 
 
 def test_what_came_for_one_file_serves_another(bench):

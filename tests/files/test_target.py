@@ -128,6 +128,11 @@ def test_zeros_take_no_room_and_are_not_sent(tmp_path):
     assert sender.sent < 3_000_000
     blocks = [os.stat(tmp_path / "dst" / one).st_blocks for one in ("sparse", "empty")]
     assert blocks[0] * 512 < 1_000_000
+    make_tree(source, {"sparse": b"new" + content})
+    sender, _ = sync(source, tmp_path / "dst", tmp_path / "state")
+    assert contents(tmp_path / "dst") == contents(source)
+    assert sender.sent < 1_600_000
+    assert os.stat(tmp_path / "dst/sparse").st_blocks * 512 < 2_000_000
     assert blocks[1] * 512 < 64 * 1024  # what the last piece's end may take
 
 
