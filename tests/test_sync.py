@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -442,6 +444,38 @@ def test_a_sync_that_takes_too_long_is_stopped(slow, tree, tmp_path):
     with pytest.raises(mlepool.CommandTimeoutError, match="it was stopped"):
         slow.sync(tree, tmp_path / "target", timeout=0.5)
     assert not (tmp_path / "target").exists()
+
+
+SYNC = """
+import sys, mlepool
+conn = mlepool.add("localhost", int(sys.argv[1]))
+conn.connect()
+try:
+    print("connected", flush=True)
+    conn.sync(sys.argv[2], sys.argv[3], echo_response=sys.argv[4] == "echo")
+except KeyboardInterrupt:
+    conn.close()
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("echo", ["echo", "quiet"])
+def test_ctrl_c_leaves_the_tree_as_it_was(worker, tree, echo):
+    (tree / "big").write_bytes(os.urandom(20_000_000))
+    target = tree.parent / "target"
+    words = [sys.executable, "-c", SYNC]
+    with FaultProxy(worker.port) as proxy:
+        words += [str(proxy.port), str(tree), str(target), echo]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as client:
+            assert client.stdout is not None
+            assert client.stdout.readline() == "connected\n"
+            proxy.trickle(2_000_000, direction="to_worker")
+            sent = proxy.forwarded("to_worker")
+            wait_until(lambda: proxy.forwarded("to_worker") > sent + 500_000)
+            client.send_signal(signal.SIGINT)
+            assert client.stdout.read().splitlines()[-1] == "interrupted"
+        assert client.returncode == 0
+    assert not target.exists()
 
 
 def test_closing_the_connection_stops_its_syncs(slow, tree, tmp_path):
