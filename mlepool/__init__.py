@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         WorkerError,
     )
     from mlepool.wire.values import (
+        JobFiles,
         JobInfo,
         StopReport,
         SyncProblem,
@@ -86,7 +87,8 @@ _HOMES = {
         "WorkerError",
     ),
     "mlepool.wire.values": (
-        "JobInfo",
+        "JobFiles",
+    "JobInfo",
         "StopReport",
         "SyncProblem",
         "SyncProgress",
@@ -111,6 +113,7 @@ __all__ = [
     "Connection",
     "ConnectionClosedError",
     "ConnectionLostError",
+    "JobFiles",
     "JobInfo",
     "JobLostError",
     "Line",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +26,14 @@ def attach(
         int,
         typer.Option(min=0, help="Begin at the position of a listener of this job."),
     ] = 0,
+    collect_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Bring what it was run to --collect here, at its end.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Follow a job from its first byte on.
 
@@ -35,7 +43,8 @@ def attach(
     """
     followed: list[Found] = []
     try:
-        status = asyncio.run(_attach(job, hosts, offset, followed=followed))
+        keywords = {"offset": offset, "collect_to": collect_to}
+        status = asyncio.run(_attach(job, hosts, keywords, followed=followed))
     except KeyboardInterrupt:
         for one in followed:
             complain(come_back(one.id, one.host))
@@ -44,11 +53,18 @@ def attach(
 
 
 async def _attach(
-    text: str, hosts: list[str] | None, offset: int, *, followed: list[Found]
+    text: str,
+    hosts: list[str] | None,
+    keywords: dict[str, Any],
+    *,
+    followed: list[Found],
 ) -> int:
     async with reach(hosts) as reached:
         found = await reached.find(text)
-        listener = await found.connection.attach(found.id, offset=offset, encoding=None)
+        if found.info is not None and found.info.files.tree:
+            complain(f"job {found.id} runs the tree {found.info.files.tree}")
+        attach = found.connection.attach
+        listener = await attach(found.id, encoding=None, **keywords)
         followed.append(found)
         printer = RecordPrinter()
         # Quiet: its failure is told by the exit status.

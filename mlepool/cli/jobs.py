@@ -18,7 +18,8 @@ from mlepool.wire.values import JobInfo
 
 __all__ = ["in_json", "jobs", "table"]
 
-HEADERS = ("id", "host", "status", "exit", "started", "time", "pid", "command")
+HEADERS = ("id", "host", "status", "exit", "started", "time", "pid", "tree", "command")
+TREE = 12  # digits of a tree's digest that are shown
 MIN_COMMAND = 20  # characters of a command that are shown on the narrowest terminal
 
 
@@ -69,6 +70,8 @@ def in_json(host: str, info: JobInfo) -> dict[str, Any]:
         "pid": info.pid,
         "command": info.command,
         "cwd": info.cwd,
+        "tree": info.files.tree,
+        "collect": list(info.files.collect),
     }
 
 
@@ -93,6 +96,7 @@ def _row(host: str, info: JobInfo) -> tuple[str, ...]:
         clock(info.started),
         ago(info.duration),
         str(info.pid or ""),
+        info.files.tree[:TREE],
         visible(info.command),
     )
 

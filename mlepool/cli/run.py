@@ -9,6 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +20,7 @@ from mlepool.cli.printer import Printer
 from mlepool.cli.reach import leave, open_connection, split_hosts, stop_job
 from mlepool.cli.streams import drop_stdout
 from mlepool.cli.tee import Tee
-from mlepool.cli.wording import come_back, complain, in_words
+from mlepool.cli.wording import come_back, complain, folder_of, in_words
 from mlepool.client.connection import AsyncConnection, new_job_id
 from mlepool.client.sources import chunks
 from mlepool.client.trust import Target
@@ -61,6 +62,24 @@ def run(
     tty: Annotated[
         bool, typer.Option("-t", "--tty", help="Give it a terminal, connected to ours.")
     ] = False,
+    sync: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Sync this folder first, to --cwd or a folder of its name, and run "
+            "in it.",
+            show_default=False,
+        ),
+    ] = None,
+    collect: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Bring back files that it leaves; repeatable. They come to --sync's "
+            "folder, or here; of several hosts each to a folder of its name.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run a command on one host or many, live.
 
@@ -76,7 +95,8 @@ def run(
         raise typer.BadParameter("give seconds", param_hint="--timeout")
     # Bytes, since an argument may be a file's name that is no text.
     what = command[0] if len(command) == 1 else [os.fsencode(one) for one in command]
-    keywords = {"cwd": cwd, "timeout": timeout, "detach": detach}
+    keywords: dict[str, Any] = {"cwd": cwd, "timeout": timeout, "detach": detach}
+    keywords |= {"sync": sync, "collect": collect or None}
     given = {name: value for name, value in keywords.items() if value is not None}
     if tty:
         raise typer.Exit(_run_at_terminal(targets, what, given))
@@ -100,8 +120,8 @@ def run(
 def _run_at_terminal(
     targets: dict[str, Target], command: Any, keywords: dict[str, Any]
 ) -> int:
-    if len(targets) > 1 or keywords.pop("detach"):
-        text = "it goes with one host, and not with --detach"
+    if len(targets) > 1 or keywords.pop("detach") or {"sync", "collect"} & {*keywords}:
+        text = "it goes with one host, and not with --detach, --sync or --collect"
         raise typer.BadParameter(text, param_hint="--tty")
     # Not at the top: a Windows client has no termios.
     terminal = importlib.import_module("mlepool.cli.terminal")
@@ -136,6 +156,8 @@ class _Jobs:
             open_connection(target, name) for name, target in targets.items()
         ]
         self._command = command
+        sync = keywords.pop("sync", None)
+        self._sync = None if sync is None else Path(sync).absolute()
         self._keywords = keywords
         self._leave = leave
         self._tee = Tee(chunks(_our_stdin(), "utf-8")) if feeds else None
@@ -229,6 +251,7 @@ class _Jobs:
     ) -> int:
         name = connection.name
         keywords = {**self._keywords, "complete": False, "input": branch}
+        keywords |= await self._with_files(connection)
         run = connection.find("run")
         # Entered before it is sent: Ctrl-C may come before the worker's answer.
         self._going[job_id] = connection
@@ -241,6 +264,18 @@ class _Jobs:
             self._printer.print(name, batch)
         del self._going[job_id]
         return exit_status(listener, lambda text: self._printer.complain(name, text))
+
+    async def _with_files(self, connection: AsyncConnection) -> dict[str, Any]:
+        """Sync what it is to run in; give the keywords about files."""
+        keywords: dict[str, Any] = {}
+        if self._sync is not None:
+            place = self._keywords.get("cwd") or self._sync.name or "."
+            done = await connection.sync(self._sync, place, raise_error=True)
+            keywords = {"cwd": place, "tree": done.value.digest}
+        if self._keywords.get("collect"):
+            several = folder_of(connection) if len(self._connections) > 1 else ""
+            keywords["collect_to"] = Path(self._sync or "", several)
+        return keywords
 
 
 async def _linger() -> bool:

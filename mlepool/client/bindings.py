@@ -22,6 +22,9 @@ OWN_VERBS = ("sync", "put", "get", "transfer")
 
 # Files take libraries that a program which only runs commands need not load.
 _FILE_VERBS = "mlepool.client.file_verbs"
+_WATCHING = "mlepool.client.watching"
+_ERRANDS = "mlepool.client.errands"
+_WITH_FILES = frozenset({"sync", "collect", "collect_to"})
 
 
 class Bindings(FileMethods):
@@ -106,6 +109,15 @@ class Bindings(FileMethods):
             ConnectionClosedError: If there is no link, and none will come.
         """
         keywords = {"raise_error": self.raise_error, **keywords}
+        if command.spec.spawns and not _WITH_FILES.isdisjoint(keywords):
+            errands = importlib.import_module(_ERRANDS)
+            return errands.run_with_files(  # type: ignore[no-any-return]
+                *(self._calls, self.sync, command),
+                args=args,
+                keywords=keywords,
+                job_id=job_id,
+                echo=echo,
+            )
         return self._calls.call(command, args, keywords, job_id=job_id, echo=echo)
 
     async def attach(
@@ -119,14 +131,23 @@ class Bindings(FileMethods):
             job_id: The job.
             offset: Where to begin: the ``position`` of another listener of the job,
                 which has received all that is before it.
-            keywords: ``encoding``, ``errors``, ``max_interval``, ``raise_error``.
+            keywords: ``encoding``, ``errors``, ``max_interval``, ``raise_error``;
+                ``collect_to``, a folder here: what it was run to ``collect`` is
+                brought there before the listener comes to its end.
 
         Raises:
             LookupError: If there is no such job.
-            ValueError: If the offset is not the position of a record of its output.
+            ValueError: If the offset is not the position of a record of its output,
+                or there is nothing to collect.
         """
         keywords = {"raise_error": self.raise_error, **keywords}
-        return await self._calls.attach(job_id, offset, keywords)
+        if keywords.get("collect_to") is None:
+            return await self._calls.attach(job_id, offset, keywords)
+        errands = importlib.import_module(_ERRANDS)
+        found = errands.attach_and_collect(
+            self._calls, job_id, offset=offset, keywords=keywords
+        )
+        return await found  # type: ignore[no-any-return]
 
     async def sync(
         self,
@@ -140,6 +161,7 @@ class Bindings(FileMethods):
         dry_run: bool = False,
         checksum: bool = False,
         force: bool = False,
+        watch: bool = False,
         **keywords: Any,
     ) -> AsyncListener:
         """Make a folder on the worker like one here, sending only what is missing.
@@ -155,6 +177,12 @@ class Bindings(FileMethods):
         is as it was. What is lost on the way is sent again over the next link; after
         a restart of the worker it begins anew with what had arrived.
 
+        With ``watch`` it goes on until it is stopped (and STOPPED then, its ``value``
+        the total of all): changes here follow within half a second, also those that
+        came while there was no link. What goes wrong after the first sync, as a halt
+        or a file that can't be read, is a message (``! text``), and tried again with
+        the next change. The latest 16 MiB of messages are held.
+
         Args:
             source: The folder to read. Here, ``~`` is our home; on the worker its
                 account's home, and a relative path counts from the worker's folder.
@@ -166,6 +194,8 @@ class Bindings(FileMethods):
             dry_run: Only say what would be done.
             checksum: Compare content, also where size and time are the same.
             force: Also if the source is empty, or most of the target would be deleted.
+            watch: Go on: what changes in ``source`` follows. Not with ``pull`` or
+                ``dry_run``. ``complete`` is False by default then.
             keywords: ``complete``, ``timeout`` (it is stopped then), ``echo_response``,
                 ``max_interval``, ``raise_error``, as for each command.
 
@@ -177,8 +207,13 @@ class Bindings(FileMethods):
             OSError: With ``raise_error``: there is no such folder, or no room.
             ConnectionClosedError: If there is no link, and none will come.
             TypeError: For a keyword that there is not.
+            ValueError: For ``watch`` with ``pull`` or ``dry_run``.
         """
-        keywords = {"raise_error": self.raise_error, **keywords}
+        keywords = {
+            "raise_error": self.raise_error,
+            "complete": not watch,
+            **keywords,
+        }
         options, rest = split_options(keywords, spawns=False)
         if rest:
             raise TypeError(f"sync() has no keyword {next(iter(rest))!r}")
@@ -187,7 +222,10 @@ class Bindings(FileMethods):
         chosen = verbs.SyncOptions(
             delete=delete, checksum=checksum, dry_run=dry_run, force=force
         )
-        job = verbs.begin_sync(
+        begin = verbs.begin_sync
+        if watch:
+            begin = importlib.import_module(_WATCHING).begin_watch
+        job = begin(
             self._calls,
             source,
             destination,

@@ -151,6 +151,10 @@ class Calls:
     ) -> AsyncListener:
         """Call a command; see :meth:`AsyncConnection.call`."""
         listener = self.start(command, args, keywords, job_id=job_id)
+        return await self.follow(listener, echo)
+
+    async def follow(self, listener: AsyncListener, echo: Echo) -> AsyncListener:
+        """Wait for what the caller of a command that was started waits for."""
         options = listener.options
         try:
             if options.input is not None:
@@ -213,16 +217,38 @@ class Calls:
             return await job.finish(echo)
         return job.listener
 
+    async def describe(self, job_id: str) -> AsyncListener:
+        """Ask the worker for a job's facts: the listener's value.
+
+        Raises:
+            LookupError: If there is no such job.
+        """
+        keywords = {"raise_error": True}
+        return await self.call(self._owner.find("job"), (job_id,), keywords)
+
     async def attach(
-        self, job_id: str, offset: int, keywords: dict[str, Any]
+        self,
+        job_id: str,
+        offset: int,
+        keywords: dict[str, Any],
+        *,
+        prepare: Callable[[AsyncListener], None] = lambda _: None,
     ) -> AsyncListener:
-        """Read a job; see :meth:`AsyncConnection.attach`."""
+        """Read a job; see :meth:`AsyncConnection.attach`.
+
+        Args:
+            job_id: The job.
+            offset: Where to begin.
+            keywords: The client's options.
+            prepare: Called with the listener before anything comes.
+        """
         if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
             raise ValueError(f"offset must be a listener's position, not {offset!r}")
         options, rest = split_options(keywords, spawns=True)
         if rest:
             raise TypeError(f"attach() has no keyword {next(iter(rest))!r}")
         listener = self._attach(job_id, job_id, options, position=offset)
+        prepare(listener)
         await listener.accepted()
         if not listener.intake.is_accepted and listener.error is not None:
             raise listener.error

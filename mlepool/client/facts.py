@@ -15,7 +15,7 @@ from mlepool.client.options import CallOptions
 from mlepool.client.output import EvictedError
 from mlepool.errors import CommandError, CommandTimeoutError, JobLostError
 from mlepool.wire.messages import Outcome
-from mlepool.wire.values import VALUE_TYPES
+from mlepool.wire.values import VALUE_TYPES, SyncSummary
 
 __all__ = ["Facts", "Status"]
 
@@ -50,6 +50,7 @@ class Facts:
     Attributes:
         failure: What failed, where that is on this side.
         tracker: Gives how far a command of this side has come.
+        collected: What was brought back before the end, of a run with ``collect``.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Facts:
         self.intake = intake
         self.failure: Exception | None = None
         self.tracker: Callable[[], Any] | None = None
+        self.collected: SyncSummary | None = None
         self._began = time.time()
 
     @property

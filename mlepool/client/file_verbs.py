@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from mlepool.client.calls import Calls
 from mlepool.client.local import LocalJob
 from mlepool.client.meters import Meter
@@ -24,6 +26,7 @@ from mlepool.files.target import LocalTarget
 
 __all__ = [
     "SyncOptions",
+    "begin_collecting",
     "begin_sync",
     "files_folder",
     "local_path",
@@ -66,6 +69,31 @@ def begin_sync(
         return await Sync(job, ends, sync_options, meter=meter).run()
 
     command = f"sync {os.fspath(source)} {os.fspath(destination)}"
+    return LocalJob(asker.name, command, work, options=options)
+
+
+def begin_collecting(
+    asker: Calls,
+    there: bytes,
+    here: Path,
+    *,
+    include: tuple[str, ...],
+    options: CallOptions,
+) -> LocalJob:
+    """Begin to bring back what patterns name of a folder on the worker."""
+    reading, writing = tree_options((), ())
+    reading = structs.replace(reading, include=include)
+    meter = Meter()
+
+    def ends() -> tuple[Source, Target]:
+        near = local_target(here, writing, waiting=meter.wait_for)
+        return RemoteSource(asker, there, reading), near
+
+    async def work(job: LocalJob) -> Any:
+        chosen = SyncOptions(force=True, digest=False)
+        return await Sync(job, ends, chosen, meter=meter).run()
+
+    command = f"collect {' '.join(include)}"
     return LocalJob(asker.name, command, work, options=options)
 
 

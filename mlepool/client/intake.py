@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 
 from mlepool.client.options import CallOptions
@@ -18,6 +19,8 @@ __all__ = ["Intake"]
 
 WINDOW = 4 * 1024 * 1024  # bytes that may come before the reader has taken any
 MIN_MEMORY = 512 * 1024  # bytes; credit comes back by whole records, of 112 KiB
+
+Errand = Callable[[Outcome, Callable[[], None]], None]
 
 # What a worker may say of a command that has ended.
 FINAL_STATUSES = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "TIMED_OUT", "LOST"})
@@ -38,6 +41,8 @@ class Intake:
         outcome: How the command ended; set after its last output has come.
         problem: Why nothing more will come, where that is not the command's end.
         is_accepted: True once the worker has started the command.
+        errand: What is to be done before the end is told: given that, and what tells
+            it.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class Intake:
         self.outcome: Outcome | None = None
         self.problem: MlepoolError | None = None
         self.is_accepted = False
+        self.errand: Errand | None = None
         self._credit = credit
         self.begin = begin
         self._parser = RecordParser(checked=begin == 0)
@@ -177,6 +183,13 @@ class Intake:
         whole = outcome.digest and not self.output.dropped and self.begin == 0
         if whole and outcome.digest != self.output.digest():
             raise RemoteProtocolError("the output's digest is not the worker's")
+        errand, self.errand = self.errand, None
+        if errand is None:
+            self._end(outcome)
+        else:
+            errand(outcome, functools.partial(self._end, outcome))
+
+    def _end(self, outcome: Outcome) -> None:
         self.outcome = outcome
         self.close()
         self._wake()

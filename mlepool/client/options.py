@@ -31,6 +31,10 @@ class CallOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         input: What the process reads on stdin: str, bytes, a Path, an open file, or
             an iterator (async, too) of str or bytes.
         memory: Bytes of output to hold, 512 KiB at least.
+        sync: The folder to sync first, and to run in; or (source, destination), or
+            the arguments of ``sync()`` as a dict.
+        collect_to: Where what ``collect`` names is brought to; by default what was
+            synced, or else the current folder.
     """
 
     complete: bool = True
@@ -44,11 +48,16 @@ class CallOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     detach: bool = False
     input: Any = None
     memory: int = DEFAULT_MEMORY
+    sync: Any = None
+    collect_to: Any = None
 
 
 # Those of any command, and those that only make sense where a process is started.
 _EVERY = ("complete", "timeout", "echo_response", "max_interval", "raise_error")
-_SPAWNING = ("on_timeout", "encoding", "errors", "detach", "input", "memory")
+_SPAWNING = (
+    *("on_timeout", "encoding", "errors", "detach", "input", "memory"),
+    *("sync", "collect_to"),
+)
 
 
 def _parameters(names: tuple[str, ...]) -> list[inspect.Parameter]:

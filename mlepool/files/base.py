@@ -118,10 +118,12 @@ class SourceOptions(msgspec.Struct, frozen=True, array_like=True):
             root.
         ignore_files: Names of files that hold such patterns, for their folder and
             what is below it.
+        include: Patterns of what to look at, and at nothing else; none for all.
     """
 
     exclude: tuple[str, ...] = ()
     ignore_files: tuple[str, ...] = (".gitignore", ".mlepoolignore")
+    include: tuple[str, ...] = ()
 
 
 class TargetOptions(msgspec.Struct, frozen=True, array_like=True):

@@ -7,14 +7,14 @@ nothing comes back from a folder that is left out. The tests ask ``git check-ign
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from mlepool.files.patterns import Patterns
 from mlepool.tree import FOLDER, Entry
 
-__all__ = ["Rules", "leave_out"]
+__all__ = ["Rules", "leave_out", "pick"]
 
 
 class Rules:
@@ -79,6 +79,34 @@ def leave_out(
     for path, text in texts:
         by_folder.setdefault(path, []).append(text)
     return _Sieve(by_folder, Rules(exclude)).run(entries) if by_folder else [*entries]
+
+
+def pick(entries: Sequence[Entry], include: Sequence[str]) -> list[Entry]:
+    """Give what patterns name, all that is in it, and the folders on the way to it.
+
+    Args:
+        entries: All entries, in order.
+        include: The patterns, as lines of an ignore file at the root.
+    """
+    rules = {b"": Rules(include)}
+    picked: set[bytes] = set()
+    whole: bytes | None = None  # begins each path in a folder that was picked
+    for entry in entries:
+        folder, _, name = entry.path.rpartition(b"/")
+        is_folder = entry.kind == FOLDER
+        if whole is not None and entry.path.startswith(whole):
+            picked.add(entry.path)
+        elif rules[folder].hides(name, is_folder=is_folder):
+            picked |= {entry.path, *_parents(entry.path)}
+            whole = entry.path + b"/" if is_folder else whole
+        elif is_folder:
+            rules[entry.path] = rules[folder].enter(name)
+    return [entry for entry in entries if entry.path in picked]
+
+
+def _parents(path: bytes) -> Iterator[bytes]:
+    while path := path.rpartition(b"/")[0]:
+        yield path
 
 
 class _Sieve:

@@ -161,6 +161,14 @@ class TreeReader:
         self._notes.write()
         return self._notes.digests(entries)
 
+    def name(self, entries: Sequence[Entry]) -> str:
+        """Give the name of a tree that lists what it listed before; else empty."""
+        return self._notes.name(entries)
+
+    def set_name(self, entries: Sequence[Entry], name: str) -> None:
+        """Remember the name of what the last scan has listed."""
+        self._notes.set_name(entries, name)
+
     def close(self) -> None:
         """Note what was found out, and let go of the tree. Twice is fine."""
         self._notes.write()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from mlepool.files.ignore import Rules, leave_out
+from mlepool.files.ignore import Rules, leave_out, pick
 from mlepool.files.patterns import CLASSES, Patterns
 from mlepool.files.scan import scan_tree
 from mlepool.tree import FILE, FOLDER, LINK, Entry
@@ -319,3 +319,27 @@ def test_without_rules_all_is_kept():
 def test_exclude_is_heard_before_another_trees_files():
     target = [*entries("a", "b")]
     assert leave_out(target, [(b"", b"*\n")], exclude=["!a"]) == [*entries("a")]
+
+
+@pytest.mark.parametrize(
+    ("include", "picked"),
+    [
+        (["out/**"], [b"out", b"out/a", b"out/deep", b"out/deep/b.o"]),
+        (["out"], [b"out", b"out/a", b"out/deep", b"out/deep/b.o"]),
+        (["*.o"], [b"c.o", b"out", b"out/deep", b"out/deep/b.o"]),
+        (["/c.o", "out/a"], [b"c.o", b"out", b"out/a"]),
+        (["*.o", "!c.o"], [b"out", b"out/deep", b"out/deep/b.o"]),
+        (["nothing"], []),
+    ],
+)
+def test_what_patterns_pick_comes_with_the_folders_on_the_way(include, picked):
+    tree = [
+        Entry(b"c.o", FILE),
+        Entry(b"out", FOLDER),
+        Entry(b"out/a", FILE),
+        Entry(b"out/deep", FOLDER),
+        Entry(b"out/deep/b.o", FILE),
+        Entry(b"src", FOLDER),
+        Entry(b"src/a", FILE),
+    ]
+    assert [one.path for one in pick(tree, include)] == picked

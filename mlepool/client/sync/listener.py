@@ -60,6 +60,7 @@ class Listener:
     ok = property(lambda self: self._async.ok, doc="True if it has ended well.")
     reason = property(lambda self: self._async.reason, doc="Who or what ended it.")
     duration = property(lambda self: self._async.duration, doc="Seconds, so far.")
+    collected = property(lambda self: self._async.collected, doc="What was collected.")
     progress = property(
         lambda self: self._async.progress, doc="How far it has come, where known."
     )

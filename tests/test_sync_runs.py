@@ -1,0 +1,198 @@
+"""Runs with files: the tree that a job runs in, and the results that come back."""
+
+import json
+import sys
+
+import pytest
+
+import mlepool
+from tests.cli.shell import mlepool as cli
+from tests.conftest import wait_until
+
+pytestmark = pytest.mark.real
+
+TRAIN = """
+import pathlib, sys
+out = pathlib.Path("out")
+out.mkdir(exist_ok=True)
+(out / "deep").mkdir(exist_ok=True)
+(out / "deep" / "model").write_text(pathlib.Path("data").read_text() * 2)
+(out / "log").write_text("done")
+pathlib.Path("scratch").write_text("nobody wants this")
+print("trained", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def code(tmp_path):
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    (folder / "train.py").write_text(TRAIN)
+    (folder / "data").write_text("7")
+    (folder / ".gitignore").write_text("out/\n")
+    return folder
+
+
+TRAINING = [sys.executable, "train.py"]
+
+
+def test_a_run_syncs_runs_there_and_brings_back(conn, code, tmp_path):
+    there = tmp_path / "there"
+    job = conn.run(TRAINING, sync=(code, there), collect="out/**", raise_error=True)
+    assert job.output == "trained\n"
+    assert (there / "train.py").is_file()
+    # Ignored by the tree's own patterns, and asked for all the same.
+    assert (code / "out" / "deep" / "model").read_text() == "77"
+    assert (code / "out" / "log").read_text() == "done"
+    assert not (code / "scratch").exists()
+    assert (job.collected.sent, job.collected.problems) == (2, ())
+    info = conn.job(job.id).value
+    assert info.files == mlepool.JobFiles(job_digest(conn, code, there), ("out/**",))
+    assert info.cwd == str(there)
+
+
+def job_digest(conn, code, there):
+    return conn.sync(code, there).value.digest
+
+
+def test_other_code_has_another_digest_and_the_same_the_same(conn, code, tmp_path):
+    def run():
+        job = conn.run("true", sync=code, cwd=str(tmp_path / "there"))
+        return conn.job(job.id).value.files.tree
+
+    first = run()
+    assert len(first) == 64
+    assert run() == first
+    (code / "data").write_text("8")
+    second = run()
+    assert second != first
+    listed = {info.files.tree for info in conn.jobs().value}
+    assert {first, second} <= listed
+
+
+def test_where_the_tree_goes_by_default(conn, worker, code):
+    job = conn.run("pwd", sync=code, raise_error=True)
+    place = worker.log_path.parent / "experiment"
+    assert job.output == f"{place}\n"
+    assert (place / "data").read_text() == "7"
+
+
+def test_a_sync_that_fails_runs_nothing(conn, tmp_path):
+    mark = tmp_path / "mark"
+    with pytest.raises(OSError, match="nowhere"):
+        conn.run(["touch", str(mark)], sync=tmp_path / "nowhere")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sync": 7},
+        {"sync": ("one",)},
+        {"sync": {"destination": "x"}},
+        {"sync": {"source": "x", "pull": True}},
+        {"sync": {"source": "x", "nonsense": True}},
+        {"collect_to": "here"},
+        {"collect": 7},
+    ],
+)
+def test_what_it_can_not_be_is_refused(conn, tmp_path, wrong):
+    mark = tmp_path / "mark"
+    with pytest.raises(TypeError):
+        conn.run(["touch", str(mark)], raise_error=True, **wrong)
+    assert not mark.exists()
+
+
+def test_results_that_do_not_come_back_are_told(conn, code, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    there = str(tmp_path / "there")
+    keywords = {"sync": (code, there), "collect": "out", "complete": True}
+    job = conn.run(TRAINING, collect_to=tmp_path / "file", **keywords)
+    assert (job.ok, job.exit_code, job.collected) == (True, 0, None)
+    assert isinstance(job.error, OSError)
+    with pytest.raises(OSError, match="file"):
+        conn.run(TRAINING, collect_to=tmp_path / "file", raise_error=True, **keywords)
+
+
+def test_a_job_that_fails_leaves_its_results_too(conn, tmp_path):
+    job = conn.run(
+        "echo 1 > result; exit 3",
+        cwd=str(tmp_path),
+        collect="result",
+        collect_to=tmp_path / "back",
+    )
+    assert job.exit_code == 3
+    assert (tmp_path / "back" / "result").read_text() == "1\n"
+
+
+def test_the_end_is_told_once_the_results_are_here(conn, tmp_path):
+    back = tmp_path / "back"
+    job = conn.run(
+        "echo one; echo 1 > result",
+        cwd=str(tmp_path),
+        collect=["result"],
+        collect_to=back,
+        complete=False,
+    )
+    assert list(job) == ["one"]
+    assert (back / "result").read_text() == "1\n"
+    assert job.collected.sent == 1
+
+
+def test_a_detached_job_is_collected_by_who_attaches(worker, code, tmp_path):
+    there, back = tmp_path / "there", tmp_path / "back"
+    with mlepool.ClientPool() as pool, pool.add("localhost", worker.port) as conn:
+        job = conn.run(
+            TRAINING,
+            sync=(code, there),
+            collect=["out/**"],
+            detach=True,
+            stdin=True,
+            complete=False,
+        )
+        assert job.next() == "trained"
+    assert not (code / "out").exists()
+    with mlepool.ClientPool() as pool, pool.add("localhost", worker.port) as conn:
+        again = conn.attach(job.id, collect_to=back)
+        again.send_input("\n")
+        again.wait(20)
+        assert (back / "out" / "deep" / "model").read_text() == "77"
+        assert again.collected.sent == 2
+        with pytest.raises(LookupError):
+            conn.attach("0" * 16, collect_to=back)
+        plain = conn.run("true")
+        with pytest.raises(ValueError, match="nothing to collect"):
+            conn.attach(plain.id, collect_to=back)
+
+
+def test_the_record_outlives_worker_and_supervisor(own_worker, start_worker, code):
+    with mlepool.ClientPool() as pool:
+        conn = pool.add("localhost", own_worker.port)
+        conn.connect()
+        job = conn.run("true", sync=code, collect="out")
+        files = conn.job(job.id).value.files
+        assert files.tree
+        own_worker.end()
+        wait_until(lambda: not conn.is_connected)
+    again = start_worker("own")
+    with mlepool.ClientPool() as pool, pool.add("localhost", again.port) as conn:
+        assert conn.job(job.id).value.files == files
+
+
+def test_from_the_command_line(worker, code, tmp_path):
+    host = f"localhost:{worker.port}"
+    there = str(tmp_path / "there")
+    words = ["--sync", str(code), "--cwd", there, "--collect", "out"]
+    done = cli("run", "-H", host, *words, "--", *TRAINING)
+    assert (done.status, done.out, done.err) == (0, "trained\n", "")
+    assert (code / "out" / "log").read_text() == "done"
+    listed = json.loads(cli("jobs", "-H", host, "--all", "--json").out)
+    [mine] = [one for one in listed if one["cwd"] == there]
+    assert (len(mine["tree"]), mine["collect"]) == (64, ["out"])
+    assert mine["tree"][:12] in cli("jobs", "-H", host, "--all").out
+    back = str(tmp_path / "back")
+    done = cli("attach", "-H", host, mine["id"], "--collect-to", back)
+    assert (done.status, done.out) == (0, "trained\n")
+    assert mine["tree"] in done.err
+    assert (tmp_path / "back" / "out" / "log").read_text() == "done"
