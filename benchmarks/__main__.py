@@ -15,7 +15,7 @@ from .session import source_times
 from .trees import make_trees
 from .work import FULL, GB, QUICK, Work, write_data
 
-FILES_TIME = 3  # times the usual budget is what the rows of `files` get
+FILES_TIME = 6  # times the usual budget is what the rows of `files` get
 FLOOD_SECONDS = 60.0  # seconds added to the budget for each GB that nobody reads
 
 
