@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from mlepool.files.aside import aside
 from mlepool.files.base import Chunk, Problem, Source
@@ -14,12 +15,24 @@ __all__ = ["name_tree"]
 BATCH = 500  # files whose digests are asked for at a time
 
 
+@runtime_checkable
+class _Knowing(Protocol):
+    """A source that remembers what it was, by what its scan lists."""
+
+    async def name(self, entries: Sequence[Entry]) -> str: ...
+
+    async def set_name(self, entries: Sequence[Entry], name: str) -> None: ...
+
+    async def digests(self, entries: Sequence[Entry]) -> list[bytes | None]: ...
+
+
 async def name_tree(
     source: Source, entries: Sequence[Entry], digests: dict[bytes, bytes]
 ) -> str:
     """Name the content of a tree.
 
-    What the source knows of its files is not read for it.
+    What the source knows of its files is not read for it, nor looked at: it has its
+    size and mtime still, by which a sync goes, too.
 
     Args:
         source: Where the tree is.
@@ -29,7 +42,24 @@ async def name_tree(
     Returns:
         Its name; empty if a file is not as its entry says any more.
     """
-    unknown = [one for one in entries if one.kind == FILE and one.path not in digests]
+    if not isinstance(source, _Knowing):
+        return await _name(source, entries, digests)
+    if not digests and (name := await source.name(entries)):
+        return name
+    unknown = _unknown(entries, digests)
+    known = await source.digests(unknown) if unknown else []
+    found = zip(unknown, known, strict=True)
+    digests |= {entry.path: one for entry, one in found if one is not None}
+    name = await _name(source, entries, digests)
+    if name:
+        await source.set_name(entries, name)
+    return name
+
+
+async def _name(
+    source: Source, entries: Sequence[Entry], digests: dict[bytes, bytes]
+) -> str:
+    unknown = _unknown(entries, digests)
     small = [one for one in unknown if one.size <= SMALL]
     for at in range(0, len(small), BATCH):
         if not await _name_small(source, small[at : at + BATCH], digests):
@@ -38,6 +68,10 @@ async def name_tree(
         if entry.size > SMALL and not await _name_large(source, entry, digests):
             return ""
     return await aside(len(entries), lambda: tree_digest(entries, digests))
+
+
+def _unknown(entries: Sequence[Entry], digests: dict[bytes, bytes]) -> list[Entry]:
+    return [one for one in entries if one.kind == FILE and one.path not in digests]
 
 
 async def _name_small(

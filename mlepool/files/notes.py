@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 
 from mlepool.files.base import Chunk
-from mlepool.files.proofs import Record
+from mlepool.files.names import is_settled, key_of
+from mlepool.files.proofs import Record, file_clock
 from mlepool.files.store import Store
 from mlepool.tree import Entry
 
@@ -26,10 +27,12 @@ class Notes:
         self._store = store
         self._new: list[Record] = []
         self._prefix = b"/"
+        self._clock = 0
 
     def open(self, real: bytes) -> None:
-        """Say where the tree is: the real path of its root."""
+        """Say where the tree is, the real path of its root: it is scanned now."""
         self._prefix = real.rstrip(b"/") + b"/"
+        self._clock = file_clock()
 
     def known(
         self,
@@ -57,6 +60,17 @@ class Notes:
         prefix = self._prefix
         asked = [(prefix + one.path, one.size, one.mtime_ns) for one in entries]
         return self._store.digests(asked)
+
+    def name(self, entries: Sequence[Entry]) -> str:
+        """Give the tree's name if it lists the same as before; else it is empty."""
+        if self._store is None:
+            return ""
+        return self._store.names.get(key_of(self._prefix, entries))
+
+    def set_name(self, entries: Sequence[Entry], name: str) -> None:
+        """Remember the tree's name; not if a file may be changed and look the same."""
+        if self._store is not None and is_settled(entries, self._clock):
+            self._store.names.put(key_of(self._prefix, entries), name)
 
     def add(
         self,

@@ -21,6 +21,7 @@ from mlepool.files.base import Chunk
 from mlepool.files.descent import open_real
 
 __all__ = [
+    "COARSE_TICK",
     "LOOSE",
     "RACY",
     "READ_FLAGS",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from mlepool.files.aside import log_failure
 from mlepool.files.base import Offer, Piece, Problem, Scan, SourceOptions
 from mlepool.files.reading import TreeReader
 from mlepool.files.store import Store
@@ -115,11 +116,27 @@ class LocalSource:
         """
         return await self._run(self._reader.digests, entries)
 
+    async def name(self, entries: Sequence[Entry]) -> str:
+        """Give the name of the tree's content, if it lists what it listed before.
+
+        Returns:
+            What :meth:`set_name` was told; empty if that is not known.
+        """
+        return await self._run(self._reader.name, entries)
+
+    async def set_name(self, entries: Sequence[Entry], name: str) -> None:
+        """Remember the name of what the last scan has listed."""
+        await self._run(self._reader.set_name, entries, name)
+
     async def close(self) -> None:
-        """Let go of everything. Twice is fine."""
+        """Let go of everything, when what is under way is done. Twice is fine.
+
+        The store is told a moment later what was found out.
+        """
         if not self._is_closed:
             self._is_closed = True
-            await self._run(self._reader.close)
+            last = self._thread.submit(self._reader.close)
+            last.add_done_callback(log_failure)
             self._thread.shutdown(wait=False)
 
     async def _run(

@@ -22,6 +22,7 @@ from mlepool.files.catalogue import (
     unpack_chunks,
 )
 from mlepool.files.chunks import content_digest
+from mlepool.files.names import TreeNames
 from mlepool.files.proofs import (
     LOOSE,
     SOUND,
@@ -37,6 +38,7 @@ from mlepool.files.proofs import (
 __all__ = ["Store"]
 
 FILE = "content-1.db"  # another number for other tables
+NAMES = "names-1.db"
 ATTIC = "attic"
 SWEEP = 200  # files looked at after each note
 BATCH = 256  # old versions that are written down together
@@ -50,6 +52,9 @@ class Store:
         limit: Bytes of disk that the attic may take; None for 10 GiB, or 5 % of the
             disk if that is less.
 
+    Attributes:
+        names: Names of whole trees.
+
     Raises:
         OSError: If the folder can't be made.
     """
@@ -59,6 +64,7 @@ class Store:
         self._attic = Attic(folder / ATTIC)
         self._limit = default_limit(folder) if limit is None else limit
         self._catalogue = Catalogue(folder / FILE)
+        self.names = TreeNames(folder / NAMES)
         self._lock = threading.Lock()
         self._kept: list[tuple[Row, int]] = []
         held = self._catalogue.held()
@@ -214,6 +220,7 @@ class Store:
         """Write down what was kept, and let go. Twice is fine."""
         self.flush()
         self._catalogue.close()
+        self.names.close()
         self._attic.close()
 
     def _drop(self, files: Iterable[tuple[int, bytes]]) -> None:

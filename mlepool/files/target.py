@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from mlepool.files.aside import log_failure
 from mlepool.files.base import Offer, Piece, Scan, TargetOptions, TargetReport
 from mlepool.files.descent import check_path
 from mlepool.files.store import Store
@@ -19,8 +19,6 @@ from mlepool.tree import Entry
 __all__ = ["LocalTarget"]
 
 T = TypeVar("T")
-
-logger = logging.getLogger("mlepool.files")
 
 POLL, POLL_LIMIT = 0.01, 0.2  # seconds between looks at a tree that others have
 
@@ -130,15 +128,8 @@ class LocalTarget:
                 await asyncio.shield(self._run(self._writer.clear))
             finally:
                 last = self._thread.submit(self._writer.close)
-                last.add_done_callback(_log_failure)
+                last.add_done_callback(log_failure)
                 self._thread.shutdown(wait=False)
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-
-def _log_failure(work: Future[None]) -> None:
-    """Tell of what went wrong when nobody waited for it."""
-    exc = work.exception()
-    if exc is not None:
-        logger.error("a tree could not be let go of", exc_info=exc)
