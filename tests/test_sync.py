@@ -16,9 +16,7 @@ import pytest
 import mlepool
 from mlepool.testing.kill import kill_worker
 from mlepool.testing.proxy import Cut, FaultProxy
-from mlepool.wire.messages import Ended, Request
 from tests.conftest import RunningWorker, wait_until
-from tests.raw import raw_client
 
 pytestmark = pytest.mark.real
 
@@ -103,6 +101,12 @@ def test_an_unchanged_tree_is_left_alone_and_keeps_its_name(conn, tree, tmp_path
     assert list(again) == []
     assert (again.value.sent, again.value.skipped, again.value.bytes_sent) == (0, 6, 0)
     assert again.value.digest == first.value.digest != ""
+
+
+def test_an_empty_folder_makes_an_empty_folder(conn, tmp_path):
+    (tmp_path / "nothing").mkdir()
+    assert conn.sync(tmp_path / "nothing", tmp_path / "target").ok
+    assert list((tmp_path / "target").iterdir()) == []
 
 
 def test_only_what_changed_is_sent(conn, tree, tmp_path):
@@ -265,6 +269,20 @@ def test_special_files_are_named_and_the_rest_is_synced(conn, tree, tmp_path):
     os.utime(tree, ns=(1, 1))
     os.utime(tmp_path / "target", ns=(1, 1))
     assert differences(tree, tmp_path / "target") == ""
+
+
+def test_more_problems_than_fit_in_a_frame_are_counted(conn, tree, tmp_path):
+    folder = tree
+    for _ in range(4):
+        folder = folder / ("x" * 250)
+        folder.mkdir()
+    for number in range(200):
+        os.mkfifo(folder / f"pipe{number}")
+    with pytest.raises(mlepool.SyncIncompleteError) as caught:
+        conn.sync(tree, tmp_path / "target", pull=True)
+    problems = caught.value.summary.problems
+    assert 50 < len(problems) < 200
+    assert problems[-1].text == f"and {201 - len(problems)} more"
 
 
 def test_mistyped_keywords_are_errors_at_once(conn, tree):
@@ -533,76 +551,3 @@ def test_the_async_face_does_the_same(worker, tree, tmp_path):
 
     assert len(asyncio.run(sync())) == 9
     assert differences(tree, tmp_path / "target") == ""
-
-
-# -- what no honest client says
-
-
-OPEN = {"session": "0" * 16, "root": b"x", "options": [[], []]}
-
-
-@pytest.mark.parametrize(
-    "request_and_error",
-    [
-        ("scan", {"session": "0" * 16, "step": 1}, "UnknownSessionError"),
-        ("open_source", {**OPEN, "session": "../../x"}, "ValueError"),
-        ("open_source", {**OPEN, "root": b""}, "ValueError"),
-        ("open_source", {**OPEN, "root": b"a\0b"}, "ValueError"),
-        ("open_source", {**OPEN, "options": [[1], []]}, "TypeError"),
-        (
-            "write",
-            {"session": "0" * 16, "step": 1, "pieces": [[2, -1, 0, b""]]},
-            "TypeError",
-        ),
-        (
-            "write",
-            {"session": "0" * 16, "step": 1, "pieces": [[2, 0, 1 << 63, b""]]},
-            "TypeError",
-        ),
-        (
-            "offer",
-            {"session": "0" * 16, "step": 1, "offers": [[1, 0, 0, [[b"", 1]]]]},
-            "TypeError",
-        ),
-        (
-            "reserve",
-            {"session": "0" * 16, "step": 1, "size": -1, "count": 0},
-            "ValueError",
-        ),
-        (
-            "expect",
-            {"session": "0" * 16, "step": 1, "first": 0, "entries": [[b"../x", "f"]]},
-            "ValueError",
-        ),
-        (
-            "prepare",
-            {
-                "session": "0" * 16,
-                "step": 1,
-                "folders": [],
-                "links": [],
-                "touched": [],
-                "deleted": [b"a/../../b"],
-            },
-            "ValueError",
-        ),
-        (
-            "read",
-            {
-                "session": "0" * 16,
-                "entry": [b"a", "f"],
-                "number": 0,
-                "ranges": [[0, 1 << 40]],
-            },
-            "ValueError",
-        ),
-    ],
-)
-def test_requests_are_checked_at_the_border(worker, request_and_error):
-    command, arguments, error = request_and_error
-    with raw_client(worker) as client:
-        client.send(Request(1, "0" * 16, f"_tree_{command}", arguments))
-        outcome = client.wait_for(Ended).outcome
-    assert outcome.status == "FAILED"
-    assert outcome.failure is not None
-    assert outcome.failure.type_name == error

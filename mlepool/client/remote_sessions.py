@@ -35,7 +35,6 @@ class _Manifest(msgspec.Struct, frozen=True):
     pages: int
     page: bytes
     problems: list[Problem] = []
-    more: int = 0
     exists: bool = True
 
 
@@ -72,14 +71,11 @@ class RemoteSession:
             await self._ask(f"open_{self.KIND}", place)
         answer = await self._ask("scan", {"step": next(self._steps)})
         first: _Manifest = as_answer(answer, _Manifest)
-        problems = first.problems
-        if first.more:
-            problems = [*problems, Problem(b"", f"and {first.more} more")]
         try:
             entries = await self._entries(first)
         except ValueError as exc:
             raise RemoteProtocolError(f"the worker's manifest: {exc}") from exc
-        return Scan(entries, problems, first.exists)
+        return Scan(entries, first.problems, first.exists)
 
     async def _entries(self, first: _Manifest) -> list[Entry]:
         reader = PageReader()

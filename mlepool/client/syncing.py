@@ -96,14 +96,17 @@ class Sync:
     async def _run(self, source: Source, target: Target) -> SyncSummary:
         new, old = await run_all([source.scan(), target.scan()])
         options = self._options
+        unread = {one.path for one in new.problems}
+        # Where not all that is unread is named, nothing is known to be gone.
+        delete = options.delete and b"" not in unread
         plan = await aside(
             len(new.entries) + len(old.entries),
             lambda: make_plan(
                 new.entries,
                 old.entries,
-                delete=options.delete,
+                delete=delete,
                 checksum=options.checksum,
-                unread={one.path for one in new.problems},
+                unread=unread,
             ),
         )
         check_plan(plan, force=options.force)
@@ -134,6 +137,7 @@ class _Run:
         self._source = source
         self._target = target
         self._entries = new.entries
+        self._exists = old.exists
         self._plan = plan
         planned = (*plan.folders, *plan.links, *plan.touched, *plan.files)
         paths = {one.path for one in planned}
@@ -161,6 +165,8 @@ class _Run:
     async def do(self) -> SyncSummary:
         """Send what is needed, then change the tree."""
         plan = self._plan
+        if plan.is_empty and self._exists:
+            return self._end(TargetReport(), await self._digest())
         await self._target.reserve(plan.size, len(plan.files))
         files = await self._expect(plan.files)
         await self._transfer.run(files)

@@ -221,7 +221,9 @@ async def test_the_value_names_the_content():
     assert digests[b"a"] == blake3(b"one").digest()
     first = (await sync(source, target)).value.digest
     assert first == tree_digest(source.entries(), digests)
-    again = (await sync(source, MemoryTarget(dict(source.files)))).value
+    same = MemoryTarget(dict(source.files))
+    again = (await sync(source, same)).value
+    assert same.committed == 0  # nothing to do
     assert (again.digest, again.sent, again.skipped) == (first, 0, 2)
 
 
@@ -341,6 +343,15 @@ async def test_what_can_not_be_read_is_not_deleted_over_there():
     with pytest.raises(SyncIncompleteError, match="Permission denied"):
         await sync(source, target, delete=True)
     assert b"d/x" in target.files
+
+
+@in_jumping_time
+async def test_nothing_is_deleted_where_not_all_problems_are_named():
+    source, target = MemoryTree(tree(a=b"1")), MemoryTarget(tree(a=b"1", b=b"2"))
+    source.problems.append(Problem(b"", "and 3 more"))
+    with pytest.raises(SyncIncompleteError, match="and 3 more"):
+        await sync(source, target, delete=True)
+    assert b"b" in target.files
 
 
 @in_jumping_time

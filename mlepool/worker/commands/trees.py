@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from msgspec import structs
+
 from mlepool.files.aside import aside
 from mlepool.files.base import (
     Offer,
@@ -45,7 +47,7 @@ __all__ = [
     "tree_write",
 ]
 
-MAX_PROBLEMS = 1000  # named one by one in an answer; of more, how many there are
+MAX_PROBLEMS = 128 * 1024  # bytes of them in an answer; of more, how many there are
 MAX_TIME = (1 << 63) - 1  # nanoseconds
 MAX_ANSWER = 768 * 1024  # bytes of content in an answer, which is one frame
 _SESSION = re.compile(r"[0-9a-f]{16}")
@@ -82,12 +84,9 @@ async def _scan(tree: TreeSession) -> dict[str, Any]:
     tree.holder = ""
     count = len(scan.entries)
     tree.pages = await aside(count, lambda: list(encode_pages(scan.entries)))
-    problems = scan.problems[:MAX_PROBLEMS]
-    more = len(scan.problems) - len(problems)
     return {
         "pages": len(tree.pages),
-        "problems": problems,
-        "more": more,
+        "problems": _first(scan.problems),
         "exists": scan.exists,
     }
 
@@ -232,17 +231,26 @@ async def tree_prepare(
 async def tree_commit(ctx: Context, session: str) -> TargetReport:
     """Do it all; a repeated request gets the same report."""
     report = await ctx.tree(session).commit()
-    problems = report.problems[:MAX_PROBLEMS]
-    more = len(report.problems) - len(problems)
-    if more:
-        problems = [*problems, Problem(b"", f"and {more} more")]
-    return TargetReport(report.written, report.reused, report.deleted, problems)
+    return structs.replace(report, problems=_first(report.problems))
 
 
 @command
 async def tree_close(ctx: Context, session: str, is_success: bool) -> None:
     """Let go of a tree, and of what was not committed."""
     await ctx.trees.end(session, is_success=is_success)
+
+
+def _first(problems: list[Problem]) -> list[Problem]:
+    """Give as many problems as fit in an answer, and how many more there are."""
+    size, found = 0, list[Problem]()
+    for one in problems:
+        text = one.text.encode("utf-8", "replace")
+        size += len(one.path) + len(text) + 16
+        if size > MAX_PROBLEMS:
+            rest = len(problems) - len(found)
+            return [*found, Problem(b"", f"and {rest} more")]
+        found.append(Problem(one.path, text.decode()))
+    return found
 
 
 def _checked(session: str) -> str:
