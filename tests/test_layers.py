@@ -48,6 +48,7 @@ HOMES = {
     "rich": {"mlepool.cli.bars"},
     "blake3": {"mlepool.tree", "mlepool.files"},
     "pyfastcdc": {"mlepool.files"},
+    "watchfiles": {"mlepool.files.watcher"},
     "zstandard": {"mlepool.files"},
     "xxhash": {"mlepool.client", "mlepool.supervisor", "mlepool.worker"},
     "pickle": set(),
@@ -55,8 +56,8 @@ HOMES = {
     "shelve": set(),
 }
 
-# What may be missing, and is imported where it is needed.
-OPTIONAL = {"redis", "uvloop"}
+# What may be missing or takes long to load, and is imported where it is needed.
+OPTIONAL = {"redis", "uvloop", "watchfiles"}
 
 
 class Import(NamedTuple):

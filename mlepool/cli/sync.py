@@ -48,11 +48,15 @@ def sync(
     force: Annotated[
         bool, typer.Option("--force", help="Also where it looks like a mistake.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("-w", "--watch", help="Go on: what changes here follows.")
+    ] = False,
 ) -> None:
     """Make a folder on hosts like one here, or one here like theirs.
 
     Only what differs is sent. What .gitignore and .mlepoolignore files name is left
-    out. Nothing changes before all is there; Ctrl-C leaves all as it was.
+    out. Nothing changes before all is there; Ctrl-C leaves all as it was. With --watch
+    each change is printed as it follows, until Ctrl-C.
 
     Exits with 1 if something could not be synced, with 255 if a host can't be reached.
     """
@@ -63,11 +67,13 @@ def sync(
         "dry_run": plan,
         "checksum": checksum,
         "force": force,
+        "watch": watch,
         "complete": False,
     }
+    are_listed = verbose or watch
 
     async def begin(connection: AsyncConnection, folder: str) -> AsyncListener:
         to = os.path.join(dest, folder) if pull else dest
         return await connection.sync(source, to, **options)
 
-    raise typer.Exit(transfer(hosts, begin, are_listed=verbose, is_plan=plan))
+    raise typer.Exit(transfer(hosts, begin, are_listed=are_listed, is_plan=plan))

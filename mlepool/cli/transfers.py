@@ -99,7 +99,7 @@ class _Transfers:
         self._complain()
         for name, listener in self._begun.items():
             if listener.value is not None:
-                self._printer.say(name, self._summary(listener.value))
+                self._printer.say(name, _summary(listener.value, is_plan=self._is_plan))
         return max(statuses, default=0)
 
     async def stop(self) -> None:
@@ -142,20 +142,22 @@ class _Transfers:
             bars.show(self._begun)
             await asyncio.sleep(INTERVAL)
 
-    def _summary(self, value: Any) -> str:
-        files = "1 file" if value.sent == 1 else f"{value.sent:,} files"
-        rest = f"{value.skipped:,} unchanged"
-        if self._is_plan:
-            most = f"{size(value.bytes_total)} at most"
-            return f"would send {files}, {most}, and delete {value.deleted:,}; {rest}"
-        done = f"{files} sent, {rest}, {value.deleted:,} deleted"
-        return f"{done}; {size(value.bytes_sent)} in {value.seconds:.2f} s"
+
+def _summary(value: Any, *, is_plan: bool = False) -> str:
+    files = "1 file" if value.sent == 1 else f"{value.sent:,} files"
+    rest = f"{value.skipped:,} unchanged"
+    if is_plan:
+        most = f"{size(value.bytes_total)} at most"
+        return f"would send {files}, {most}, and delete {value.deleted:,}; {rest}"
+    done = f"{files} sent, {rest}, {value.deleted:,} deleted"
+    return f"{done}; {size(value.bytes_sent)} in {value.seconds:.2f} s"
 
 
 def _ending(listener: AsyncListener | None) -> str:
     """Say how an interrupted transfer leaves what is there."""
     if listener is None or listener.status is Status.STOPPED:
-        return "stopped; all is as it was"
+        done = None if listener is None else listener.value
+        return f"stopped; {_summary(done) if done else 'all is as it was'}"
     if listener.ok:
         return "all was done before"
     if listener.error is not None:

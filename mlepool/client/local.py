@@ -46,6 +46,7 @@ class LocalJob:
         work: Does it: given this job, to tell of its messages; what it returns is the
             listener's value, and what it raises its error.
         options: The client's options of the call.
+        memory: Bytes of messages to hold; the oldest are let go, for good.
 
     Attributes:
         name: As ``host``.
@@ -54,16 +55,23 @@ class LocalJob:
     """
 
     def __init__(
-        self, host: str, command: str, work: Work, *, options: CallOptions
+        self,
+        host: str,
+        command: str,
+        work: Work,
+        *,
+        options: CallOptions,
+        memory: int = UNBOUNDED,
     ) -> None:
         self.name = host
         self.value: Any = None
-        options = msgspec.structs.replace(options, memory=UNBOUNDED)
+        options = msgspec.structs.replace(options, memory=memory)
         self.listener = AsyncListener(new_job_id(), command, options, owner=self)
         self.listener.intake.accepted()
         self._began = time.time()
         self._ending = ""  # the status that a cancelled task ends with
         self._is_held = False
+        self._late = ""  # the same, where that came while it was held
         self._timer: asyncio.TimerHandle | None = None
         if options.timeout is not None:
             loop = asyncio.get_running_loop()
@@ -99,6 +107,17 @@ class LocalJob:
         except BaseException:
             self._is_held = False
             raise
+
+    def go_on(self) -> None:
+        """Begin something that can be stopped again.
+
+        Raises:
+            CancelledError: If it was to stop since it was held.
+        """
+        self._is_held = False
+        if self._late:
+            self._ending = self._late
+            raise asyncio.CancelledError
 
     async def stop(self) -> None:
         """End it, and wait until it has put away what it had begun."""
@@ -160,7 +179,9 @@ class LocalJob:
     # -- within
 
     def _end(self, status: str) -> None:
-        if not (self._is_held or self._task.done() or self._ending):
+        if self._is_held:
+            self._late = self._late or status
+        elif not (self._task.done() or self._ending):
             self._ending = status
             self._task.cancel()
 

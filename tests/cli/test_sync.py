@@ -155,6 +155,18 @@ def test_ctrl_c_says_of_each_host_how_it_ended(worker, other, source, *, tmp_pat
     assert not (target / slow).exists()
 
 
+def test_changes_follow_until_ctrl_c_which_sums_them_up(host, source, tmp_path):
+    target = tmp_path / "target"
+    with running("sync", "-w", "-H", host, str(source), str(target)) as process:
+        wait_until(lambda: (target / "deep" / "two.txt").exists())
+        (source / "new.txt").write_text("new")
+        wait_until(lambda: (target / "new.txt").exists())
+        done = interrupt(process)
+    assert done.status == 130
+    assert "+ new.txt" in done.out.splitlines()
+    assert "stopped; 3 files sent, 2 unchanged, 0 deleted; " in done.err
+
+
 def test_where_nobody_reads_what_is_printed_it_ends_and_leaves_the_tree(
     host, source, tmp_path
 ):

@@ -135,6 +135,7 @@ class Connection(FileMethods):
         dry_run: bool = False,
         checksum: bool = False,
         force: bool = False,
+        watch: bool = False,
         **keywords: Any,
     ) -> Listener:
         """Make a folder on the worker like one here; see :meth:`AsyncConnection.sync`.
@@ -152,7 +153,8 @@ class Connection(FileMethods):
             dry_run=dry_run,
             checksum=checksum,
             force=force,
-            **keywords,
+            watch=watch,
+            **{"complete": not watch, **keywords},
         )
 
     def on(self, event: str, callback: Callable[..., object]) -> None:
