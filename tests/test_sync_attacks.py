@@ -12,6 +12,7 @@ import blake3
 import pytest
 import zstandard
 
+import mlepool
 from mlepool.files.base import Chunk, Offer, Piece, SourceOptions, TargetOptions
 from mlepool.tree import FILE, FOLDER, LINK, Entry
 from mlepool.wire.codec import encode
@@ -310,3 +311,26 @@ def test_nothing_outside_of_the_roots_is_touched(fenced, base, attack):
     assert (base / "allowed" / "tree" / "fine").read_bytes() == EVIL
     assert not any(SECRET in encode(Ended(1, one)) for one in hostile.heard)
     assert "Traceback" not in fenced.log
+
+
+def test_keys_and_tokens_are_left_out_of_a_tree_that_holds_them(
+    start_worker, tmp_path, monkeypatch
+):
+    home = tmp_path / "home"
+    monkeypatch.setenv("MLEPOOL_HOME", str(home / "account"))
+    worker = start_worker("home")
+    (home / "file").write_text("mine")
+    with mlepool.ClientPool() as pool:
+        conn = pool.add("localhost", worker.port, raise_error=True)
+        conn.connect()
+        conn.sync(home, tmp_path / "pushed")
+        conn.sync(home, tmp_path / "pulled", pull=True)
+        conn.sync(home, tmp_path / "pushed", delete=True, force=True)
+    secrets = {one.read_bytes() for one in home.rglob("token")}
+    assert secrets
+    for name in ("pushed", "pulled"):
+        assert (tmp_path / name / "file").read_text() == "mine"
+        found = [one for one in (tmp_path / name).rglob("*") if one.is_file()]
+        assert not any(one.read_bytes() in secrets for one in found)
+        assert not any("PRIVATE KEY" in one.read_text("latin-1") for one in found)
+    assert worker.token()

@@ -1,6 +1,8 @@
 """Runs with files: the tree that a job runs in, and the results that come back."""
 
 import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -82,6 +84,38 @@ def test_a_sync_that_fails_runs_nothing(conn, tmp_path):
     mark = tmp_path / "mark"
     with pytest.raises(OSError, match="nowhere"):
         conn.run(["touch", str(mark)], sync=tmp_path / "nowhere")
+    assert not mark.exists()
+
+
+INTERRUPTED = """
+import logging, signal, sys, threading, mlepool
+logging.basicConfig(format="%(message)s")
+with mlepool.add("localhost", int(sys.argv[1])) as conn:
+    conn.run("sleep 0")
+    held = conn.sync(sys.argv[2], sys.argv[3], complete=False)  # holds the tree
+    press = threading.main_thread().ident, signal.SIGINT
+    threading.Timer(0.2, signal.pthread_kill, press).start()
+    try:
+        conn.run("touch " + sys.argv[4], sync=(sys.argv[2], sys.argv[3]))
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_ctrl_c_before_it_has_begun_leaves_nothing_that_goes_on(worker, tmp_path):
+    source, mark = tmp_path / "source", tmp_path / "mark"
+    source.mkdir()
+    (source / "large").write_bytes(os.urandom(100_000_000))
+    words = [str(worker.port), str(source), str(tmp_path / "there"), str(mark)]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "interrupted\n"
+    assert "goes on" not in done.stderr
     assert not mark.exists()
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from mlepool.client.commands import BoundCommand
@@ -171,6 +172,17 @@ class Calls:
                 self.leave(listener)  # nobody waits any more: it must not begin
                 listener.feeder.stop()
             raise
+
+    @contextlib.contextmanager
+    def preparing(self, job_id: str) -> Iterator[None]:
+        """Do what comes before a job's start: cancelled in it, the job never is."""
+        self._unsent.add(job_id)
+        try:
+            yield
+        except Exception:
+            self._unsent.discard(job_id)
+            raise
+        self._unsent.discard(job_id)
 
     def start(
         self,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlepool.client.calls import Calls, Echo
+from mlepool.client.calls import Calls, Echo, new_job_id
 from mlepool.client.commands import BoundCommand
 from mlepool.client.file_verbs import begin_collecting, local_path
 from mlepool.client.listener import AsyncListener
@@ -53,9 +53,11 @@ async def run_with_files(
     if options.collect_to is not None and not patterns:
         raise TypeError("collect_to has no use without collect")
     here, place = Path(), arguments.get("cwd")
+    job_id = job_id or new_job_id()
     if options.sync is not None:
         order = _order(options.sync, place)
-        done = await sync(**order, raise_error=True)
+        with calls.preparing(job_id):
+            done = await sync(**order, raise_error=True)
         here, place = local_path(order["source"]), order["destination"]
         keywords = {**keywords, "cwd": os.fspath(place), "tree": done.value.digest}
     listener = calls.start(command, args, keywords, job_id=job_id)

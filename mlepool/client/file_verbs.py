@@ -18,7 +18,8 @@ from mlepool.client.meters import Meter
 from mlepool.client.options import CallOptions
 from mlepool.client.remote_trees import RemoteSource, RemoteTarget
 from mlepool.client.syncing import Sync, SyncOptions
-from mlepool.config import account_dir
+from mlepool.client.trust import local_workers
+from mlepool.config import account_dir, default_state_dir
 from mlepool.files.base import Source, SourceOptions, Target, TargetOptions
 from mlepool.files.source import LocalSource
 from mlepool.files.store import Store
@@ -113,7 +114,8 @@ def local_path(path: str | os.PathLike[str]) -> Path:
 
 def local_source(path: Path, options: SourceOptions) -> LocalSource:
     """Make the end that is read, on this machine."""
-    return LocalSource(os.fsencode(path), options, store=local_store())
+    own = _own_folders()
+    return LocalSource(os.fsencode(path), options, store=local_store(), own=own)
 
 
 def local_target(
@@ -125,10 +127,16 @@ def local_target(
     """Make the end that is written, on this machine."""
     folder = files_folder()
     store = local_store()
-    own = [account_dir()]
+    own = _own_folders()
     return LocalTarget(
         path, options, state=folder, store=store, own=own, waiting=waiting
     )
+
+
+def _own_folders() -> list[Path]:
+    """Give the folders that hold keys and tokens: no tree has them in it."""
+    states = [one.state_dir for one in local_workers()]
+    return [account_dir(), default_state_dir(), *states]
 
 
 def files_folder() -> Path:

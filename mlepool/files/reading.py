@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -20,7 +21,7 @@ from mlepool.files.notes import Notes
 from mlepool.files.packs import SAMPLE, Packing, make_piece, pays
 from mlepool.files.proofs import READ_FLAGS, file_clock, looks, pack_proof, settle
 from mlepool.files.recent import Recent
-from mlepool.files.scan import scan_tree
+from mlepool.files.scan import inodes_of, scan_tree
 from mlepool.files.small import ChangedError, is_as_said, read_small
 from mlepool.files.store import Store
 from mlepool.tree import Entry
@@ -56,6 +57,7 @@ class TreeReader:
         store: What is known of its files, and is told more; it stays open.
         is_packing: Pack what shrinks.
         is_shared: Several read the same files: hold what was read for the others.
+        own: Folders of ours, with secrets in them: they are left out.
     """
 
     def __init__(
@@ -66,8 +68,10 @@ class TreeReader:
         store: Store | None = None,
         is_packing: bool = True,
         is_shared: bool = False,
+        own: Sequence[Path] = (),
     ) -> None:
         self._path = path
+        self._own = own
         self._options = options
         self._is_packing = is_packing
         self._is_shared = is_shared
@@ -91,7 +95,10 @@ class TreeReader:
         root = self._open()
         options = self._options
         scan = scan_tree(
-            root.fd, exclude=options.exclude, ignore_files=options.ignore_files
+            root.fd,
+            exclude=options.exclude,
+            ignore_files=options.ignore_files,
+            own=inodes_of(self._own),
         )
         if options.include:
             scan = structs.replace(scan, entries=pick(scan.entries, options.include))

@@ -7,11 +7,13 @@ longer than the system takes at once.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -21,7 +23,7 @@ from mlepool.files.ignore import Rules
 from mlepool.files.yard import is_yard
 from mlepool.tree import FILE, FOLDER, LINK, MAX_PATH, Entry
 
-__all__ = ["IGNORE_FILES", "MAX_IGNORE_FILE", "scan_tree"]
+__all__ = ["IGNORE_FILES", "MAX_IGNORE_FILE", "inodes_of", "scan_tree"]
 
 IGNORE_FILES = (".gitignore", ".mlepoolignore")
 MAX_IGNORE_FILE = 1024 * 1024  # bytes; patterns are held in memory, and by both ends
@@ -41,6 +43,15 @@ _SPECIAL = {
     stat.S_IFBLK: "a block device",
     stat.S_IFCHR: "a character device",
 }
+
+
+def inodes_of(folders: Iterable[Path]) -> list[int]:
+    """Give the inodes of folders, of those that are there."""
+    found = []
+    for one in folders:
+        with contextlib.suppress(FileNotFoundError):
+            found.append(one.stat().st_ino)
+    return found
 
 
 class _Listing(NamedTuple):

@@ -6,6 +6,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from mlepool.files.aside import log_failure
@@ -33,6 +34,7 @@ class LocalSource:
         pack: Pack what shrinks; over a link that is faster than zstd it costs time.
         is_shared: Several targets are written from it: what was read for one is held
             for the others, some MiB of it.
+        own: Folders of ours, with secrets in them: they are left out.
     """
 
     def __init__(
@@ -43,9 +45,10 @@ class LocalSource:
         store: Store | None = None,
         pack: bool = True,
         is_shared: bool = False,
+        own: Sequence[Path] = (),
     ) -> None:
         self._reader = TreeReader(
-            root, options, store=store, is_packing=pack, is_shared=is_shared
+            root, options, store=store, is_packing=pack, is_shared=is_shared, own=own
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="source")
         self._is_closed = False

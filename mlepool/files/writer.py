@@ -26,7 +26,7 @@ from mlepool.files.descent import (
 from mlepool.files.leftovers import Place, StagedChunk, find_left
 from mlepool.files.locks import TreeLock
 from mlepool.files.memory import TreeMemory
-from mlepool.files.scan import scan_tree
+from mlepool.files.scan import inodes_of, scan_tree
 from mlepool.files.stage import Stage
 from mlepool.files.store import Store
 from mlepool.files.trash import Trash
@@ -107,7 +107,7 @@ class TreeWriter:
             fd,
             exclude=options.exclude,
             ignore_files=options.ignore_files,
-            own=_inodes_of((self._state, *self._own)),
+            own=inodes_of((self._state, *self._own)),
         )
         self._entries, self._there = found.entries, None
         return found
@@ -264,14 +264,6 @@ class TreeWriter:
 
 def _order(entry: Entry) -> bytes:
     return order_of(entry.path)
-
-
-def _inodes_of(folders: Sequence[Path]) -> list[int]:
-    found = []
-    for one in folders:
-        with contextlib.suppress(FileNotFoundError):
-            found.append(one.stat().st_ino)
-    return found
 
 
 def _check_writable(root: Root, real: bytes) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from mlepool.config import account_dir, default_state_dir
 from mlepool.files.base import Source, SourceOptions, Target, TargetOptions
 from mlepool.files.descent import is_inside
 
@@ -56,7 +57,8 @@ class LocalEnds:
     def source(self, root: bytes, options: SourceOptions) -> Source:
         """Make the end that is read."""
         kind = _load("source").LocalSource
-        return cast(Source, kind(root, options, store=self._open_store()))
+        own = self._own_folders()
+        return cast(Source, kind(root, options, store=self._open_store(), own=own))
 
     def target(
         self, root: bytes, options: TargetOptions, waiting: Callable[[str], None]
@@ -68,10 +70,14 @@ class LocalEnds:
             state=self._state,
             store=self._open_store(),
             allowed=self._roots,
-            own=[self._state.parent],
+            own=self._own_folders(),
             waiting=waiting,
         )
         return cast(Target, end)
+
+    def _own_folders(self) -> list[Path]:
+        """Give the folders that hold keys and tokens: no tree has them in it."""
+        return [self._state.parent, account_dir(), default_state_dir()]
 
     def close(self) -> None:
         """Let go of the store."""
