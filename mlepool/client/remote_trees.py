@@ -156,10 +156,7 @@ class RemoteTarget(RemoteSession):
             answer = await self._do("offer", {"offers": some})
             missing += as_answers(answer, list[list[int]], len(some))
         for offer, indexes in zip(offers, missing, strict=True):
-            if indexes != sorted(set(indexes)) or not all(
-                0 <= one < len(offer.chunks) for one in indexes
-            ):
-                raise RemoteProtocolError("the worker lacks chunks that there are not")
+            _check_missing(indexes, len(offer.chunks))
         return missing
 
     async def write(self, pieces: Sequence[Piece]) -> None:
@@ -210,6 +207,15 @@ def _check_offer(
     fits = (found.number, found.offset) == (number, offset) and end <= entry.size
     if not fits or (not found.is_last and not found.chunks):
         raise RemoteProtocolError("what is said of a file is not about its next part")
+
+
+def _check_missing(indexes: list[int], count: int) -> None:
+    """See that what is missing are some of so many chunks, in order."""
+    last = -1
+    for one in indexes:
+        if not last < one < count:
+            raise RemoteProtocolError("the worker lacks chunks that there are not")
+        last = one
 
 
 def _size_of(entry: Entry) -> int:

@@ -39,7 +39,7 @@ class Report:
         fresh = [one for one in paths if one not in self._said]
         if fresh:
             self._said.update(fresh)
-            self._job.say(f"{sign} {quoted(one)}" for one in fresh)
+            self._job.say(f"{sign} {one}" for one in _all_quoted(fresh))
 
     def summary(self, problems: Iterable[Problem], **facts: Any) -> SyncSummary:
         """Sum up."""
@@ -66,6 +66,16 @@ class Report:
     def held(self) -> contextlib.AbstractContextManager[None]:
         """Run to the end, within it."""
         return self._job.held()
+
+
+def _all_quoted(paths: list[bytes]) -> list[str]:
+    """Quote many paths; all at once where none of them needs it."""
+    text = b"\0".join(paths)
+    is_plain = text.isascii() and b"'" not in text and b'"' not in text
+    names = text.decode().split("\0") if is_plain else []
+    if "".join(names).isprintable() and len(names) == len(paths):
+        return names
+    return [quoted(one) for one in paths]
 
 
 def quoted(path: bytes) -> str:

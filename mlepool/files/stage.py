@@ -93,9 +93,7 @@ class Stage:
             else:
                 file.check_repeated(offer)
         self._look_around(wanted)
-        for offer in offers:
-            self._end(offer.number)
-        return [self._lacking(one) for one in offers]
+        return [self._end(one) for one in offers]
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """Take bytes of chunks that are to be sent; again is fine."""
@@ -228,19 +226,25 @@ class Stage:
         self.reused += range_.length
         return True
 
-    def _end(self, number: int) -> None:
-        """Finish what needs nothing more, and let go of what is in the tree."""
+    def _end(self, offer: Offer) -> list[int]:
+        """Finish what needs nothing more; give the indexes of chunks to be sent."""
+        number = offer.number
         file = self._files[number]
-        if not file.is_offered or file.is_done:
-            return
-        if file.old is not None:
-            if not file.old.is_unchanged() and not self._is_sound(file, number):
-                file.problem = CHANGED
-            if file.is_same:
-                self.reused += file.entry.size
-            file.close()
-        if not file.missing:
-            self._finish(file, number)
+        if file.is_offered and not file.is_done:
+            if file.old is not None:
+                self._end_old(file, number)
+            if not file.missing:
+                self._finish(file, number)
+        return _lacking(file, offer) if file.missing else []
+
+    def _end_old(self, file: Staged, number: int) -> None:
+        """Let go of the version in the tree, and see that it is as it was."""
+        old = file.old
+        if old and not old.is_unchanged() and not self._is_sound(file, number):
+            file.problem = CHANGED
+        if file.is_same:
+            self.reused += file.entry.size
+        file.close()
 
     def _is_sound(self, file: Staged, number: int) -> bool:
         """Hash again what was copied from a file that has changed since."""
@@ -251,19 +255,6 @@ class Stage:
             blake3(read_at(fd, offset, chunk.length)).digest() == chunk.digest
             for offset, chunk in file.copied
         )
-
-    def _lacking(self, offer: Offer) -> list[int]:
-        """Give the indexes of an offer's chunks that are to be sent."""
-        file = self._files[offer.number]
-        if not file.missing:
-            return []
-        begins = {part.begin for part in file.missing.values()}
-        lacking, at = [], offer.offset
-        for index, chunk in enumerate(offer.chunks):
-            if at in begins:
-                lacking.append(index)
-            at += chunk.length
-        return lacking
 
     def _take(self, piece: Piece) -> None:
         file = self._file(piece.number)
@@ -312,6 +303,17 @@ class Stage:
         self._handles.close(number)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(str(number), dir_fd=self._folder)
+
+
+def _lacking(file: Staged, offer: Offer) -> list[int]:
+    """Give the indexes of an offer's chunks that are to be sent."""
+    begins = {part.begin for part in file.missing.values()}
+    lacking, at = [], offer.offset
+    for index, chunk in enumerate(offer.chunks):
+        if at in begins:
+            lacking.append(index)
+        at += chunk.length
+    return lacking
 
 
 @functools.cache

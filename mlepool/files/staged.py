@@ -100,11 +100,9 @@ class Staged:
             ValueError: If not.
         """
         number, end = offer.number, _end_of(offer)
-        if any(
-            not 0 < one.length <= MAX_CHUNK or len(one.digest) != DIGEST_SIZE
-            for one in offer.chunks
-        ):
-            raise ValueError(f"file {number} is offered in chunks that can't be")
+        for one in offer.chunks:
+            if not 0 < one.length <= MAX_CHUNK or len(one.digest) != DIGEST_SIZE:
+                raise ValueError(f"file {number} is offered in chunks that can't be")
         if end > self.entry.size or offer.is_last != (end == self.entry.size):
             raise ValueError(f"file {number} is offered in another size")
 
@@ -163,7 +161,10 @@ class Staged:
 
 
 def _end_of(offer: Offer) -> int:
-    return offer.offset + sum(one.length for one in offer.chunks)
+    end = offer.offset
+    for one in offer.chunks:  # most often it is one: faster than a sum
+        end += one.length
+    return end
 
 
 class Handles:
