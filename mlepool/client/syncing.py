@@ -24,7 +24,7 @@ __all__ = ["Ends", "Sync", "SyncOptions"]
 
 RETRIES = 3  # times that files are looked at again which change while they are read
 RETRY_AFTER = 0.05  # seconds before the first of them; three times as long each time
-MAX_BEGINS = 10  # a worker that is restarted all the time is given up after so many
+MAX_BEGINS = 100  # a worker that is restarted without end is given up after so many
 
 Ends = Callable[[], tuple[Source, Target]]
 
