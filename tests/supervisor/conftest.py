@@ -149,9 +149,20 @@ class RunningSupervisor:
         return texts
 
     def records(self, job_id: str) -> list[Record]:
-        """Read a journal's records."""
+        """Read a journal's records, those before a gap and those after it."""
         with contextlib.closing(self._journal(job_id)) as journal:
-            return RecordParser().feed(journal.read(0, journal.measure()))
+            parser, end = RecordParser(), journal.measure()
+            records, position = [], 0
+            while position < end:
+                data = journal.read(position, end - position)
+                position += len(data)
+                records += parser.feed(data)
+                after = journal.after_gap(position)
+                if after != position:
+                    parser.skip()
+                assert data or after != position
+                position = after
+            return records
 
     def outcome(self, job_id: str) -> Outcome | None:
         """Read a job's end from its journal."""
