@@ -8,14 +8,14 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlepool.client.calls import Calls, Echo, print_message
+from mlepool.client.calls import Calls, Echo, Work, print_message
 from mlepool.client.commands import BoundCommand, Catalogue
 from mlepool.client.file_methods import FileMethods
 from mlepool.client.listener import AsyncListener
 from mlepool.client.options import split_options
 from mlepool.client.tables import Table
 
-__all__ = ["OWN_VERBS", "Bindings"]
+__all__ = ["OWN_VERBS", "Bindings", "texts_in"]
 
 # What runs here, and is listed with the worker's commands.
 OWN_VERBS = ("sync", "put", "get", "transfer")
@@ -230,12 +230,16 @@ class Bindings(FileMethods):
             source,
             destination,
             pull=pull,
-            exclude=_texts("exclude", exclude),
-            ignore_files=_texts("ignore_files", ignore_files),
+            exclude=texts_in("exclude", exclude),
+            ignore_files=texts_in("ignore_files", ignore_files),
             sync_options=chosen,
             options=options,
         )
         return await self._calls.work(job)
+
+    async def run_here(self, begin: Callable[[Calls], Work]) -> AsyncListener:
+        """Begin what runs here, over this connection, and wait as a call does."""
+        return await self._calls.work(begin(self._calls))
 
     def owned(self) -> list[str]:
         """Give the ids of the jobs that :meth:`close` would stop."""
@@ -284,7 +288,12 @@ def _row(verb: str) -> tuple[str, str, str]:
     return verb, str(shown), (inspect.getdoc(function) or "").partition("\n")[0]
 
 
-def _texts(name: str, given: str | Iterable[str]) -> tuple[str, ...]:
+def texts_in(name: str, given: str | Iterable[str]) -> tuple[str, ...]:
+    """Read an argument that is a text or several.
+
+    Raises:
+        TypeError: If one is none.
+    """
     texts = (given,) if isinstance(given, str) else tuple(given)
     for one in texts:
         if not isinstance(one, str):

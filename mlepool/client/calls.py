@@ -21,7 +21,7 @@ from mlepool.wire.codec import encode
 from mlepool.wire.messages import Attach, Credit, Look, Request
 from mlepool.wire.values import StopReport
 
-__all__ = ["Calls", "Echo", "new_job_id", "print_message"]
+__all__ = ["Calls", "Echo", "Work", "new_job_id", "print_message"]
 
 logger = logging.getLogger("mlepool.client")
 

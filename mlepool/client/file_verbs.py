@@ -34,6 +34,7 @@ __all__ = [
     "local_source",
     "local_store",
     "local_target",
+    "own_folders",
     "tree_options",
 ]
 
@@ -114,7 +115,7 @@ def local_path(path: str | os.PathLike[str]) -> Path:
 
 def local_source(path: Path, options: SourceOptions) -> LocalSource:
     """Make the end that is read, on this machine."""
-    own = _own_folders()
+    own = own_folders()
     return LocalSource(os.fsencode(path), options, store=local_store(), own=own)
 
 
@@ -127,13 +128,13 @@ def local_target(
     """Make the end that is written, on this machine."""
     folder = files_folder()
     store = local_store()
-    own = _own_folders()
+    own = own_folders()
     return LocalTarget(
         path, options, state=folder, store=store, own=own, waiting=waiting
     )
 
 
-def _own_folders() -> list[Path]:
+def own_folders() -> list[Path]:
     """Give the folders that hold keys and tokens: no tree has them in it."""
     states = [one.state_dir for one in local_workers()]
     return [account_dir(), default_state_dir(), *states]

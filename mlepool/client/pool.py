@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import importlib
+import os
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
+from mlepool.client.bindings import texts_in
 from mlepool.client.connection import AsyncConnection
+from mlepool.client.listener import AsyncListener
+from mlepool.client.options import split_options
 from mlepool.client.trust import Target
 from mlepool.config import DEFAULT_PORT
 from mlepool.errors import ConfigError
 
 __all__ = ["AsyncClientPool", "make_target"]
+
+# Files take libraries that a program which only runs commands need not load.
+_SHARING = "mlepool.client.sharing"
 
 MAX_DIALS = 100  # connections opened at once: more only wait for each other
 
@@ -115,6 +123,79 @@ class AsyncClientPool:
                 await connection.connect()
 
         await self._all(connect(one) for one in self if not one.is_closed)
+
+    async def sync(
+        self,
+        source: str | os.PathLike[str],
+        destination: str | os.PathLike[str],
+        *,
+        delete: bool = False,
+        exclude: str | Iterable[str] = (),
+        ignore_files: str | Iterable[str] = (".gitignore", ".mlepoolignore"),
+        dry_run: bool = False,
+        checksum: bool = False,
+        force: bool = False,
+        **keywords: Any,
+    ) -> dict[str, AsyncListener]:
+        """Make a folder on all workers like one here, which is read only once.
+
+        As :meth:`AsyncConnection.sync`, on each connection that is not closed, side by
+        side: none waits for another, and one that fails stops no other.
+
+        Args:
+            source: The folder to read, here.
+            destination: The folder to write, on each worker.
+            delete: What is not in the source goes to the trash; ignored files stay.
+            exclude: Patterns of what to leave out, as lines of a ``.gitignore``.
+            ignore_files: Names of files in the tree that hold such patterns.
+            dry_run: Only say what would be done.
+            checksum: Compare content, also where size and time are the same.
+            force: Also if the source is empty, or most of the target would be deleted.
+            keywords: ``complete``, ``timeout``, ``max_interval``, ``raise_error``.
+
+        Returns:
+            The listener of each, by the connection's name.
+
+        Raises:
+            ExceptionGroup: Once all have ended, of those that have no link or came to
+                their ``timeout``, and with ``raise_error`` of all that failed; notes
+                say where. ``complete=False`` gives the listeners in any case.
+            TypeError: For a keyword that there is not.
+        """
+        options, rest = split_options(keywords, spawns=False)
+        if rest or options.echo_response:
+            name = next(iter(rest), "echo_response")
+            raise TypeError(f"a pool's sync() has no keyword {name!r}")
+        sharing = importlib.import_module(_SHARING)
+        chosen = sharing.SyncOptions(
+            delete=delete, checksum=checksum, dry_run=dry_run, force=force
+        )
+        begin = sharing.share_sync(
+            source,
+            destination,
+            exclude=texts_in("exclude", exclude),
+            ignore_files=texts_in("ignore_files", ignore_files),
+            sync_options=chosen,
+            options=options,
+        )
+        return await self._run_on_each(begin)
+
+    async def _run_on_each(self, begin: Any) -> dict[str, AsyncListener]:
+        taken = [one for one in self if not one.is_closed]
+        runs = [one.run_here(begin) for one in taken]
+        found = await asyncio.gather(*runs, return_exceptions=True)
+        listeners: dict[str, AsyncListener] = {}
+        errors = []
+        for connection, one in zip(taken, found, strict=True):
+            if isinstance(one, BaseException):
+                one.add_note(f"on {connection.name}")
+                errors.append(one)
+            else:
+                listeners[connection.name] = one
+        if errors:
+            text = f"{len(errors)} of {len(taken)} connections failed"
+            raise BaseExceptionGroup(text, errors)
+        return listeners
 
     async def close(self) -> None:
         """Close all connections, side by side. Twice is fine."""

@@ -12,15 +12,19 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import msgspec
 
 from mlepool.client.calls import Calls
-from mlepool.client.file_verbs import local_path, local_store, tree_options
+from mlepool.client.file_verbs import (
+    local_path,
+    local_store,
+    own_folders,
+    tree_options,
+)
 from mlepool.client.local import LocalJob
 from mlepool.client.meters import Meter
 from mlepool.client.options import DEFAULT_MEMORY, CallOptions
 from mlepool.client.remote_trees import RemoteTarget
 from mlepool.client.syncing import Sync, SyncOptions
-from mlepool.config import account_dir
 from mlepool.errors import ClientError, MlepoolError, SyncIncompleteError
-from mlepool.files.base import Scan, Source, Target
+from mlepool.files.base import Scan, Source, SourceOptions, Target
 from mlepool.files.source import LocalSource
 from mlepool.files.watcher import POLL, Watcher
 from mlepool.tree import FOLDER
@@ -58,8 +62,7 @@ def begin_watch(
     place, there = os.fspath(local_path(source)), os.fsencode(os.fspath(destination))
 
     def make_source(watching: _Watching) -> _WatchedSource:
-        inner = LocalSource(os.fsencode(place), reading, store=local_store())
-        return _WatchedSource(inner, watching)
+        return _WatchedSource(watching, os.fsencode(place), reading)
 
     def make_target(meter: Meter) -> Target:
         return RemoteTarget(asker, there, writing, waiting=meter.wait_for)
@@ -77,7 +80,7 @@ class _Watching:
     """A watcher in a thread of its own; ``async with`` ends both."""
 
     def __init__(self, root: str) -> None:
-        self.watcher = Watcher(root, leave=os.fspath(account_dir()))
+        self.watcher = Watcher(root)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="watcher")
 
     async def do(self, work: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> T:
@@ -99,24 +102,20 @@ class _Watching:
             self._thread.shutdown(wait=False)
 
 
-class _WatchedSource:
+class _WatchedSource(LocalSource):
     """A source that is watched from before it is seen: so no change is missed.
 
     Attributes:
         seen: What was there at the last look.
     """
 
-    def __init__(self, source: LocalSource, watching: _Watching) -> None:
-        self._source = source
+    def __init__(
+        self, watching: _Watching, root: bytes, options: SourceOptions
+    ) -> None:
+        super().__init__(root, options, store=local_store(), own=own_folders())
         self._watching = watching
         self._is_fresh = False
         self.seen = Scan([])
-        self.describe = source.describe
-        self.describe_many = source.describe_many
-        self.read = source.read
-        self.read_many = source.read_many
-        self.digests = source.digests
-        self.close = source.close
 
     async def look(self) -> Scan:
         """See what is there; what the next :meth:`scan` gives, too."""
@@ -135,7 +134,7 @@ class _WatchedSource:
         watching = self._watching
         for _ in range(LOOKS):
             try:
-                found = await self._source.scan()
+                found = await super().scan()
             except OSError:
                 await watching.do(watching.watcher.close)
                 raise

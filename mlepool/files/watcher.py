@@ -26,17 +26,14 @@ class Watcher:
 
     Args:
         root: Where the tree is.
-        leave: A folder that is not watched wherever it is, with all that is in it:
-            what we write there ourselves is no change.
 
     Attributes:
         trouble: Why it can't be watched, for people: it has to be looked at again and
             again. Empty if it can.
     """
 
-    def __init__(self, root: str, *, leave: str) -> None:
+    def __init__(self, root: str) -> None:
         self._root = root
-        self._leave = os.path.join(os.path.realpath(leave), "")
         self._notify: Any = None
         self._folders: frozenset[bytes] = frozenset()
         self._paths: frozenset[str] = frozenset()
@@ -120,8 +117,6 @@ class Watcher:
         paths, trouble = [root], ""
         for folder in folders:
             path = os.path.join(root, os.fsdecode(folder))
-            if os.path.join(path, "").startswith(self._leave):
-                continue
             if not _is_text(path):
                 trouble = "the name of a folder is not UTF-8"
             elif len(os.fsencode(path)) > MAX_WATCHED:

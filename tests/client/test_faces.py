@@ -26,6 +26,7 @@ ONLY_ASYNC = {
         "link_gone",
         "owned",
         "release",
+        "run_here",
     },
     "AsyncListener": {
         "accepted",

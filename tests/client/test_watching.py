@@ -53,6 +53,7 @@ def is_same(one: Path, other: Path) -> bool:
 def test_changes_follow_and_each_is_told(conn, tree, tmp_path):
     target = tmp_path / "target"
     with watched(conn, tree, target, delete=True) as live:
+        wait_until(lambda: len(live) == 4)
         assert sorted(live[:4]) == ["+ a.txt", "+ deep", "+ deep/b.txt", "+ deep/er"]
         (tree / "deep" / "er" / "new").write_text("new")
         wait_until(lambda: (target / "deep" / "er" / "new").exists())
@@ -127,6 +128,20 @@ def test_what_is_ignored_is_no_change(conn, tree, tmp_path):
         wait_until(lambda: (target / "deep" / "x.log").exists())
     assert "~ .gitignore" in live
     assert not [one for one in live if "build" in one or "tmp" in one]
+
+
+def test_our_own_keys_are_left_out(start_worker, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    monkeypatch.setenv("MLEPOOL_HOME", str(home / "account"))
+    worker = start_worker("home")
+    (home / "a.txt").write_text("mine")
+    target = tmp_path / "target"
+    pool = mlepool.ClientPool()
+    with pool, pool.add("localhost", worker.port) as conn, watched(conn, home, target):
+        (home / "new").touch()
+        wait_until(lambda: (target / "new").exists())
+    assert list(home.rglob("token"))
+    assert not list(target.rglob("token"))
 
 
 def test_a_source_that_is_emptied_is_said_and_goes_on(conn, tree, tmp_path):

@@ -14,7 +14,7 @@ from tests.conftest import wait_until
 WITH_FEW_WATCHES = """
 import sys
 from mlepool.files.watcher import Watcher
-watcher = Watcher(sys.argv[1], leave="/nowhere")
+watcher = Watcher(sys.argv[1])
 watcher.watch([b"a", b"b"])
 print(watcher.trouble)
 open(sys.argv[1] + "/b/new", "w").close()
@@ -30,8 +30,8 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def watcher(root, tmp_path):
-    one = Watcher(str(root), leave=str(tmp_path / "own"))
+def watcher(root):
+    one = Watcher(str(root))
     yield one
     one.close()
 
@@ -118,7 +118,7 @@ def test_a_root_that_is_made_again_is_found(watcher, root):
 def test_a_root_that_is_a_link_to_another_folder_is_found(tmp_path, root):
     (tmp_path / "current").symlink_to("root")
     (tmp_path / "next").mkdir()
-    watcher = Watcher(str(tmp_path / "current"), leave="/nowhere")
+    watcher = Watcher(str(tmp_path / "current"))
     settle(watcher, b"a", b"a/b")
     (tmp_path / "new").symlink_to("next")
     (tmp_path / "new").rename(tmp_path / "current")
@@ -127,15 +127,6 @@ def test_a_root_that_is_a_link_to_another_folder_is_found(tmp_path, root):
     settle(watcher)
     (tmp_path / "next" / "file").touch()
     assert watcher.wait()
-    watcher.close()
-
-
-def test_our_own_folder_is_left_alone(root):
-    watcher = Watcher(str(root), leave=str(root / "a"))
-    settle(watcher, b"a", b"a/b")
-    (root / "a" / "file").touch()
-    (root / "a" / "b" / "file").touch()
-    assert not watcher.wait()
     watcher.close()
 
 

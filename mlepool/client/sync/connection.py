@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mlepool.client.calls import new_job_id, print_message
 from mlepool.client.commands import BoundCommand
@@ -16,7 +16,16 @@ from mlepool.client.sync.file_methods import FileMethods
 from mlepool.client.sync.listener import Listener, leave_alone, leaving_alone
 from mlepool.client.tables import Table
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "with_listener"]
+
+E = TypeVar("E", bound=BaseException)
+
+
+def with_listener(exc: E, portal: Portal) -> E:
+    """Have an error carry a Listener of this face."""
+    if isinstance(getattr(exc, "listener", None), AsyncListener):
+        exc.listener = Listener(exc.listener, portal)  # type: ignore[attr-defined]
+    return exc
 
 
 class Connection(FileMethods):
@@ -220,7 +229,7 @@ class Connection(FileMethods):
                 call = self._async.call(command, args, keywords, job_id=job_id)
                 return Listener(self._portal.call(call), self._portal)
             except Exception as exc:
-                raise self._with_listener(exc) from None
+                raise with_listener(exc, self._portal) from None
 
     def _listen(
         self,
@@ -234,7 +243,7 @@ class Connection(FileMethods):
             try:
                 found = self._portal.call(verb(*args, **keywords))
             except Exception as exc:
-                raise self._with_listener(exc) from None
+                raise with_listener(exc, self._portal) from None
             return Listener(found, self._portal)
         quiet = {**keywords, "echo_response": False, "complete": False}
         listener = self._listen(verb, *args, **quiet)
@@ -245,12 +254,6 @@ class Connection(FileMethods):
         except KeyboardInterrupt:
             listener.stop()
             raise
-
-    def _with_listener(self, exc: Exception) -> Exception:
-        """Have an error carry a Listener of this face."""
-        if isinstance(getattr(exc, "listener", None), AsyncListener):
-            exc.listener = Listener(exc.listener, self._portal)  # type: ignore[attr-defined]
-        return exc
 
     def _echo(
         self, command: BoundCommand, args: tuple[Any, ...], keywords: dict[str, Any]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.pool import AsyncClientPool, make_target
 from mlepool.client.portal import Portal
-from mlepool.client.sync.connection import Connection
+from mlepool.client.sync.connection import Connection, with_listener
+from mlepool.client.sync.listener import Listener
 from mlepool.config import DEFAULT_PORT
 
 __all__ = ["ClientPool", "add", "pool"]
@@ -101,6 +102,42 @@ class ClientPool:
             ExceptionGroup: Of every ConnectError; the others are connected.
         """
         self._portal.call(self._async.connect(max_parallel=max_parallel), timeout)
+
+    def sync(
+        self,
+        source: str | os.PathLike[str],
+        destination: str | os.PathLike[str],
+        *,
+        delete: bool = False,
+        exclude: str | Iterable[str] = (),
+        ignore_files: str | Iterable[str] = (".gitignore", ".mlepoolignore"),
+        dry_run: bool = False,
+        checksum: bool = False,
+        force: bool = False,
+        **keywords: Any,
+    ) -> dict[str, Listener]:
+        """Make a folder on all workers like one here; see AsyncClientPool.sync.
+
+        Ctrl-C while this waits stops all of it: the trees are as they were.
+        """
+        syncs = self._async.sync(
+            source,
+            destination,
+            delete=delete,
+            exclude=exclude,
+            ignore_files=ignore_files,
+            dry_run=dry_run,
+            checksum=checksum,
+            force=force,
+            **keywords,
+        )
+        try:
+            found = self._portal.call(syncs)
+        except BaseExceptionGroup as group:
+            for one in group.exceptions:
+                with_listener(one, self._portal)
+            raise
+        return {name: Listener(one, self._portal) for name, one in found.items()}
 
     def close(self) -> None:
         """Close all connections, side by side. Twice is fine."""
