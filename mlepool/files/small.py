@@ -65,8 +65,9 @@ def read_small(root: Root, entry: Entry, noted_ns: int) -> SmallFile:
 
 def is_as_said(found: os.stat_result, entry: Entry) -> bool:
     """Tell if a file has the size and the mtime that its entry says."""
-    same = (found.st_size, found.st_mtime_ns) == (entry.size, entry.mtime_ns)
-    return same and S_ISREG(found.st_mode)
+    if found.st_size != entry.size or found.st_mtime_ns != entry.mtime_ns:
+        return False
+    return S_ISREG(found.st_mode)
 
 
 def _read(fd: int, entry: Entry) -> tuple[bytes, os.stat_result]:

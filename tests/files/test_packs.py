@@ -9,7 +9,17 @@ import zstandard
 from hypothesis import given, strategies as st
 
 from mlepool.files.base import Piece
-from mlepool.files.packs import LEAST, SAMPLE, make_piece, pack, pays, unpack
+from mlepool.files.packs import (
+    LEAST,
+    MISSES,
+    PROBE,
+    SAMPLE,
+    Packing,
+    make_piece,
+    pack,
+    pays,
+    unpack,
+)
 
 TEXT = b"It was the best of times, it was the worst of times. " * 2_000
 
@@ -32,6 +42,22 @@ def test_a_piece_is_packed_if_that_is_wanted():
     assert (piece.number, piece.offset, piece.packed) == (3, 7, len(TEXT))
     assert unpack(piece.data, piece.packed) == TEXT
     assert make_piece(3, 7, TEXT, is_packing=False) == Piece(3, 7, TEXT)
+
+
+def test_where_no_small_file_shrinks_few_are_tried_until_one_does():
+    packing, noise = Packing(is_packing=True), os.urandom(1000)
+    for number in range(MISSES):
+        assert packing.make_piece(number, noise) == Piece(number, 0, noise)
+    is_packed = [packing.make_piece(1, TEXT).packed > 0 for _ in range(PROBE)]
+    assert all(is_packed)  # the first one was tried, and showed that it pays
+    for number in range(MISSES + 1):
+        packing.make_piece(number, noise)
+    is_packed = [packing.make_piece(1, TEXT).packed > 0 for _ in range(PROBE)]
+    assert is_packed == [*[False] * (PROBE - 1), True]
+
+
+def test_what_is_not_to_be_packed_is_not():
+    assert Packing(is_packing=False).make_piece(1, TEXT) == Piece(1, 0, TEXT)
 
 
 def test_a_files_beginning_tells_if_packing_pays():
