@@ -104,8 +104,8 @@ def test_a_wrong_keyword_is_raised_here_and_starts_nothing(conn, keywords, kind)
 
 
 def test_wrong_calls_of_other_commands_are_raised(conn):
-    with pytest.raises(AttributeError, match="did you mean 'jobs'"):
-        _ = conn.jobz
+    with pytest.raises(AttributeError, match="did you mean 'get_time'"):
+        _ = conn.get_tme
     with pytest.raises(TypeError, match="job_id"):
         conn.stop()
     for wrong, kind in (
