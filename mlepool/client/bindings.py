@@ -220,7 +220,11 @@ class Bindings(FileMethods):
         self._calls.check_usable()
         verbs = importlib.import_module(_FILE_VERBS)
         chosen = verbs.SyncOptions(
-            delete=delete, checksum=checksum, dry_run=dry_run, force=force
+            delete=delete,
+            checksum=checksum,
+            dry_run=dry_run,
+            force=force,
+            exclude=texts_in("exclude", exclude),
         )
         begin = verbs.begin_sync
         if watch:
@@ -230,7 +234,7 @@ class Bindings(FileMethods):
             source,
             destination,
             pull=pull,
-            exclude=texts_in("exclude", exclude),
+            exclude=chosen.exclude,
             ignore_files=texts_in("ignore_files", ignore_files),
             sync_options=chosen,
             options=options,

@@ -168,12 +168,16 @@ class AsyncClientPool:
             raise TypeError(f"a pool's sync() has no keyword {name!r}")
         sharing = importlib.import_module(_SHARING)
         chosen = sharing.SyncOptions(
-            delete=delete, checksum=checksum, dry_run=dry_run, force=force
+            delete=delete,
+            checksum=checksum,
+            dry_run=dry_run,
+            force=force,
+            exclude=texts_in("exclude", exclude),
         )
         begin = sharing.share_sync(
             source,
             destination,
-            exclude=texts_in("exclude", exclude),
+            exclude=chosen.exclude,
             ignore_files=texts_in("ignore_files", ignore_files),
             sync_options=chosen,
             options=options,

@@ -17,7 +17,11 @@ __all__ = ["Asker", "RemoteSession", "SessionLostError", "as_answer", "as_answer
 
 PAGE = 512 * 1024  # bytes of a page of a manifest at most
 PAGES = 4  # of them asked for at once
+MAX_RULES = 64  # pages of what ignore files say; bounds what a worker makes us hold
 CLOSE_LIMIT = 5.0  # seconds for the worker to hear that a session is over
+
+
+_decode_rules = msgspec.msgpack.Decoder(list[tuple[bytes, bytes]]).decode
 
 
 class Asker(Protocol):
@@ -36,6 +40,7 @@ class _Manifest(msgspec.Struct, frozen=True):
     page: bytes
     problems: list[Problem] = []
     exists: bool = True
+    rules: int = 0
 
 
 class RemoteSession:
@@ -73,9 +78,10 @@ class RemoteSession:
         first: _Manifest = as_answer(answer, _Manifest)
         try:
             entries = await self._entries(first)
+            rules = await self._rules(first)
         except ValueError as exc:
             raise RemoteProtocolError(f"the worker's manifest: {exc}") from exc
-        return Scan(entries, first.problems, first.exists)
+        return Scan(entries, first.problems, first.exists, rules)
 
     async def _entries(self, first: _Manifest) -> list[Entry]:
         reader = PageReader()
@@ -87,6 +93,21 @@ class RemoteSession:
                 entries += reader.read(as_answer(page, bytes))
                 await asyncio.sleep(0)  # a page takes some ms: others go on between
         return entries
+
+    async def _rules(self, first: _Manifest) -> list[tuple[bytes, bytes]]:
+        """Get what ignore files say: pages that come after those of the manifest."""
+        if not first.rules:
+            return []
+        if first.rules > MAX_RULES:
+            raise ValueError(f"ignore files of {first.rules} pages")
+        pages = [
+            as_answer(await self._ask("page", {"number": number}, size=PAGE), bytes)
+            for number in range(first.pages, first.pages + first.rules)
+        ]
+        try:
+            return _decode_rules(b"".join(pages))
+        except msgspec.DecodeError as exc:
+            raise ValueError(f"not what ignore files say: {exc}") from exc
 
     async def close(self) -> None:
         """End the session. Twice is fine, and so is a worker that can't be reached."""

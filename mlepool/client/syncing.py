@@ -17,6 +17,7 @@ from mlepool.client.reports import Report
 from mlepool.client.transfers import Transfer, run_all
 from mlepool.files.aside import aside
 from mlepool.files.base import Problem, Scan, Source, Target, TargetReport
+from mlepool.files.ignore import leave_out
 from mlepool.tree import FILE, FOLDER, Entry, Plan, check_plan, make_plan
 from mlepool.wire.values import SyncSummary
 
@@ -38,6 +39,7 @@ class SyncOptions(msgspec.Struct, frozen=True):
         dry_run: Say what would be done, and do nothing.
         force: Also do what looks like a mistake.
         digest: Give the tree a name by its content.
+        exclude: Patterns of what is left out, which both ends were told, too.
     """
 
     delete: bool = False
@@ -45,6 +47,7 @@ class SyncOptions(msgspec.Struct, frozen=True):
     dry_run: bool = False
     force: bool = False
     digest: bool = True
+    exclude: tuple[str, ...] = ()
 
 
 class Sync:
@@ -99,16 +102,20 @@ class Sync:
         unread = {one.path for one in new.problems}
         # Where not all that is unread is named, nothing is known to be gone.
         delete = options.delete and b"" not in unread
-        plan = await aside(
-            len(new.entries) + len(old.entries),
-            lambda: make_plan(
+
+        def plan_it() -> Plan:
+            there = old.entries
+            if delete:
+                there = leave_out(there, new.patterns, exclude=options.exclude)
+            return make_plan(
                 new.entries,
-                old.entries,
+                there,
                 delete=delete,
                 checksum=options.checksum,
                 unread=unread,
-            ),
-        )
+            )
+
+        plan = await aside(len(new.entries) + len(old.entries), plan_it)
         check_plan(plan, force=options.force)
         run = _Run(
             self._report, source, target, options=options, new=new, old=old, plan=plan
@@ -142,7 +149,7 @@ class _Run:
         planned = (*plan.folders, *plan.links, *plan.touched, *plan.files)
         paths = {one.path for one in planned}
         self._old = {one.path: one for one in old.entries if one.path in paths}
-        self._problems = [*new.problems, *old.problems]
+        self._problems = [*new.problems, *_hindering(old)]
         self._problems += [Problem(path, text) for path, text in plan.refused]
         self._transfer = Transfer(source, target, meter=report.meter, done=self._say)
         self._count = 0
@@ -186,7 +193,8 @@ class _Run:
         plan = self._plan
         problems = [*self._problems, *report.problems]
         wrong = {one.path for one in problems}
-        self._report.say("-", [one for one in plan.deleted if one not in wrong])
+        deleted = [one for one in plan.deleted if one not in wrong]
+        self._report.say("-", deleted)
         others = (*plan.folders, *plan.links, *plan.touched)
         self._say([one for one in others if one.path not in wrong])
         return self._report.finish(
@@ -194,7 +202,7 @@ class _Run:
                 problems,
                 sent=report.written,
                 skipped=plan.unchanged,
-                deleted=report.deleted,
+                deleted=len(deleted),
                 digest="" if problems else digest,
             )
         )
@@ -259,6 +267,17 @@ class _Run:
             return ""
         digests = self._transfer.digests
         return await name_tree(self._source, self._entries, digests)
+
+
+def _hindering(old: Scan) -> list[Problem]:
+    """Give what is wrong in the target with things that could be synced.
+
+    Pipes and sockets there are its own, and are no entries.
+    """
+    if not old.problems:
+        return []
+    entries = {one.path for one in old.entries}
+    return [one for one in old.problems if one.path in entries]
 
 
 @contextlib.asynccontextmanager

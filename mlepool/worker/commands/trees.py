@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from mlepool.files.aside import aside
@@ -17,6 +18,7 @@ from mlepool.files.base import (
     Offer,
     Piece,
     Problem,
+    Scan,
     Source,
     SourceOptions,
     TargetOptions,
@@ -48,6 +50,7 @@ __all__ = [
 ]
 
 MAX_PROBLEMS = 128 * 1024  # bytes of them in an answer; of more, how many there are
+RULE_PAGE = 512 * 1024  # bytes: a page of a manifest has as many at most
 MAX_TIME = (1 << 63) - 1  # nanoseconds
 MAX_ANSWER = 768 * 1024  # bytes of content in an answer, which is one frame
 _SESSION = re.compile(r"[0-9a-f]{16}")
@@ -83,12 +86,21 @@ async def _scan(tree: TreeSession) -> dict[str, Any]:
     scan = await tree.end.scan()
     tree.holder = ""
     count = len(scan.entries)
-    tree.pages = await aside(count, lambda: list(encode_pages(scan.entries)))
+    pages = await aside(count, lambda: list(encode_pages(scan.entries)))
+    rules = [] if tree.is_target else _rule_pages(scan)
+    tree.pages = pages + rules
     return {
-        "pages": len(tree.pages),
+        "pages": len(pages),
+        "rules": len(rules),
         "problems": _first(scan.problems),
         "exists": scan.exists,
     }
+
+
+def _rule_pages(scan: Scan) -> list[bytes]:
+    """Give what ignore files say, as pages that come after those of the manifest."""
+    data = msgspec.msgpack.encode(scan.patterns) if scan.patterns else b""
+    return [data[at : at + RULE_PAGE] for at in range(0, len(data), RULE_PAGE)]
 
 
 @command
@@ -99,7 +111,7 @@ async def tree_holder(ctx: Context, session: str) -> str:
 
 @command
 async def tree_page(ctx: Context, session: str, number: int) -> bytes:
-    """Give a page of the manifest."""
+    """Give a page of the manifest, or of the rules."""
     pages = ctx.tree(session).pages
     if not 0 <= number < len(pages):
         raise ValueError(f"there is no page {number}")
