@@ -50,39 +50,54 @@ TRAININGS = (
 def demo() -> None:
     """Train language models on three local workers, live.
 
-    Three real worker processes, each with its own state folder; a character n-gram
-    model of Python's own sources on each; one of them is stopped half-way. It takes
-    about ten seconds, needs no network, and leaves nothing behind.
+    Three real worker processes, each with its own state folder; a folder of code that
+    is synced to each; a character n-gram model of Python's own sources on each, whose
+    results come back; one of them is stopped half-way. It takes about ten seconds,
+    needs no network, and leaves nothing behind.
     """
     began = time.monotonic()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    with _workers([one.host for one in TRAININGS]) as ports:
-        table = asyncio.run(_train_all(ports))
+    with _workers([one.host for one in TRAININGS]) as (ports, folder):
+        table = asyncio.run(_train_all(ports, _write_code(folder)))
     print(
         f"\n{table}\n\nall workers have ended; {time.monotonic() - began:.1f} s in all"
     )
 
 
-async def _train_all(ports: dict[str, int]) -> Table:
+def _write_code(folder: Path) -> Path:
+    """Make the folder that is synced: a script, and what is to stay here."""
+    code = folder / "code"
+    code.mkdir()
+    shutil.copy(SCRIPT, code / "train.py")
+    (code / ".gitignore").write_text("results/\n")
+    return code
+
+
+async def _train_all(ports: dict[str, int], code: Path) -> Table:
     async with AsyncClientPool() as pool:
         for host, port in ports.items():
             pool.add("localhost", port, name=host)
         await pool.connect()
         printer = Printer(list(ports))
         print(f"{len(pool)} workers are connected\n")
-        runs = [_train(pool[one.host], one, printer) for one in TRAININGS]
+        runs = [_train(pool[one.host], one, code, printer=printer) for one in TRAININGS]
         rows = await asyncio.gather(*runs)
-    headers = ("host", "model", "held-out bits/char", "exit code", "status", "seconds")
-    return Table(headers, rows)
+    headers = ("host", "model", "held-out bits/char", "collected", "exit code")
+    return Table((*headers, "status", "seconds"), rows)
 
 
 async def _train(
-    connection: AsyncConnection, training: Training, printer: Printer
+    connection: AsyncConnection, training: Training, code: Path, *, printer: Printer
 ) -> tuple[str, ...]:
-    command = [sys.executable, str(SCRIPT), "--order", str(training.order)]
-    command += ["--smoothing", training.smoothing]
-    listener = await connection.run(command, complete=False)
+    name, results = connection.name, code / "results" / connection.name
+    synced = await connection.sync(code, f"{name}-code", raise_error=True)
+    value = synced.value
+    printer.say(name, f"synced {value.sent} files, tree {value.digest[:12]}")
+    command = [sys.executable, "train.py", "--order", str(training.order)]
+    command += ["--smoothing", training.smoothing, "--out", "out"]
+    keywords = {"cwd": f"{name}-code", "collect": "out/", "collect_to": results}
+    listener = await connection.run(command, complete=False, **keywords)
     async for batch in listener.batches():
         printer.print(connection.name, batch)
         last = training.stop_after_epoch
@@ -94,6 +109,7 @@ async def _train(
         connection.name,
         f"{training.order}-gram, {training.smoothing}",
         _bits(listener),
+        _collected(results),
         str(listener.exit_code),
         str(listener.status),
         f"{listener.duration:.1f}",
@@ -114,18 +130,25 @@ def _bits(listener: AsyncListener) -> str:
     return found[-1] if found else "-"
 
 
+def _collected(results: Path) -> str:
+    """Name the files that came back."""
+    found = (one for one in results.rglob("*") if one.is_file())
+    return ", ".join(str(one.relative_to(results)) for one in found) or "-"
+
+
 @contextlib.contextmanager
-def _workers(names: list[str]) -> Iterator[dict[str, int]]:
-    """Run workers in a folder of their own; give their ports."""
+def _workers(names: list[str]) -> Iterator[tuple[dict[str, int], Path]]:
+    """Run workers in a folder of their own; give their ports, and the folder."""
     folder = Path(tempfile.mkdtemp(prefix="mlepool-demo-"))
     os.environ["MLEPOOL_HOME"] = str(folder / "account")
     processes: dict[str, subprocess.Popen[str]] = {}
     try:
         for name in names:
             processes[name] = _start_worker(name, folder)
-        yield {
+        ports = {
             name: _port(name, process, folder) for name, process in processes.items()
         }
+        yield ports, folder
     finally:
         for process in processes.values():
             process.send_signal(signal.SIGTERM)

@@ -219,6 +219,9 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         progress.finish(f"{bits:.3f} bits/char", f"{len(model.totals):,} contexts")
     result = f"order={options.order} smoothing={options.smoothing}"
     print(f"result bits_per_char={bits:.4f} {result} characters={progress.characters}")
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "result.txt").write_text(f"{bits:.4f} {result}\n")
 
 
 def parse_options() -> argparse.Namespace:
@@ -228,6 +231,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--smoothing", choices=SMOOTHINGS, default="witten-bell")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--megabytes", type=float, default=2.5)
+    parser.add_argument("--out", type=Path, help="folder for the result")
     options = parser.parse_args()
     if options.epochs < 1 or not 0 < options.megabytes <= 100:
         parser.error("--epochs must be positive, --megabytes between 0 and 100")

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.real
 
 DEMO_LIMIT = 60.0  # seconds; about 10 on an idle machine
 ROW = re.compile(
-    r"(alpha|beta|gamma) +(\d-gram), ([a-z-]+) +(\d\.\d+) +(-?\d+) +([A-Z]+) +\d+\.\d"
+    r"(alpha|beta|gamma) +(\d-gram), ([a-z-]+) +(\d\.\d+) +(\S+) +(-?\d+) +([A-Z]+) "
+    r"+\d+\.\d"
 )
 
 
@@ -61,6 +62,11 @@ def test_the_demo_trains_on_three_workers_and_leaves_nothing(tmp_path):
     assert set(rows) == {"alpha", "beta", "gamma"}
     models = {name: f"{order}, {kind}" for name, (order, kind, *_) in rows.items()}
     assert len(set(models.values())) == 3
+    collected = {name: row[3] for name, row in rows.items()}
+    result = "out/result.txt"
+    assert collected == {"alpha": result, "beta": result, "gamma": "-"}
+    assert len(re.findall(r"^\w+ +\| synced 2 files, ", out, re.M)) == 3
+    assert len(set(re.findall(r"tree ([0-9a-f]{12})", out))) == 1
     ends = {name: (code, status) for name, (*_, code, status) in rows.items()}
     assert ends == {
         "alpha": ("0", "SUCCEEDED"),
