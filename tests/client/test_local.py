@@ -232,3 +232,26 @@ async def test_messages_that_were_let_go_are_gone():
     listener.clear_messages()
     with pytest.raises(LookupError, match="were let go"):
         [message async for message in listener]
+
+
+@in_jumping_time
+async def test_a_stop_that_came_while_it_was_held_ends_what_would_go_on():
+    held, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work(job):
+        for number in range(5):
+            with job.held():
+                job.say([f"{number}"])
+                held.set()
+                await go_on.wait()
+            job.value = number
+            job.go_on()
+
+    listener = begin(work).listener
+    await held.wait()
+    stop = asyncio.create_task(listener.stop())
+    await asyncio.sleep(1)
+    assert listener.status == "RUNNING"
+    go_on.set()
+    assert (await stop).status == "STOPPED"
+    assert (list(listener), listener.value) == (["0"], 0)
