@@ -88,7 +88,7 @@ _HOMES = {
     ),
     "mlepool.wire.values": (
         "JobFiles",
-    "JobInfo",
+        "JobInfo",
         "StopReport",
         "SyncProblem",
         "SyncProgress",
