@@ -424,11 +424,11 @@ def test_a_tree_is_free_soon_after_its_client_has_died(worker, tree, tmp_path):
 
 
 @pytest.fixture
-def slow(worker: RunningWorker, tree: Path) -> Iterator[mlepool.Connection]:
+def slow(own_worker: RunningWorker, tree: Path) -> Iterator[mlepool.Connection]:
     """A connection that takes seconds for the tree."""
     (tree / "big").write_bytes(os.urandom(20_000_000))
     with (
-        FaultProxy(worker.port) as proxy,
+        FaultProxy(own_worker.port) as proxy,
         mlepool.ClientPool() as pool,
         pool.add("localhost", proxy.port) as conn,
     ):
@@ -520,7 +520,7 @@ def test_small_calls_get_through_while_a_tree_is_sent(slow, tree, tmp_path):
     job.stop()
 
 
-def test_clients_are_told_how_the_workers_syncs_stand(worker, conn, tree):
+def test_clients_are_told_how_the_workers_syncs_stand(own_worker, tree):
     told: list[dict[str, Any]] = []
     changed = threading.Event()
 
@@ -528,7 +528,11 @@ def test_clients_are_told_how_the_workers_syncs_stand(worker, conn, tree):
         told.append(data)
         changed.set()
 
-    with mlepool.ClientPool() as pool, pool.add("localhost", worker.port) as watcher:
+    with (
+        mlepool.ClientPool() as pool,
+        pool.add("localhost", own_worker.port, raise_error=True) as conn,
+        pool.add("localhost", own_worker.port, name="watcher") as watcher,
+    ):
         watcher.on("state-change", note)
         conn.sync(tree, tree.parent / "target")
         wait_until(lambda: len(told) >= 2)

@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 IDLE_LIMIT = 600.0  # seconds without a link or a request: laptops sleep for a while
 LINKED_LIMIT = 6 * 3600.0  # without a request, with a link: its other tree may be slow
+GONE_AFTER = 30.0  # seconds without a link, after which a sync does not count as such
 TAKEOVER_AFTER = 2.0  # seconds without a link, after which others may have the tree
 MAX_SESSIONS = 128  # each has a thread and open files
 MAX_STEPS = 256  # answers kept of a session; a client has fewer requests under way
@@ -78,8 +79,7 @@ class TreeSession:
             self.end = ends.source(root, options)
         self.pages: list[bytes] = []
         self.link: object | None = None
-        self.left = 0.0
-        self.used = asyncio.get_running_loop().time()
+        self.used = self.left = asyncio.get_running_loop().time()
         self._steps: dict[int, asyncio.Future[Any]] = {}
         self._commit: asyncio.Future[TargetReport] | None = None
 
@@ -87,6 +87,10 @@ class TreeSession:
     def is_target(self) -> bool:
         """True if it is written."""
         return hasattr(self.end, "commit")
+
+    def is_gone(self, now: float) -> bool:
+        """Tell if it has had no link for so long that its client may be dead."""
+        return self.link is None and now >= self.left + GONE_AFTER
 
     @property
     def is_busy(self) -> bool:
@@ -226,14 +230,16 @@ class Trees:
         if session.link is not link:
             session.link = link
             self._take_over()
+            self._tell()
         return session
 
     def link_gone(self, link: object) -> None:
         """Note that a link is gone; its sessions go on."""
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
         for session in self._sessions.values():
             if session.link is link:
-                session.link, session.left = None, now
+                session.link, session.left = None, loop.time()
+                loop.call_later(GONE_AFTER, self._tell)
         self._take_over()
 
     async def end(self, session_id: str, *, is_success: bool) -> None:
@@ -258,8 +264,12 @@ class Trees:
     # -- within
 
     def _tell(self) -> None:
-        under_way = self._sessions or self._ending
-        status = "syncing" if under_way else self._last or "idle"
+        now = asyncio.get_running_loop().time()
+        sessions = self._sessions.values()
+        if self._ending or any(not one.is_gone(now) for one in sessions):
+            status = "syncing"
+        else:
+            status = "error" if sessions else self._last or "idle"
         if status != self.status:
             self.status = status
             self._changed()

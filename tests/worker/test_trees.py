@@ -8,6 +8,7 @@ import pytest
 from mlepool.errors import WorkerError
 from mlepool.files.base import Scan, SourceOptions, TargetOptions, TargetReport
 from mlepool.worker.trees import (
+    GONE_AFTER,
     IDLE_LIMIT,
     LINKED_LIMIT,
     MAX_SESSIONS,
@@ -196,10 +197,23 @@ async def test_a_session_outlives_its_link_and_ends_when_it_is_idle():
     assert table.status == "syncing"
     table.link_gone(OTHER)
     await asyncio.sleep(IDLE_LIMIT - 10)
-    assert table.status == "syncing"
+    assert table.ends.made[0].closed == 0
     await asyncio.sleep(10 + IDLE_LIMIT / 10)
     assert table.status == "error"
     assert table.ends.made[0].closed == 1
+
+
+@in_jumping_time
+async def test_a_sync_whose_client_is_gone_does_not_count_as_one():
+    table = Table()
+    await table.begin("a")
+    table.link_gone(LINK)
+    await asyncio.sleep(GONE_AFTER - 1)
+    assert table.status == "syncing"
+    await asyncio.sleep(2)
+    assert table.status == "error"
+    table.find("a", OTHER)  # it is back
+    assert table.status == "syncing"
 
 
 @in_jumping_time
