@@ -9,6 +9,7 @@ import time
 import pytest
 
 import mlepool
+from tests.conftest import command_line, processes, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -240,11 +241,13 @@ def test_clear_messages_goes_on_with_new_ones(conn):
 
 def test_stop_reports_what_was_signalled(conn):
     live = conn.run("sleep 71 | sleep 72", complete=False)
+    both = {"sleep 71", "sleep 72"}
+    wait_until(lambda: both <= {command_line(pid).strip() for pid in processes()})
     report = live.stop()
     assert report.complete
     assert report.status == "STOPPED"
     commands = {one.command for one in report.signalled}
-    assert {"sleep 71", "sleep 72"} <= commands
+    assert both <= commands
     assert live.wait().status == "STOPPED"
     assert not live.ok
     assert live.reason.startswith("stopped by 127.0.0.1:")
