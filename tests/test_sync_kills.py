@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,11 +76,18 @@ class Client:
 
 
 @pytest.fixture
-def folders(tmp_path) -> Iterator[tuple[Path, Path, float]]:
-    """A source of 2,000 files, where it is to go, and how long a sync may be hit."""
-    source, target = tmp_path / "source", tmp_path / "target"
-    write_version(source, 0)
-    return source, target
+def folders() -> Iterator[tuple[Path, Path]]:
+    """A source of 2,000 files, and where it is to go.
+
+    In memory where that is to be had: a disk is slow to make files where it has let
+    go of many just before, as twenty syncs do.
+    """
+    memory = Path("/dev/shm")
+    place = memory if memory.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="mlepool-test-", dir=place) as name:
+        source, target = Path(name) / "source", Path(name) / "target"
+        write_version(source, 0)
+        yield source, target
 
 
 def test_the_client_is_killed(own_worker, folders):
