@@ -16,7 +16,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import platformdirs
@@ -95,6 +95,14 @@ class WorkerConfig(msgspec.Struct, frozen=True):
         retention: What is kept of jobs that have ended.
         roots: Folders that clients may sync, with all that is in them; none: whatever
             the account may reach, as ``run`` can.
+        labels: For choosing workers, e.g. ``{"gpu": "a100"}``.
+        extra: Properties of the user's own; part of the worker's state.
+        commands: Modules and files to load custom commands from.
+        max_concurrent: Jobs that may run at once; None for any number.
+        sample_interval: Seconds between two samples of telemetry; 0 for none.
+        sample_size: Bytes on disk of samples that nobody has fetched yet.
+        prometheus: True to answer ``GET /metrics`` for who has the ``view`` role.
+        audit_size: Bytes of audit log that are kept.
     """
 
     state_dir: Path
@@ -104,6 +112,14 @@ class WorkerConfig(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     retention: Retention = Retention()
     roots: tuple[Path, ...] = ()
+    labels: dict[str, str] = {}
+    extra: dict[str, Any] = {}
+    commands: tuple[str, ...] = ()
+    max_concurrent: int | None = None
+    sample_interval: float = 10.0
+    sample_size: int = 64 * 1024 * 1024
+    prometheus: bool = False
+    audit_size: int = 64 * 1024 * 1024
 
 
 class Settings(NamedTuple):

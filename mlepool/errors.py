@@ -19,6 +19,8 @@
     ├── SyncHaltedError                                    a sync looks like a mistake
     ├── SyncIncompleteError                                a sync had to leave files out
     ├── RemoteError                     an exception raised on the worker
+    │   ├── PermissionDeniedError       (PermissionError)  this client may not do that
+    │   └── WorkerBusyError             (RuntimeError)     no free slot, and no waiting
     ├── ProtocolError
     │   ├── LocalProtocolError                             we would break the protocol
     │   └── RemoteProtocolError                            the other side broke it
@@ -49,6 +51,7 @@ __all__ = [
     "ListenerTimeoutError",
     "LocalProtocolError",
     "MlepoolError",
+    "PermissionDeniedError",
     "PortalError",
     "ProtocolError",
     "RemoteError",
@@ -57,6 +60,7 @@ __all__ = [
     "SyncIncompleteError",
     "UntrustedWorkerError",
     "VersionError",
+    "WorkerBusyError",
     "WorkerError",
 ]
 
@@ -315,6 +319,20 @@ class RemoteError(MlepoolError):
     def __str__(self) -> str:
         where = f" (on {self.host})" if self.host else ""
         return f"{self.message or self.type_name}{where}"
+
+
+class PermissionDeniedError(RemoteError, PermissionError):
+    """What was asked for needs a right that this client's token has not.
+
+    The text names the right. It was not done, and is in the worker's audit log.
+    """
+
+
+class WorkerBusyError(RemoteError, RuntimeError):
+    """All slots of the worker are taken, and the run was not to wait (``queue=False``).
+
+    Nothing was started.
+    """
 
 
 class ProtocolError(MlepoolError):

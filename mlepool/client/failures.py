@@ -3,7 +3,7 @@
 import builtins
 import functools
 
-from mlepool.errors import RemoteError
+from mlepool.errors import PermissionDeniedError, RemoteError, WorkerBusyError
 from mlepool.wire.messages import Failure
 
 __all__ = ["remote_error"]
@@ -28,9 +28,14 @@ _SAFE_TYPES: dict[str, type[Exception]] = {
     and kind is not Exception
 }
 
+# Our own that say why a worker has not done what it was asked for.
+_OWN_TYPES = {one.__name__: one for one in (PermissionDeniedError, WorkerBusyError)}
+
 
 @functools.cache
 def _combined(name: str) -> type[RemoteError]:
+    if name in _OWN_TYPES:
+        return _OWN_TYPES[name]
     kind = _SAFE_TYPES.get(name)
     if kind is None:
         return RemoteError

@@ -63,6 +63,8 @@ class CommandSpec(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         spawns: True if the command starts a process, whose output are its messages.
+        streams: True if it is a job inside the worker: its messages are what it yields.
+        role: The role that a client's token must have for it.
     """
 
     name: str
@@ -70,6 +72,8 @@ class CommandSpec(msgspec.Struct, frozen=True, array_like=True):
     parameters: tuple[Parameter, ...] = ()
     returns: str = ""
     spawns: bool = False
+    streams: bool = False
+    role: str = "run"
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):
@@ -178,6 +182,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True, tag=7):
             not at all before Ended.
         position: Journal position to go on from: what was received over former links.
         age: Seconds since it was first sent, if it is sent again; else 0.
+        cwd: The connection's working directory, absolute; empty for the worker's root.
     """
 
     call: CallNumber
@@ -189,6 +194,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True, tag=7):
     is_awaited: bool = True
     position: Count = 0
     age: Seconds = 0.0
+    cwd: str = ""
 
 
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=8):

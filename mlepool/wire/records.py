@@ -24,6 +24,7 @@ __all__ = [
     "STDERR",
     "STDOUT",
     "STREAM_NAMES",
+    "YIELDED",
     "Record",
     "RecordParser",
     "pack_header",
@@ -32,7 +33,8 @@ __all__ = [
 
 STDOUT = 1
 STDERR = 2
-STREAM_NAMES = {STDOUT: "stdout", STDERR: "stderr"}
+YIELDED = 3  # what a command of the worker's own yields: mlepool.wire.yields
+STREAM_NAMES = {STDOUT: "stdout", STDERR: "stderr", YIELDED: "yielded"}
 
 MAGIC = 0x4D
 _HEADER = struct.Struct("<BBHIQd")

@@ -12,6 +12,7 @@ __all__ = [
     "InputAck",
     "JobFiles",
     "JobInfo",
+    "Progress",
     "Signalled",
     "StopReport",
     "Survivor",
@@ -130,6 +131,21 @@ class InputAck(msgspec.Struct, frozen=True, array_like=True):
 
     offset: int
     closed: bool = False
+
+
+class Progress(msgspec.Struct, frozen=True, array_like=True):
+    """How far a command has come, as it says itself: ``ctx.progress(...)``.
+
+    Attributes:
+        percent: 0 to 100; None if it does not say.
+        message: What it does now.
+        step: The step that it is at, counted from 1; ``total`` how many there are.
+    """
+
+    percent: float | None = None
+    message: str = ""
+    step: int | None = None
+    total: int | None = None
 
 
 class SyncProgress(msgspec.Struct, frozen=True, array_like=True):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from mlepool.wire.values import InputAck, JobInfo, StopReport
+from mlepool.worker.grants import Grant
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.trees import Trees, TreeSession
 
@@ -19,12 +21,16 @@ class CallContext(NamedTuple):
         caller: Who the client is, for people: its address, or its pid and uid.
         trees: The worker's syncs.
         link: What stands for the client's link.
+        grant: What the client may do.
+        cwd: The connection's working directory.
     """
 
     jobs: JobTable
     caller: str
     trees: Trees
     link: object
+    grant: Grant
+    cwd: Path
 
     def job_list(self) -> list[JobInfo]:
         """List jobs."""

@@ -27,6 +27,7 @@ from mlepool.worker.ends import LocalEnds
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.registry import Registry
 from mlepool.worker.service import Service
+from mlepool.worker.state import StateBoard
 from mlepool.worker.trees import Trees
 
 __all__ = ["LOCK_FILE", "WORKERS_FOLDER", "Worker"]
@@ -52,6 +53,8 @@ class Worker:
     def __init__(self, config: WorkerConfig) -> None:
         self.config = config
         self.name = config.name
+        self.root = config.root
+        self.board = StateBoard(self._state_changed)
         self.registry = Registry(builtin_commands())
         self.address = ""
         self.port = 0
@@ -111,6 +114,7 @@ class Worker:
     def state(self) -> dict[str, Any]:
         """Give what clients may know of this worker. Never a secret."""
         return {
+            **self.board.get(),
             "id": self.identity.fingerprint[:12],
             "name": self.name,
             "version": __version__,
@@ -127,7 +131,10 @@ class Worker:
         self._services.discard(service)
 
     def _sync_changed(self) -> None:
-        event = Event("state-change", {"sync_status": self.trees.status})
+        self.board.update(sync_status=self.trees.status)
+
+    def _state_changed(self, changes: dict[str, Any]) -> None:
+        event = Event("state-change", changes)
         for service in tuple(self._services):
             service.tell(event)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from mlepool.wire.messages import CommandSpec, Parameter
 from mlepool.wire.values import InputAck, JobFiles, JobInfo, StopReport
+from mlepool.worker.grants import Grant
+from mlepool.worker.threads import in_thread
 from mlepool.worker.trees import Trees, TreeSession
 
 __all__ = ["Command", "Context", "Process", "Registry", "check_size", "command"]
@@ -19,6 +23,13 @@ Function = Callable[..., Any]
 
 MAX_CELLS = 0xFFFF  # rows or columns of a terminal: the kernel has 16 bits
 _MARK = "__mlepool_command__"
+
+
+class Marks(NamedTuple):
+    """What a command's decorator was given; see :func:`command`."""
+
+    role: str = "run"
+    blocks: bool = False
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -48,6 +59,14 @@ class Process(msgspec.Struct, frozen=True):
 
 class Context(Protocol):
     """What a command may use of its worker: its first parameter, if called ``ctx``."""
+
+    @property
+    def grant(self) -> Grant:
+        """What the client may do."""
+
+    @property
+    def cwd(self) -> Path:
+        """The connection's working directory."""
 
     @property
     def trees(self) -> Trees:
@@ -85,6 +104,7 @@ class Command:
     def __init__(self, function: Function, spec: CommandSpec) -> None:
         self.spec = spec
         self._function = function
+        self._blocks = marks_of(function).blocks
         parameters = inspect.signature(function).parameters
         self._takes_context = next(iter(parameters), "") == "ctx"
         hints = typing.get_type_hints(function)
@@ -102,9 +122,10 @@ class Command:
             raise TypeError(f"{self.spec.name}(): {_in_words(exc)}") from None
         values = msgspec.structs.asdict(checked)
         given = {name: values[name] for name in values if name in arguments}
+        work = functools.partial(self._function, **given)
         if self._takes_context:
-            return self._function(context, **given)
-        return self._function(**given)
+            work = functools.partial(self._function, context, **given)
+        return in_thread(work) if self._blocks else work()
 
 
 class Registry:
@@ -144,21 +165,33 @@ def check_size(name: str, rows: int, cols: int) -> tuple[int, int]:
     return rows, cols
 
 
-def command(function: Function) -> Function:
-    """Mark a function as a command of the worker.
+def command(
+    function: Function | None = None, /, *, role: str = "run", blocks: bool = False
+) -> Any:
+    """Mark a function as a command of the worker: ``@command``, ``@command(...)``.
 
     Its name, docstring and signature are what clients see; arguments are checked
     against its annotations before it is called. A first parameter named ``ctx`` is
     the worker's :class:`Context`. It may be async.
+
+    Args:
+        function: The function.
+        role: What a client's token must have for it: ``"view"``, ``"run"``,
+            ``"sync"`` or ``"admin"``.
+        blocks: True to call it in a thread, so that it holds up nobody.
     """
-    setattr(function, _MARK, True)
-    return function
+
+    def mark(function: Function) -> Function:
+        setattr(function, _MARK, Marks(role, blocks))
+        return function
+
+    return mark if function is None else mark(function)
 
 
 def find_commands(module: Any) -> dict[str, Function]:
     """Give the functions of a module that are marked as commands, by name."""
     found = vars(module).items()
-    return {name: one for name, one in found if getattr(one, _MARK, False)}
+    return {name: one for name, one in found if hasattr(one, _MARK)}
 
 
 def describe(name: str, function: Function) -> CommandSpec:
@@ -175,7 +208,14 @@ def describe(name: str, function: Function) -> CommandSpec:
         parameters,
         _source(signature.return_annotation),
         spawns=typing.get_type_hints(function).get("return") is Process,
+        role=marks_of(function).role,
     )
+
+
+def marks_of(function: Function) -> Marks:
+    """Give what a command's decorator was given."""
+    marks: Marks = getattr(function, _MARK, Marks())
+    return marks
 
 
 def _source(annotation: Any) -> str:

@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any, Protocol
 
 from mlepool.errors import LocalProtocolError, WorkerError
@@ -35,6 +36,7 @@ from mlepool.wire.window import SendWindow
 from mlepool.worker.access import AccessControl
 from mlepool.worker.answers import Answers, failed
 from mlepool.worker.context import CallContext
+from mlepool.worker.grants import FULL
 from mlepool.worker.job import Job, Reader, Status
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.known import check_job_id
@@ -57,6 +59,7 @@ class House(Protocol):
     jobs: JobTable
     answers: Answers
     trees: Trees
+    root: Path
 
     def hello(self) -> Hello:
         """Make this worker's first message, with a fresh nonce."""
@@ -75,7 +78,11 @@ class Service:
         now = asyncio.get_running_loop().time()
         self._house = house
         self._link = link
-        self._context = CallContext(house.jobs, link.info.address, house.trees, self)
+        self._context = CallContext(
+            *(house.jobs, link.info.address, house.trees, self),
+            grant=FULL,
+            cwd=house.root,
+        )
         self._calls: CallTable[Reader | None] = CallTable()
         self._bulk: deque[tuple[int, Outcome]] = deque()
         session = Session(Role.WORKER, house.hello(), now=now)
@@ -149,7 +156,10 @@ class Service:
             command = self._house.registry.find(request.command)
             known = self._rejoin if command.spec.spawns else self._answer_again
             if not known(request):
-                result = command.call(self._context, request.arguments)
+                context = self._context
+                if request.cwd:
+                    context = context._replace(cwd=Path(request.cwd))
+                result = command.call(context, request.arguments)
                 self._answer(request, result)
         except Exception as exc:
             # The top of a client's call: whatever it was, the client is told.

@@ -113,7 +113,7 @@ def test_the_largest_record_passes_and_one_byte_more_does_not():
         b"\xff" * HEADER_SIZE,
         b"x" + record(STDOUT, 0, 0)[1:],
         record(0, 0, 0),
-        record(3, 0, 0),
+        record(4, 0, 0),
         record(255, 0, 0),
         pack_header(STDOUT, 2**32 - 1, 0, time=0.0),
     ],
@@ -193,7 +193,7 @@ def test_a_header_tells_how_long_its_payload_is():
         b"",
         record(STDOUT, 0, 0)[:-1],
         b"x" + record(STDOUT, 0, 0)[1:],
-        record(3, 0, 0),
+        record(4, 0, 0),
         pack_header(STDOUT, MAX_PAYLOAD + 1, 0, time=0.0),
     ],
 )
