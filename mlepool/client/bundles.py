@@ -116,22 +116,27 @@ class Bundle:
         return answers
 
     async def read(
-        self, entry: Entry, number: int, *, ranges: Sequence[tuple[int, int]]
+        self,
+        entry: Entry,
+        number: int,
+        *,
+        ranges: Sequence[tuple[int, int]],
+        pack: bool = True,
     ) -> list[Piece] | Problem:
         """Read ranges (offset, length) of a file."""
         source, own = self._origin(entry)
-        answer = await source.read(own, number, ranges=ranges)
+        answer = await source.read(own, number, ranges=ranges, pack=pack)
         return _told(answer, entry)
 
     async def read_many(
-        self, entries: Sequence[tuple[int, Entry]]
+        self, entries: Sequence[tuple[int, Entry]], *, pack: bool = True
     ) -> list[Piece | Problem]:
         """Read small files, each of them whole."""
         answers: list[Piece | Problem] = []
         for source, group in self._by_source(entries):
             own = [(number, self._origin(entry)[1]) for number, entry in group]
             known = {self._origin(entry)[1].path: entry for _, entry in group}
-            for answer in await source.read_many(own):
+            for answer in await source.read_many(own, pack=pack):
                 if isinstance(answer, Problem):
                     answer = _told(answer, known[answer.path])
                 answers.append(answer)

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from mlepool.client.pace import Pace
 from mlepool.client.remote_sessions import (
     Asker,
     RemoteSession,
@@ -19,6 +20,7 @@ from mlepool.files.base import (
     Piece,
     Problem,
     Scan,
+    SourceOptions,
     TargetOptions,
     TargetReport,
 )
@@ -64,8 +66,17 @@ class RemoteSource(RemoteSession):
                 raise RemoteProtocolError("a small file is described in parts")
         return found
 
+    def __init__(self, asker: Asker, root: bytes, options: SourceOptions) -> None:
+        super().__init__(asker, root, options)
+        self._pace = Pace()
+
     async def read(
-        self, entry: Entry, number: int, *, ranges: Sequence[tuple[int, int]]
+        self,
+        entry: Entry,
+        number: int,
+        *,
+        ranges: Sequence[tuple[int, int]],
+        pack: bool = True,
     ) -> list[Piece] | Problem:
         """Have ranges of a file read, as many at a time as fit in an answer."""
         parts = _grouped(_cut(ranges, ANSWER), lambda one: one[1], ANSWER)
@@ -73,9 +84,7 @@ class RemoteSource(RemoteSession):
         async def read(some: list[tuple[int, int]]) -> list[Piece | Problem]:
             size = sum(length for _, length in some)
             place = {"entry": entry, "number": number, "ranges": some}
-            answer = await self._ask("read", place, size=size)
-            found: list[Piece | Problem] = as_answer(answer, list[Piece | Problem])
-            return found
+            return await self._ask_for_pieces("read", place, size=size, pack=pack)
 
         pieces: list[Piece] = []
         for some in await asyncio.gather(*(read(one) for one in parts)):
@@ -86,22 +95,32 @@ class RemoteSource(RemoteSession):
         return pieces
 
     async def read_many(
-        self, entries: Sequence[tuple[int, Entry]]
+        self, entries: Sequence[tuple[int, Entry]], *, pack: bool = True
     ) -> list[Piece | Problem]:
         """Have small files read."""
         parts = _grouped(entries, lambda one: one[1].size + ROW, ANSWER)
 
         async def read(some: list[tuple[int, Entry]]) -> list[Piece | Problem]:
             size = sum(entry.size + ROW for _, entry in some)
-            answer = await self._ask("read_many", {"entries": some}, size=size)
-            pieces: list[Piece | Problem] = as_answer(answer, list[Piece | Problem])
-            return pieces
+            place = {"entries": some}
+            return await self._ask_for_pieces("read_many", place, size=size, pack=pack)
 
         all_found = await asyncio.gather(*(read(one) for one in parts))
         found = list(itertools.chain.from_iterable(all_found))
         paths = {entry.path for _, entry in entries}
         if not all(isinstance(one, Piece) or one.path in paths for one in found):
             raise RemoteProtocolError("a problem with a file that was not asked for")
+        return found
+
+    async def _ask_for_pieces(
+        self, verb: str, place: dict[str, Any], *, size: int, pack: bool
+    ) -> list[Piece | Problem]:
+        """Ask for content, packed if the link is slower than that."""
+        place = {**place, "pack": pack and self._pace.is_slow}
+        with self._pace.trip(size) as trip:
+            answer = await self._ask(verb, place, size=size)
+            found: list[Piece | Problem] = as_answer(answer, list[Piece | Problem])
+            trip.part = _weight(one for one in found if isinstance(one, Piece)) / size
         return found
 
 
@@ -120,6 +139,12 @@ class RemoteTarget(RemoteSession):
     ) -> None:
         super().__init__(asker, root, options)
         self._waiting = waiting
+        self._pace = Pace()
+
+    @property
+    def wants_packed(self) -> bool:
+        """Tell if the link is slower than packing."""
+        return self._pace.is_slow
 
     async def scan(self) -> Scan:
         """Take the tree, and see what is there; who has it meanwhile is told."""
@@ -162,10 +187,13 @@ class RemoteTarget(RemoteSession):
     async def write(self, pieces: Sequence[Piece]) -> None:
         """Send what is missing."""
         parts = _grouped(pieces, lambda one: len(one.data) + ROW, FRAME + ROW)
-        sent = [
-            self._do("write", {"pieces": some}, size=_weight(some)) for some in parts
-        ]
-        await asyncio.gather(*sent)
+        await asyncio.gather(*(self._send(some) for some in parts))
+
+    async def _send(self, pieces: list[Piece]) -> None:
+        size = _weight(pieces)
+        with self._pace.trip(size) as trip:
+            answer = await self._do("write", {"pieces": pieces}, size=size)
+            trip.there = as_answer(answer, float)
 
     async def drop(self, numbers: Sequence[int]) -> None:
         """Tell which files don't come."""

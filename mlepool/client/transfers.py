@@ -92,9 +92,10 @@ class Transfer:
         self._done(arrived)
 
     async def _send_whole(self, files: list[Numbered]) -> None:
+        pack = self._target.wants_packed
         by_path = {entry.path: (number, entry) for number, entry in files}
         pieces = []
-        for answer in await self._source.read_many(files):
+        for answer in await self._source.read_many(files, pack=pack):
             if isinstance(answer, Problem):
                 await self._fail(*by_path[answer.path], answer)
             else:
@@ -147,7 +148,8 @@ class Transfer:
     async def _move(
         self, number: int, entry: Entry, ranges: list[tuple[int, int]]
     ) -> Problem | None:
-        pieces = await self._source.read(entry, number, ranges=ranges)
+        pack = self._target.wants_packed
+        pieces = await self._source.read(entry, number, ranges=ranges, pack=pack)
         if isinstance(pieces, Problem):
             return pieces
         await self._write(pieces)

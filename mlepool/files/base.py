@@ -183,17 +183,22 @@ class Source(Protocol):
         """Describe small files, each of them whole, in one go."""
 
     async def read(
-        self, entry: Entry, number: int, *, ranges: Sequence[tuple[int, int]]
+        self,
+        entry: Entry,
+        number: int,
+        *,
+        ranges: Sequence[tuple[int, int]],
+        pack: bool = True,
     ) -> list[Piece] | Problem:
-        """Read ranges (offset, length) of a file, packed where that pays.
+        """Read ranges (offset, length) of a file; packed, if that is wanted and a gain.
 
         A piece has at most 112 KiB; a Problem as in :meth:`describe`.
         """
 
     async def read_many(
-        self, entries: Sequence[tuple[int, Entry]]
+        self, entries: Sequence[tuple[int, Entry]], *, pack: bool = True
     ) -> list[Piece | Problem]:
-        """Read small files, each of them whole, in one go."""
+        """Read small files, each of them whole, in one go; packed likewise."""
 
     async def close(self) -> None:
         """Let go of everything. Twice is fine."""
@@ -205,6 +210,10 @@ class Target(Protocol):
     Nothing in the tree changes before :meth:`commit`; after a failure, or a
     :meth:`close` without it, the tree is as it was.
     """
+
+    @property
+    def wants_packed(self) -> bool:
+        """False if packing what is sent to it would take longer than sending it."""
 
     async def scan(self) -> Scan:
         """Take the tree for ourselves, waiting for others, and see what is there.

@@ -51,20 +51,15 @@ def make_piece(number: int, offset: int, data: bytes, *, is_packing: bool) -> Pi
 
 
 class Packing:
-    """Packs small files, one after the other: where none shrinks, few are tried.
+    """Packs small files, one after the other: where none shrinks, few are tried."""
 
-    Args:
-        is_packing: False to pack nothing.
-    """
-
-    def __init__(self, *, is_packing: bool) -> None:
-        self._is_packing = is_packing
+    def __init__(self) -> None:
         self._misses = 0
 
     def make_piece(self, number: int, data: bytes) -> Piece:
         """Make a whole file a piece."""
         is_tried = self._misses < MISSES or self._misses % PROBE == 0
-        piece = make_piece(number, 0, data, is_packing=self._is_packing and is_tried)
+        piece = make_piece(number, 0, data, is_packing=is_tried)
         self._misses = 0 if piece.packed else self._misses + 1
         return piece
 

@@ -55,7 +55,6 @@ class TreeReader:
         path: The tree's root.
         options: How to look at it.
         store: What is known of its files, and is told more; it stays open.
-        is_packing: Pack what shrinks.
         is_shared: Several read the same files: hold what was read for the others.
         own: Folders of ours, with secrets in them: they are left out.
     """
@@ -66,21 +65,19 @@ class TreeReader:
         options: SourceOptions,
         *,
         store: Store | None = None,
-        is_packing: bool = True,
         is_shared: bool = False,
         own: Sequence[Path] = (),
     ) -> None:
         self._path = path
         self._own = own
         self._options = options
-        self._is_packing = is_packing
         self._is_shared = is_shared
         self._root: Root | None = None
         self._described: Recent[Description] = Recent(DESCRIBED)
         self._small: Recent[tuple[Entry, bytes, tuple[Chunk, ...]]] = Recent(KEPT)
         self._pieces: Recent[Piece] = Recent(SHARED if is_shared else 0)
         self._pays: Recent[bool] = Recent(DESCRIBED)
-        self._packing = Packing(is_packing=is_packing)
+        self._packing = Packing()
         self._clock = 0
         self._notes = Notes(store)
 
@@ -133,9 +130,14 @@ class TreeReader:
         ]
 
     def read(
-        self, entry: Entry, number: int, *, ranges: Sequence[tuple[int, int]]
+        self,
+        entry: Entry,
+        number: int,
+        *,
+        ranges: Sequence[tuple[int, int]],
+        pack: bool = True,
     ) -> list[Piece] | Problem:
-        """Read ranges (offset, length) of a file.
+        """Read ranges (offset, length) of a file; packed, if that is wanted and a gain.
 
         Raises:
             ValueError: If one is not within it.
@@ -146,12 +148,14 @@ class TreeReader:
         try:
             with self._opened(entry) as file:
                 self._compare(file)
-                return list(self._read_ranges(file, number, ranges))
+                return list(self._read_ranges(file, number, ranges, pack=pack))
         except (OSError, ChangedError) as exc:
             return _problem(entry, exc)
 
-    def read_many(self, entries: Sequence[tuple[int, Entry]]) -> list[Piece | Problem]:
-        """Read whole files.
+    def read_many(
+        self, entries: Sequence[tuple[int, Entry]], *, pack: bool = True
+    ) -> list[Piece | Problem]:
+        """Read whole files; packed as in :meth:`read`.
 
         Raises:
             ValueError: If one is larger than a piece may be.
@@ -159,7 +163,7 @@ class TreeReader:
         if any(entry.size > PIECE for _, entry in entries):
             raise ValueError(f"a file has more than {PIECE} bytes")
         self._clock = file_clock()
-        return [self._read_whole(number, entry) for number, entry in entries]
+        return [self._read_whole(*one, pack=pack) for one in entries]
 
     def digests(self, entries: Sequence[Entry]) -> list[bytes | None]:
         """Give what is known of the content of files that have their size and mtime."""
@@ -270,29 +274,39 @@ class TreeReader:
         self._small.put(entry.path, (entry, data, chunks), size=len(data) + OVERHEAD)
         return data, chunks
 
-    def _read_whole(self, number: int, entry: Entry) -> Piece | Problem:
+    def _read_whole(self, number: int, entry: Entry, *, pack: bool) -> Piece | Problem:
         try:
             if self._is_shared:
-                return self._read_shared(number, entry)
+                return self._read_shared(number, entry, pack=pack)
             data, _ = self._content(entry)
         except (OSError, ChangedError) as exc:
             return _problem(entry, exc)
         self._small.drop(entry.path)
-        return self._packing.make_piece(number, data)
+        return self._make_piece(number, data, pack=pack)
 
-    def _read_shared(self, number: int, entry: Entry) -> Piece:
+    def _make_piece(self, number: int, data: bytes, *, pack: bool) -> Piece:
+        return (
+            self._packing.make_piece(number, data) if pack else Piece(number, 0, data)
+        )
+
+    def _read_shared(self, number: int, entry: Entry, *, pack: bool) -> Piece:
         key = entry.path, entry.mtime_ns, 0, entry.size
         piece = self._pieces.get(key)
         if piece is None:
             data, _ = self._content(entry)
-            piece = self._packing.make_piece(number, data)
+            piece = self._make_piece(number, data, pack=pack)
             self._pieces.put(key, piece, size=len(piece.data) + OVERHEAD)
         return msgspec.structs.replace(piece, number=number)
 
     def _read_ranges(
-        self, file: _File, number: int, ranges: Sequence[tuple[int, int]]
+        self,
+        file: _File,
+        number: int,
+        ranges: Sequence[tuple[int, int]],
+        *,
+        pack: bool,
     ) -> Iterator[Piece]:
-        does_pay = self._is_packing and self._does_pay(file)
+        does_pay = pack and self._does_pay(file)
         for begin, length in ranges:
             for at in range(begin, begin + length, PIECE):
                 size = min(PIECE, begin + length - at)

@@ -31,7 +31,6 @@ class LocalSource:
         options: How to look at it.
         store: What is known of its files, and is told more. It stays open; several
             sources may have the same.
-        pack: Pack what shrinks; over a link that is faster than zstd it costs time.
         is_shared: Several targets are written from it: what was read for one is held
             for the others, some MiB of it.
         own: Folders of ours, with secrets in them: they are left out.
@@ -43,12 +42,11 @@ class LocalSource:
         options: SourceOptions,
         *,
         store: Store | None = None,
-        pack: bool = True,
         is_shared: bool = False,
         own: Sequence[Path] = (),
     ) -> None:
         self._reader = TreeReader(
-            root, options, store=store, is_packing=pack, is_shared=is_shared, own=own
+            root, options, store=store, is_shared=is_shared, own=own
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="source")
         self._is_closed = False
@@ -88,24 +86,30 @@ class LocalSource:
         return await self._run(self._reader.describe_many, entries)
 
     async def read(
-        self, entry: Entry, number: int, *, ranges: Sequence[tuple[int, int]]
+        self,
+        entry: Entry,
+        number: int,
+        *,
+        ranges: Sequence[tuple[int, int]],
+        pack: bool = True,
     ) -> list[Piece] | Problem:
-        """Read ranges (offset, length) of a file, packed where that pays.
+        """Read ranges (offset, length) of a file; packed, if that is wanted and a gain.
 
         Raises:
             ValueError: If a range is not within the file.
         """
-        return await self._run(self._reader.read, entry, number, ranges=ranges)
+        read = self._reader.read
+        return await self._run(read, entry, number, ranges=ranges, pack=pack)
 
     async def read_many(
-        self, entries: Sequence[tuple[int, Entry]]
+        self, entries: Sequence[tuple[int, Entry]], *, pack: bool = True
     ) -> list[Piece | Problem]:
-        """Read small files, each of them whole, in one go.
+        """Read small files, each of them whole, in one go; packed as in :meth:`read`.
 
         Raises:
             ValueError: If one is larger than a piece may be.
         """
-        return await self._run(self._reader.read_many, entries)
+        return await self._run(self._reader.read_many, entries, pack=pack)
 
     async def digests(self, entries: Sequence[Entry]) -> list[bytes | None]:
         """Give the content digests of files that are known from before.

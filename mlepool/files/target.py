@@ -62,6 +62,11 @@ class LocalTarget:
         self._thread = ThreadPoolExecutor(1, "mlepool-target")
         self._is_closed = False
 
+    @property
+    def wants_packed(self) -> bool:
+        """True: what the content comes over is the source's to know."""
+        return True
+
     async def scan(self) -> Scan:
         """Take the tree for ourselves, waiting for others, and see what is there."""
         known, pause = "", POLL

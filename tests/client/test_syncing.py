@@ -74,7 +74,7 @@ class MemoryTree:
         return [await self.describe(entry, number) for number, entry in entries]
 
     async def read(
-        self, entry: Entry, number: int, *, ranges: Any
+        self, entry: Entry, number: int, *, ranges: Any, pack: bool
     ) -> list[Piece] | Problem:
         problem = self.check(entry)
         if problem is not None:
@@ -82,7 +82,7 @@ class MemoryTree:
         data = self.files[entry.path]
         return [Piece(number, at, data[at : at + length]) for at, length in ranges]
 
-    async def read_many(self, entries: Any) -> list[Piece | Problem]:
+    async def read_many(self, entries: Any, *, pack: bool) -> list[Piece | Problem]:
         return [
             self.check(entry) or Piece(number, 0, self.files[entry.path])
             for number, entry in entries
@@ -94,6 +94,8 @@ class MemoryTree:
 
 class MemoryTarget(MemoryTree):
     """A target in memory: nothing changes before commit."""
+
+    wants_packed = True
 
     def __init__(self, files: dict[bytes, bytes], **keywords: Any) -> None:
         super().__init__(files, **keywords)

@@ -45,7 +45,7 @@ def test_a_piece_is_packed_if_that_is_wanted():
 
 
 def test_where_no_small_file_shrinks_few_are_tried_until_one_does():
-    packing, noise = Packing(is_packing=True), os.urandom(1000)
+    packing, noise = Packing(), os.urandom(1000)
     for number in range(MISSES):
         assert packing.make_piece(number, noise) == Piece(number, 0, noise)
     is_packed = [packing.make_piece(1, TEXT).packed > 0 for _ in range(PROBE)]
@@ -54,10 +54,6 @@ def test_where_no_small_file_shrinks_few_are_tried_until_one_does():
         packing.make_piece(number, noise)
     is_packed = [packing.make_piece(1, TEXT).packed > 0 for _ in range(PROBE)]
     assert is_packed == [*[False] * (PROBE - 1), True]
-
-
-def test_what_is_not_to_be_packed_is_not():
-    assert Packing(is_packing=False).make_piece(1, TEXT) == Piece(1, 0, TEXT)
 
 
 def test_a_files_beginning_tells_if_packing_pays():

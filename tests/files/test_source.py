@@ -172,12 +172,18 @@ def test_small_files_that_were_described_are_not_read_again(reader, tree):
 def test_what_shrinks_is_packed_unless_it_is_not_wanted(tree):
     text, random_bytes = b"so it goes\n" * 100_000, noise(MIB)
     entries = [write(tree / "text", text), write(tree / "noise", random_bytes)]
-    for is_packing in (True, False):
-        reader = TreeReader(os.fsencode(tree), SourceOptions(), is_packing=is_packing)
-        whole = [reader.read(one, 0, ranges=[(0, one.size)]) for one in entries]
+    small = write(tree / "small", text[:1000])
+    reader = TreeReader(os.fsencode(tree), SourceOptions())
+    for pack in (True, False):
+        whole = [
+            reader.read(one, 0, ranges=[(0, one.size)], pack=pack) for one in entries
+        ]
         assert [joined(pieces) for pieces in whole] == [text, random_bytes]
-        assert [is_packed(pieces) for pieces in whole] == [is_packing, False]
-        reader.close()
+        assert [is_packed(pieces) for pieces in whole] == [pack, False]
+        of_small = reader.read_many([(0, small)], pack=pack)
+        assert joined(of_small) == text[:1000]
+        assert is_packed(of_small) == pack
+    reader.close()
 
 
 def test_a_tree_is_listed_without_what_is_ignored(tree):

@@ -8,6 +8,7 @@ so it is done once, over however many links it is repeated.
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import msgspec
@@ -145,24 +146,30 @@ async def tree_read(
     entry: Entry,
     number: int,
     ranges: list[tuple[int, int]],
+    *,
+    pack: bool = True,
 ) -> list[Piece] | list[Problem]:
     """Read parts of a file; a problem stands alone."""
     if any(offset < 0 or length <= 0 for offset, length in ranges):
         raise ValueError("a range begins before the file, or is empty")
     _check_answer(sum(length for _, length in ranges))
     source = _source(ctx, session, [entry])
-    found = await source.read(entry, number, ranges=ranges)
+    found = await source.read(entry, number, ranges=ranges, pack=pack)
     return [found] if isinstance(found, Problem) else found
 
 
 @command
 async def tree_read_many(
-    ctx: Context, session: str, entries: list[tuple[int, Entry]]
+    ctx: Context,
+    session: str,
+    entries: list[tuple[int, Entry]],
+    *,
+    pack: bool = True,
 ) -> list[Piece | Problem]:
     """Read small files."""
     _check_answer(sum(entry.size for _, entry in entries))
     source = _source(ctx, session, [entry for _, entry in entries])
-    return await source.read_many(entries)
+    return await source.read_many(entries, pack=pack)
 
 
 @command
@@ -201,10 +208,11 @@ async def tree_offer(
 @command
 async def tree_write(
     ctx: Context, session: str, step: int, pieces: list[Piece]
-) -> None:
-    """Send what is missing."""
-    tree = ctx.tree(session)
+) -> float:
+    """Send what is missing; the seconds that it took here are answered."""
+    tree, begin = ctx.tree(session), time.monotonic()
     await tree.once(step, lambda: tree.target().write(pieces))
+    return time.monotonic() - begin
 
 
 @command
