@@ -20,10 +20,13 @@ __all__ = [
     "HEADER_SIZE",
     "MAX_DATA",
     "MAX_FRAME",
+    "NOT_DECODABLE",
+    "NOT_ENCODABLE",
     "Data",
     "decode",
     "encode",
     "encode_data",
+    "encode_other",
 ]
 
 MAX_FRAME = 1024 * 1024  # bytes; bounds what one peer can make the other hold
@@ -34,7 +37,7 @@ _HEADER = struct.Struct(">BIQ")  # kind, call, position
 HEADER_SIZE = _HEADER.size
 
 # ValueError is UnicodeEncodeError too; BufferError: a memoryview with gaps.
-_NOT_ENCODABLE = (
+NOT_ENCODABLE = (
     TypeError,
     ValueError,
     OverflowError,
@@ -44,17 +47,17 @@ _NOT_ENCODABLE = (
 )
 
 # TypeError: a map as a map's key, before msgspec 0.22.
-_NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)
+NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)
 
 
-def _encode_other(value: object) -> object:
+def encode_other(value: object) -> object:
     """Encode what MessagePack has no type for: paths go as text."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     raise NotImplementedError(f"a {type(value).__name__} can't be sent")
 
 
-_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_other)
+_encoder = msgspec.msgpack.Encoder(enc_hook=encode_other)
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 
@@ -86,7 +89,7 @@ def encode(message: Message) -> bytes:
     """
     try:
         frame = _encoder.encode(message)
-    except _NOT_ENCODABLE as exc:
+    except NOT_ENCODABLE as exc:
         raise LocalProtocolError(f"cannot send this: {exc}") from exc
     if len(frame) > MAX_FRAME:
         raise LocalProtocolError(
@@ -118,5 +121,5 @@ def decode(frame: bytes | memoryview) -> Message | Data:
         return Data(call, position, frame)
     try:
         return _decoder.decode(frame)
-    except _NOT_DECODABLE as exc:
+    except NOT_DECODABLE as exc:
         raise RemoteProtocolError(f"not a message: {exc}") from exc

@@ -65,6 +65,8 @@ class CommandSpec(msgspec.Struct, frozen=True, array_like=True):
         spawns: True if the command starts a process, whose output are its messages.
         streams: True if it is a job inside the worker: its messages are what it yields.
         role: The role that a client's token must have for it.
+        about: What its capability is for, where it is an action of one
+            (``images.resize``): the same for all of them.
     """
 
     name: str
@@ -74,6 +76,7 @@ class CommandSpec(msgspec.Struct, frozen=True, array_like=True):
     spawns: bool = False
     streams: bool = False
     role: str = "run"
+    about: str = ""
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):
@@ -94,9 +97,11 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
         exit_code: A process's exit status, negative for a signal.
         end: Journal position after the last byte of output.
         stdout: Bytes written to stdout in all; ``stderr`` likewise.
-        digest: Digests of stdout and stderr, as ``"xxh3-128:<hex>,<hex>"``.
+        digest: Digests of stdout and stderr, as ``"xxh3-128:<hex>,<hex>"``; of a job
+            inside the worker a third one, of what it has yielded.
         started: When it began, seconds since the epoch; ``ended`` likewise.
         reason: Who or what ended it, where that was not itself.
+        yielded: Bytes of the yielded stream in all.
     """
 
     status: str
@@ -110,6 +115,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     started: float = 0.0
     ended: float = 0.0
     reason: str = ""
+    yielded: int = 0
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -203,12 +209,14 @@ class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=8):
     Attributes:
         position: Journal position from which output will come.
         started: When the job began, seconds since the epoch.
+        streams: True if it is a job inside the worker, as in :class:`CommandSpec`.
     """
 
     call: CallNumber
     position: Count = 0
     started: float = 0.0
     command: str = ""
+    streams: bool = False
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, tag=9):

@@ -51,6 +51,7 @@ class JobInfo(msgspec.Struct, frozen=True, array_like=True):
         orphan_timeout: Seconds that nobody may read it until it is stopped.
         has_terminal: True if it runs at a terminal, and has not ended.
         files: The tree that it runs in, and what is to be brought back.
+        streams: True if it is a job inside the worker: a command of its own.
     """
 
     id: str
@@ -64,6 +65,7 @@ class JobInfo(msgspec.Struct, frozen=True, array_like=True):
     orphan_timeout: float | None = None
     has_terminal: bool = False
     files: JobFiles = JobFiles()
+    streams: bool = False
 
     @property
     def status(self) -> str:
