@@ -88,6 +88,7 @@ class Job:
             self.started,
             BOOT_ID,
             files=order.files,
+            owner=order.owner,
         )
         self.recorder = Recorder(folder, head, limits, disk_size=disk_size)
         try:
@@ -113,6 +114,7 @@ class Job:
             self.order.orphan_timeout,
             self.order.terminal is not None,
             self.order.files,
+            owner=self.order.owner,
         )
 
     def drain(self, fd: int, *, reads: int = READS_AT_ONCE) -> bool:

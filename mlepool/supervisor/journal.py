@@ -70,6 +70,7 @@ class JobHead(msgspec.Struct, frozen=True, array_like=True):
         boot_id: The boot of the machine that the process belongs to.
         kept: Output before this position is never let go.
         files: The tree that it runs in, and what is to be brought back.
+        owner: Who asked for it: the name of a token of the worker's.
     """
 
     id: str
@@ -79,6 +80,7 @@ class JobHead(msgspec.Struct, frozen=True, array_like=True):
     boot_id: str = ""
     kept: int = 1 << 62
     files: JobFiles = JobFiles()
+    owner: str = ""
 
 
 class JobProcess(msgspec.Struct, frozen=True, array_like=True):

@@ -88,6 +88,7 @@ class Spawn(msgspec.Struct, frozen=True, array_like=True, tag=2):
         terminal: Rows and columns of the terminal that it gets for stdin, stdout and
             stderr; None for pipes.
         files: For its record.
+        owner: Who asked for it, as the worker calls them; for its record, too.
     """
 
     id: JobId
@@ -101,6 +102,7 @@ class Spawn(msgspec.Struct, frozen=True, array_like=True, tag=2):
     orphan_timeout: Seconds | None = None
     terminal: tuple[Cells, Cells] | None = None
     files: JobFiles = JobFiles()
+    owner: str = ""
 
 
 class Feed(msgspec.Struct, frozen=True, array_like=True, tag=3):

@@ -58,6 +58,7 @@ class Stray:
             self.outcome,
             head.cwd,
             files=head.files,
+            owner=head.owner,
         )
 
     def leader(self) -> int:

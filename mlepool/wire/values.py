@@ -52,6 +52,8 @@ class JobInfo(msgspec.Struct, frozen=True, array_like=True):
         has_terminal: True if it runs at a terminal, and has not ended.
         files: The tree that it runs in, and what is to be brought back.
         streams: True if it is a job inside the worker: a command of its own.
+        owner: Who started it: the name of a token; ``"local"`` for the worker's
+            account on its own machine, empty if that is not known.
     """
 
     id: str
@@ -66,6 +68,7 @@ class JobInfo(msgspec.Struct, frozen=True, array_like=True):
     has_terminal: bool = False
     files: JobFiles = JobFiles()
     streams: bool = False
+    owner: str = ""
 
     @property
     def status(self) -> str:

@@ -154,6 +154,7 @@ class Follower:
         job.pid, job.started, job.cwd = info.pid, info.started, info.cwd
         job.orphan_timeout = info.orphan_timeout
         job.has_terminal, job.files = info.has_terminal, info.files
+        job.owner = info.owner or job.owner
         if job.readers:
             self.attend(job)
         for reader in job.readers:

@@ -59,6 +59,7 @@ class Job:
         orphan_timeout: Seconds that it may run without a reader.
         has_terminal: True if it was started at a terminal.
         files: The tree that it runs in, and what is to be brought back.
+        owner: Who started it: the name of a token, or ``"local"``.
         order: What the supervisor was asked for; None if another worker has asked.
         outcome: How it ended; None before.
         readers: Who reads its output now.
@@ -77,6 +78,7 @@ class Job:
         self.orphan_timeout: float | None = None
         self.has_terminal = False
         self.files = JobFiles()
+        self.owner = ""
         self.order: Spawn | None = None
         self.outcome: Outcome | None = None
         self.readers: list[Reader] = []
@@ -98,6 +100,7 @@ class Job:
             self.orphan_timeout,
             self.has_terminal,
             self.files,
+            owner=self.owner,
         )
 
     def become(self, status: Status) -> None:

@@ -100,6 +100,7 @@ class JobTable:
         *,
         timeout: float | None,
         is_awaited: bool,
+        owner: str = "",
     ) -> Job:
         """Have a job's process started, as soon as there is a supervisor."""
         job = self._jobs.make(job_id, process.display)
@@ -117,7 +118,9 @@ class JobTable:
             orphan_timeout=process.orphan_timeout,
             terminal=process.terminal,
             files=process.files,
+            owner=owner,
         )
+        job.owner = owner
         job.has_terminal, job.files = process.terminal is not None, process.files
         job.order = order
         with contextlib.suppress(

@@ -151,7 +151,7 @@ class KnownJobs:
             journal.close()
         job = Job(job_id, head.command, folder=self._folder)
         job.cwd, job.started, job.pid = head.cwd, started, pid
-        job.files = head.files
+        job.files, job.owner = head.files, head.owner
         job.position = end
         job.outcome = outcome or self._lost(job, "its supervisor was killed")
         job.status = Status(job.outcome.status)
