@@ -29,6 +29,7 @@ __all__ = [
     "Limits",
     "ListenAddress",
     "Retention",
+    "Secret",
     "Settings",
     "WorkerConfig",
     "account_dir",
@@ -83,6 +84,13 @@ class Retention(msgspec.Struct, frozen=True):
     jobs: int = 100_000
 
 
+class Secret(str):
+    """Text that is shown nowhere: neither by ``repr()`` nor in a log."""
+
+    def __repr__(self) -> str:
+        return "'...'" if self else "''"
+
+
 class WorkerConfig(msgspec.Struct, frozen=True):
     """A worker's settings.
 
@@ -103,6 +111,8 @@ class WorkerConfig(msgspec.Struct, frozen=True):
         sample_size: Bytes on disk of samples that nobody has fetched yet.
         prometheus: True to answer ``GET /metrics`` for who has the ``view`` role.
         audit_size: Bytes of audit log that are kept.
+        hub: Where a hub is; noted only, since workers do not dial out yet.
+        hub_token: What the hub would know this worker by.
     """
 
     state_dir: Path
@@ -120,6 +130,8 @@ class WorkerConfig(msgspec.Struct, frozen=True):
     sample_size: int = 64 * 1024 * 1024
     prometheus: bool = False
     audit_size: int = 64 * 1024 * 1024
+    hub: str = ""
+    hub_token: Secret = Secret()
 
 
 class Settings(NamedTuple):

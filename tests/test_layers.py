@@ -16,7 +16,7 @@ ROOT = Path(mlepool.__file__).parent
 LEVELS: list[set[str]] = [
     {"errors", "version"},
     {"wire", "transport", "tree", "config"},
-    {"peer", "supervisor", "files"},
+    {"peer", "supervisor", "files", "settings"},
     {"client", "worker", "hub"},
     {"__init__"},
     {"cli", "testing"},
@@ -41,7 +41,7 @@ HOMES = {
     "janus": {"mlepool.client.sync"},
     "redis": {"mlepool.hub.store"},
     "sqlite3": {"mlepool.hub.store", "mlepool.worker.jobs", "mlepool.files"},
-    "cryptography": {"mlepool.worker.access"},
+    "cryptography": {"mlepool.worker.identity"},
     "platformdirs": {"mlepool.config"},
     "tabulate": {"mlepool.client.tables"},
     "typer": {"mlepool.cli"},
@@ -49,6 +49,8 @@ HOMES = {
     "blake3": {"mlepool.tree", "mlepool.files"},
     "pyfastcdc": {"mlepool.files"},
     "watchfiles": {"mlepool.files.watcher"},
+    "psutil": {"mlepool.worker"},
+    "pynvml": {"mlepool.worker"},
     "zstandard": {"mlepool.files"},
     "xxhash": {"mlepool.client", "mlepool.supervisor", "mlepool.worker"},
     "pickle": set(),
@@ -57,7 +59,7 @@ HOMES = {
 }
 
 # What may be missing or takes long to load, and is imported where it is needed.
-OPTIONAL = {"redis", "uvloop", "watchfiles"}
+OPTIONAL = {"psutil", "pynvml", "redis", "uvloop", "watchfiles"}
 
 
 class Import(NamedTuple):

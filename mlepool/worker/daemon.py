@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import platform
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,10 +24,13 @@ from mlepool.worker.access import AccessControl, Identity
 from mlepool.worker.answers import Answers
 from mlepool.worker.commands import builtin_commands
 from mlepool.worker.ends import LocalEnds
+from mlepool.worker.facts import at_once, gather
 from mlepool.worker.jobs import JobTable
+from mlepool.worker.live import LiveConfig
 from mlepool.worker.registry import Registry
 from mlepool.worker.service import Service
-from mlepool.worker.state import StateBoard
+from mlepool.worker.state import RunStatus, StateBoard, properties_of
+from mlepool.worker.threads import in_thread
 from mlepool.worker.trees import Trees
 
 __all__ = ["LOCK_FILE", "WORKERS_FOLDER", "Worker"]
@@ -45,25 +48,45 @@ class Worker:
         config: Its settings.
 
     Attributes:
+        live: Its settings, which may change while it runs; :attr:`config` are those
+            that count now.
+        board: What clients are told of it.
         identity: Key, certificate and token.
         address: Where it listens, for people; set once it listens.
         port: The TCP port that it listens on.
     """
 
     def __init__(self, config: WorkerConfig) -> None:
-        self.config = config
-        self.name = config.name
+        self.live = LiveConfig(config)
         self.root = config.root
+        self._services: set[Service] = set()
         self.board = StateBoard(self._state_changed)
+        self.board.update(**at_once(), version=__version__, pid=os.getpid())
+        self.board.update(**properties_of(self.config, before=self.config))
         self.registry = Registry(builtin_commands())
         self.address = ""
         self.port = 0
         self.answers = Answers()
         self._ends = LocalEnds(config.state_dir, root=config.root, roots=config.roots)
         self.trees = Trees(self._ends, changed=self._sync_changed)
-        self._services: set[Service] = set()
         self._acceptors: list[UnixAcceptor | WebSocketAcceptor] = []
         self._lock = -1
+        self._shown = self.config
+        self._finding: asyncio.Task[None] | None = None
+
+    @property
+    def config(self) -> WorkerConfig:
+        """The settings that count now."""
+        return self.live.config
+
+    @property
+    def name(self) -> str:
+        """What it calls itself."""
+        return self.live.config.name
+
+    def on_reconfigured(self, hook: Callable[[WorkerConfig], None]) -> None:
+        """Have a function called with all settings, after some have changed."""
+        self.live.on_change(hook)
 
     async def __aenter__(self) -> Self:
         try:
@@ -93,8 +116,11 @@ class Worker:
         await self.answers.close()
         await self.trees.close()
         self._ends.close()
+        if self._finding is not None:
+            self._finding.cancel()
         if self._lock >= 0:
             if hasattr(self, "jobs"):
+                self._run_status.close()
                 self.jobs.close()
                 with contextlib.suppress(OSError):
                     self._registration.unlink()
@@ -116,12 +142,6 @@ class Worker:
         return {
             **self.board.get(),
             "id": self.identity.fingerprint[:12],
-            "name": self.name,
-            "version": __version__,
-            "python": platform.python_version(),
-            "os": platform.system().lower(),
-            "arch": platform.machine(),
-            "pid": os.getpid(),
             "disk": self.jobs.disk(),
             "sync_status": self.trees.status,
         }
@@ -132,6 +152,15 @@ class Worker:
 
     def _sync_changed(self) -> None:
         self.board.update(sync_status=self.trees.status)
+
+    def _reconfigured(self, config: WorkerConfig) -> None:
+        self.board.update(**properties_of(config, before=self._shown))
+        self._shown = config
+        self._ends.allow(config.roots)
+        self.jobs.reconfigure(config.limits, config.retention)
+
+    async def _find_facts(self) -> None:
+        self.board.update(**await in_thread(gather, name="facts"))
 
     def _state_changed(self, changes: dict[str, Any]) -> None:
         event = Event("state-change", changes)
@@ -149,7 +178,10 @@ class Worker:
         self.jobs = JobTable(
             folder, root=config.root, limits=config.limits, retention=config.retention
         )
+        self._run_status = RunStatus(self.board, self.jobs.is_busy)
+        self.jobs.on_change(self._run_status.note)
         await self.jobs.open()
+        self.on_reconfigured(self._reconfigured)
         listen = self.config.listen
         tcp = await listen_websocket(
             listen.host,
@@ -162,6 +194,7 @@ class Worker:
         self.address, self.port = tcp.address, tcp.port
         self._acceptors.append(await listen_unix(folder / SOCKET_FILE, self._serve))
         self._register(f"{folder}\n{self.port}\n")
+        self._finding = loop.create_task(self._find_facts())
 
     def _register(self, text: str) -> None:
         """Let this account's clients find us."""

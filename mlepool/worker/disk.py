@@ -24,11 +24,12 @@ class DiskWatch:
 
     Attributes:
         dropped: Bytes of output that could not be kept since the worker's start.
+        keep_free: As given; may be set.
     """
 
     def __init__(self, folder: Path, *, keep_free: float) -> None:
         self._folder = folder
-        self._keep_free = keep_free
+        self.keep_free = keep_free
         self._was_ok = True
         self.dropped = 0
 
@@ -38,7 +39,7 @@ class DiskWatch:
         status = "ok"
         if disk.size and disk.free < ROOM:
             status = "full"
-        elif disk.lacks(self._keep_free):
+        elif disk.lacks(self.keep_free):
             status = "low"
         return {"status": status, "free": disk.free, "dropped": self.dropped}
 

@@ -34,6 +34,10 @@ class LocalEnds:
         self._roots = tuple(roots)
         self._store: Any = None
 
+    def allow(self, roots: Sequence[Path]) -> None:
+        """Have other folders that all trees must be in, from now on."""
+        self._roots = tuple(roots)
+
     async def resolve(self, root: bytes) -> bytes:
         """Give a root's real path; a file system that hangs holds up nobody else.
 

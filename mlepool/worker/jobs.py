@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,19 @@ class JobTable:
         self._sweeper.close()
         self._follower.close()
         self._jobs.close()
+
+    def reconfigure(self, limits: Limits, retention: Retention) -> None:
+        """Keep to other limits: old jobs from now on, new ones from their start on."""
+        self._sweeper.change(limits, retention)
+        self._follower.line.change_limits(limits)
+
+    def is_busy(self) -> bool:
+        """Tell if any job has not ended yet."""
+        return any(job.outcome is None for job in self._jobs.current())
+
+    def on_change(self, note: Callable[[], None]) -> None:
+        """Have a function called after each beginning and end of a job."""
+        self._jobs.changed = note
 
     def listing(self) -> list[JobInfo]:
         """Describe the jobs that run and the latest that have ended."""

@@ -29,11 +29,15 @@ class KnownJobs:
     Args:
         folder: Where journals are.
         ended: Called after each job's end.
+
+    Attributes:
+        changed: Called after each beginning and end of a job.
     """
 
     def __init__(self, folder: Path, *, ended: Callable[[], None]) -> None:
         self._folder = folder
         self._ended = ended
+        self.changed: Callable[[], None] = lambda: None
         self._jobs: dict[str, Job] = {}
         self._recent: dict[str, Job] = {}
 
@@ -44,6 +48,7 @@ class KnownJobs:
     def add(self, job: Job) -> None:
         """Know a job from now on."""
         self._jobs[job.id] = job
+        self.changed()
 
     def get(self, job_id: str) -> Job | None:
         """Find a job that runs, or is read."""
@@ -116,6 +121,7 @@ class KnownJobs:
         job.position = outcome.end
         job.outcome = outcome
         self._ended()
+        self.changed()
         for reader in tuple(job.readers):
             reader.pump()
         self.retire_if_idle(job)

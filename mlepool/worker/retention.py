@@ -50,6 +50,10 @@ class Shelf:
         self._horizon_file = folder / HORIZON_FILE
         self.horizon = self._read_horizon()
 
+    def change(self, rules: Retention, *, keep_free: float) -> None:
+        """Keep to other rules from the next sweep on."""
+        self._rules, self._keep_free = rules, keep_free
+
     def sweep(self, live: Collection[str]) -> list[str]:
         """Let go of what is kept no longer; blocking, for a thread of its own.
 

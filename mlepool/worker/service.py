@@ -6,10 +6,11 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from mlepool.config import WorkerConfig
 from mlepool.errors import LocalProtocolError, WorkerError
 from mlepool.peer import Peer
 from mlepool.transport.base import Link
@@ -53,13 +54,23 @@ MAX_CALLS = 10_000  # open calls of one client: bounds what it can make us hold
 class House(Protocol):
     """What all links of a worker share."""
 
-    name: str
     access: AccessControl
     registry: Registry
     jobs: JobTable
     answers: Answers
     trees: Trees
     root: Path
+
+    @property
+    def config(self) -> WorkerConfig:
+        """The settings that count now; some change while the worker runs."""
+
+    @property
+    def name(self) -> str:
+        """What the worker calls itself now."""
+
+    def on_reconfigured(self, hook: Callable[[WorkerConfig], None]) -> None:
+        """Have a function called with all settings, after some have changed."""
 
     def hello(self) -> Hello:
         """Make this worker's first message, with a fresh nonce."""

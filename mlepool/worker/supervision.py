@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+import msgspec
+
 from mlepool.config import Limits
 from mlepool.errors import LinkError, RemoteProtocolError, WorkerError
 from mlepool.supervisor.messages import (
@@ -149,6 +151,12 @@ class Supervision:
             WorkerError: If there is no supervisor just now.
         """
         self._send(order)
+
+    def change_limits(self, limits: Limits) -> None:
+        """Have other limits for the jobs that are started from now on."""
+        self._greet_with = msgspec.structs.replace(self._greet_with, limits=limits)
+        if self._state is State.UP:
+            self._send(self._greet_with)  # its answer says nothing new
 
     def attend(self, attend: Attend) -> None:
         """Say if anybody reads a job; nothing if there is no supervisor just now."""

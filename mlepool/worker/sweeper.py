@@ -55,6 +55,12 @@ class Sweeper:
         if self._sweeping is not None:
             self._sweeping.cancel()
 
+    def change(self, limits: Limits, retention: Retention) -> None:
+        """Keep to other rules; look soon."""
+        self.disk.keep_free = limits.keep_free
+        self._shelf.change(retention, keep_free=limits.keep_free)
+        self.hurry()
+
     def hurry(self) -> None:
         """Look soon: the disk gets full."""
         self._wanted.set()

@@ -1,0 +1,1 @@
+"""A worker's settings: from files, the environment and flags to one frozen struct."""
