@@ -208,7 +208,7 @@ def test_sync_is_among_what_a_connection_offers(conn):
     assert "sync" in conn.server_methods()
     assert "sync" in dir(conn)
     assert not [one for one in conn.server_methods() if one.startswith("_")]
-    rows = {name: (signature, summary) for name, signature, summary in conn.commands}
+    rows = {name: (signature, text) for name, signature, _, text in conn.commands}
     assert rows["sync"][0].startswith("(source:")
     assert rows["sync"][1].startswith("Make a folder on the worker like one here")
 

@@ -38,6 +38,8 @@ def exit_status(listener: AsyncListener, complain: Callable[[str], None]) -> int
     code = listener.exit_code
     if code is not None:
         return SIGNAL_BASE - code if code < 0 else code
+    if listener.ok:
+        return 0  # a command of the worker's own
     complain(str(listener.error))
     kinds = {FileNotFoundError: NOT_FOUND, PermissionError: NOT_EXECUTABLE}
     for kind, status in kinds.items():

@@ -10,6 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from mlepool.cli.wording import complain
 from mlepool.client.lines import BytesLine, Line, LineDecoder
+from mlepool.client.values import Transcript
 from mlepool.wire.records import STDERR, STDOUT, STREAM_NAMES, Record
 
 __all__ = ["RecordPrinter", "View"]
@@ -48,6 +49,7 @@ class RecordPrinter:
     def __init__(self, view: View | None = None) -> None:
         self._view = view or View()
         self._files = {STDOUT: sys.stdout.buffer, STDERR: sys.stderr.buffer}
+        self._transcript = Transcript()
         self._decoder = LineDecoder(encoding=None)
         self._last: BinaryIO = self._files[STDOUT]
         self._in_line: set[int] = set()
@@ -58,6 +60,7 @@ class RecordPrinter:
 
     def take(self, records: Sequence[Record]) -> None:
         """Print what is to be printed of records, or keep it for the tail."""
+        records = self._transcript.translate(records)
         wanted = [one for one in records if self._is_wanted(one)]
         if self._tail is not None:
             self._tail.extend(self._lines(wanted))

@@ -8,12 +8,17 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from mlepool.client.calls import Calls, Echo, Work, print_message
 from mlepool.client.commands import BoundCommand, Catalogue
 from mlepool.client.file_methods import FileMethods
 from mlepool.client.listener import AsyncListener
-from mlepool.client.options import split_options
+from mlepool.client.namespaces import Offered, offered
+from mlepool.client.options import Kind, split_options
 from mlepool.client.tables import Table
+from mlepool.errors import RemoteProtocolError
+from mlepool.wire.messages import CommandSpec
 
 __all__ = ["OWN_VERBS", "Bindings", "texts_in"]
 
@@ -40,30 +45,29 @@ class Bindings(FileMethods):
     _calls: Calls
     _catalogue: Catalogue | None
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[AsyncListener]]:
+    def __getattr__(self, name: str) -> Offered[Awaitable[AsyncListener]]:
         if name.startswith("_"):
             raise AttributeError(name)
-        command = self.find(name)
-
-        async def call(*args: Any, **keywords: Any) -> AsyncListener:
-            return await self.call(command, args, keywords)
-
-        return self.bind(command, call)
+        return self.offered(name, self._method)  # type: ignore[no-any-return]
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self.server_methods()})
+        offered = self._catalogue.within("") if self._catalogue is not None else []
+        return sorted({*super().__dir__(), *offered})
 
     @property
     def commands(self) -> Table:
-        """The worker's commands: name, signature and summary."""
+        """The worker's commands: name, signature, role and summary.
+
+        The role is what a client's token must have for it.
+        """
         rows = [
-            (one.spec.name, str(one.signature), one.spec.doc.partition("\n")[0])
+            (one.spec.name, str(one.own_signature), one.spec.role, one.summary)
             for one in self._catalogue or ()
             if one.spec.name not in OWN_VERBS
         ]
         if self._catalogue is not None:
             rows += [_row(verb) for verb in OWN_VERBS]
-        return Table(("name", "signature", "summary"), rows)
+        return Table(("name", "signature", "role", "summary"), rows)
 
     def server_methods(self) -> list[str]:
         """Give the names of all commands; empty before the first connect."""
@@ -77,11 +81,26 @@ class Bindings(FileMethods):
         Raises:
             AttributeError: If it has none of this name, or was never connected.
         """
-        if self._catalogue is None:
-            raise AttributeError(
-                f"{name!r} is not known: {self.name} was not connected yet", name=name
-            )
-        return self._catalogue.find(name)
+        return self._known(name).find(name)
+
+    def offered(self, name: str, bind: Callable[[BoundCommand], Any]) -> Any:
+        """Give a method, or a capability's actions, by name.
+
+        Raises:
+            AttributeError: As :meth:`find`.
+        """
+        known = self._known(name)
+        return offered(lambda: self._catalogue or known, name, bind)
+
+    async def call_named(
+        self, name: str, /, *args: Any, **keywords: Any
+    ) -> AsyncListener:
+        """Call a command by its name, as its method does: ``"images.resize"``.
+
+        Raises:
+            AttributeError: If there is none of this name.
+        """
+        return await self.call(self.find(name), args, keywords)
 
     def call(
         self,
@@ -106,8 +125,10 @@ class Bindings(FileMethods):
 
         Raises:
             TypeError: For arguments that don't fit the command.
+            LookupError: If the worker does not have it any more.
             ConnectionClosedError: If there is no link, and none will come.
         """
+        command = self._present(command)
         keywords = {"raise_error": self.raise_error, **keywords}
         if command.spec.spawns and not _WITH_FILES.isdisjoint(keywords):
             errands = importlib.import_module(_ERRANDS)
@@ -214,7 +235,7 @@ class Bindings(FileMethods):
             "complete": not watch,
             **keywords,
         }
-        options, rest = split_options(keywords, spawns=False)
+        options, rest = split_options(keywords, kind=Kind.VALUE)
         if rest:
             raise TypeError(f"sync() has no keyword {next(iter(rest))!r}")
         self._calls.check_usable()
@@ -261,11 +282,49 @@ class Bindings(FileMethods):
         self, command: BoundCommand, function: Callable[..., Any]
     ) -> Callable[..., Any]:
         """Give a function a command's name, signature and docs."""
-        function.__name__ = command.spec.name
+        function.__name__ = command.spec.name.rpartition(".")[2]
         function.__qualname__ = f"{self.name}.{command.spec.name}"
-        function.__doc__ = command.spec.doc
+        function.__module__ = "mlepool"
+        function.__doc__ = command.doc
         function.__signature__ = command.signature  # type: ignore[attr-defined]
         return function
+
+    def _method(self, command: BoundCommand) -> Callable[..., Any]:
+        async def call(*args: Any, **keywords: Any) -> AsyncListener:
+            return await self.call(command, args, keywords)
+
+        method = self.bind(command, call)
+        method.__signature__ = command.async_signature  # type: ignore[attr-defined]
+        return method
+
+    def _known(self, name: str) -> Catalogue:
+        if self._catalogue is None:
+            raise AttributeError(
+                f"{name!r} is not known: {self.name} was not connected yet", name=name
+            )
+        return self._catalogue
+
+    def _present(self, command: BoundCommand) -> BoundCommand:
+        """Give what a command is by now: it may have changed since it was found."""
+        name = command.spec.name
+        present = self._known(name).get(name)
+        if present is None:
+            text = f"the worker {self.name} has no command {name!r} any more"
+            raise LookupError(text)
+        return present
+
+    def _take_catalogue(self, data: Any) -> Table:
+        """Offer what a worker says that it has now.
+
+        Raises:
+            RemoteProtocolError: If it is no catalogue.
+        """
+        try:
+            specs = msgspec.convert(data, tuple[CommandSpec, ...])
+        except msgspec.ValidationError as exc:
+            raise RemoteProtocolError(f"a catalogue is wrong: {exc}") from exc
+        self._catalogue = Catalogue(self.name, specs)
+        return self.commands
 
     if TYPE_CHECKING:
         # The built-in commands, for editors and type checkers; bound at connect.
@@ -285,11 +344,11 @@ class Bindings(FileMethods):
             """Give the host's time."""
 
 
-def _row(verb: str) -> tuple[str, str, str]:
+def _row(verb: str) -> tuple[str, str, str, str]:
     function = getattr(Bindings, verb)
     signature = inspect.signature(function)
     shown = signature.replace(parameters=list(signature.parameters.values())[1:])
-    return verb, str(shown), (inspect.getdoc(function) or "").partition("\n")[0]
+    return verb, str(shown), "sync", (inspect.getdoc(function) or "").partition("\n")[0]
 
 
 def texts_in(name: str, given: str | Iterable[str]) -> tuple[str, ...]:

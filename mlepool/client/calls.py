@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from mlepool.client.commands import BoundCommand
 from mlepool.client.conversation import Call, Conversation, OpenCall
 from mlepool.client.listener import AsyncListener
-from mlepool.client.options import CallOptions, split_options
+from mlepool.client.options import CallOptions, Kind, split_options
 from mlepool.client.questions import Questions
+from mlepool.client.values import shown
 from mlepool.errors import MlepoolError
 from mlepool.wire.codec import encode
 from mlepool.wire.messages import Attach, Credit, Look, Request
@@ -38,8 +39,8 @@ def new_job_id() -> str:
 
 
 def print_message(message: Any) -> None:
-    """Print a message where it came from: stdout or stderr."""
-    text = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
+    """Print a line where it came from, stdout or stderr; of a value its repr."""
+    text = shown(message)
     file = sys.stderr if getattr(message, "stream", "") == "stderr" else sys.stdout
     file.write(f"{text}{getattr(message, 'end', chr(10))}")
     file.flush()
@@ -200,21 +201,23 @@ class Calls:
             LocalProtocolError: If it can't be sent.
         """
         options, arguments = command.bind(args, keywords)
-        if options.input is not None:
+        name, spawns = command.spec.name, command.spec.spawns
+        if options.input is not None and spawns:
             arguments["stdin"] = True
         self._owner.check_usable()
-        name, spawns = command.spec.name, command.spec.spawns
         text = arguments.get("command", name) if spawns else name
         job_id = job_id or new_job_id()
         listener = AsyncListener(job_id, _display(text), options, owner=self)
-        listener.returns = command.spec.returns
+        listener.returns, listener.gives_value = command.spec.returns, not spawns
+        if command.spec.streams:
+            listener.intake.expect_yields()
         limit = options.timeout if options.on_timeout == "stop" else None
         window = listener.intake.window
         awaited = not options.complete
         number = self._next_number()
         request = Request(number, job_id, name, arguments, window, limit, awaited)
         self._enter(listener, request)
-        if spawns and not options.detach:
+        if command.kind is not Kind.VALUE and not options.detach:
             self._owned[job_id] = name
         return listener
 
@@ -256,7 +259,7 @@ class Calls:
         """
         if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
             raise ValueError(f"offset must be a listener's position, not {offset!r}")
-        options, rest = split_options(keywords, spawns=True)
+        options, rest = split_options(keywords, kind=Kind.PROCESS)
         if rest:
             raise TypeError(f"attach() has no keyword {next(iter(rest))!r}")
         listener = self._attach(job_id, job_id, options, position=offset)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import inspect
-import os
-from collections.abc import Callable, Iterator, Mapping
+import keyword
+from collections.abc import Iterator
 from typing import Any
 
-from mlepool.client.options import CLIENT_PARAMETERS, CallOptions, split_options
+from mlepool.client.checks import check_for
+from mlepool.client.options import (
+    CLIENT_PARAMETERS,
+    OF_EVERY_CALL,
+    CallOptions,
+    Kind,
+    option_docs,
+    split_options,
+)
 from mlepool.errors import RemoteProtocolError
 from mlepool.wire.messages import CommandSpec, Parameter
 
@@ -34,32 +43,53 @@ class BoundCommand:
 
     Attributes:
         spec: As the worker sent it.
-        signature: The worker's parameters, and the client's keywords after them.
+        kind: What it is to this side.
+        own_signature: The worker's parameters alone.
+        signature: These, and the client's keywords after them.
     """
 
     def __init__(self, spec: CommandSpec) -> None:
         self.spec = spec
+        self.kind = _kind_of(spec)
         own = [_parameter(one) for one in spec.parameters]
+        self.own_signature = inspect.Signature(own)
         taken = {one.name for one in own}
-        ours = [one for one in CLIENT_PARAMETERS[spec.spawns] if one.name not in taken]
+        ours = [one for one in CLIENT_PARAMETERS[self.kind] if one.name not in taken]
         self.signature = inspect.Signature(
             sorted([*own, *ours], key=lambda one: one.kind),
             return_annotation=_Source("Listener"),
         )
-        parameters = self.signature.parameters.values()
-        self._names = {one.name for one in parameters}
+        self._ours = [one.name for one in ours]
+        self._names = {*taken, *self._ours}
         self._positional = [one.name for one in own if one.kind is not _KEYWORD_ONLY]
         self._required = {one.name for one in own if one.default is one.empty}
-        self._checks = [
-            (one.name, _CHECKS[one.annotation])
+        # A command's own parameters come before this side's, but for those of every
+        # call: these mean the same wherever they are given.
+        self._checks = {
+            one.name: check_for(one.annotation, spawns=spec.spawns)
             for one in spec.parameters
-            if one.annotation in _CHECKS
-        ]
+            if one.name not in OF_EVERY_CALL
+        }
+
+    @functools.cached_property
+    def async_signature(self) -> inspect.Signature:
+        """The same for the asyncio face."""
+        return self.signature.replace(return_annotation=_Source("AsyncListener"))
+
+    @functools.cached_property
+    def doc(self) -> str:
+        """The worker's docstring, and what the client's keywords mean."""
+        return f"{self.spec.doc}\n\n{option_docs(self._ours)}\n".lstrip()
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring."""
+        return self.spec.doc.partition("\n")[0]
 
     def bind(
         self, args: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[CallOptions, dict[str, Any]]:
-        """Check a call against the signature.
+        """Check a call against the signature, and arguments as far as can be seen.
 
         Returns:
             The client's options, and the arguments for the worker, by name.
@@ -80,27 +110,33 @@ class BoundCommand:
                 self.signature.bind(*args, **keywords)
             except TypeError as exc:
                 raise TypeError(f"{self.spec.name}(): {exc}") from None
-        options, arguments = split_options(named, spawns=self.spec.spawns)
-        for name, check in self._checks:
-            if name in arguments:
-                arguments[name] = check(f"{self.spec.name}(): {name}", arguments[name])
+        arguments = {}
+        for name in self._checks.keys() & named.keys():
+            try:
+                arguments[name] = self._checks[name](named.pop(name))
+            except TypeError as exc:
+                raise TypeError(f"{self.spec.name}(): {name}{exc}") from None
+        options, _ = split_options(named, kind=self.kind)
         return options, arguments
 
 
 class Catalogue:
-    """The commands of one worker.
+    """The commands of one worker; those of a capability have a dot in their names.
 
     Args:
         worker: Its connection's name, for errors.
         specs: As the worker sent them.
+
+    Attributes:
+        worker: As given.
 
     Raises:
         RemoteProtocolError: If a signature can't be one.
     """
 
     def __init__(self, worker: str, specs: tuple[CommandSpec, ...]) -> None:
-        self._worker = worker
-        usable = [spec for spec in specs if spec.name.isidentifier()]
+        self.worker = worker
+        usable = [spec for spec in specs if _is_usable(spec.name)]
         try:
             self._commands = {spec.name: BoundCommand(spec) for spec in usable}
         except (ValueError, TypeError) as exc:
@@ -113,6 +149,16 @@ class Catalogue:
         """Give the names of all commands."""
         return sorted(self._commands)
 
+    def within(self, prefix: str) -> list[str]:
+        """Give the names right below a capability; of all, for an empty one."""
+        start = f"{prefix}." if prefix else ""
+        names = (one for one in self._commands if one.startswith(start))
+        return sorted({one[len(start) :].partition(".")[0] for one in names})
+
+    def get(self, name: str) -> BoundCommand | None:
+        """Find a command; None if there is none."""
+        return self._commands.get(name)
+
     def find(self, name: str) -> BoundCommand:
         """Find a command.
 
@@ -122,11 +168,23 @@ class Catalogue:
         command = self._commands.get(name)
         if command is not None:
             return command
-        near = difflib.get_close_matches(name, self._commands, 1)
+        near = difflib.get_close_matches(name, [*self._commands, *self.within("")], 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise AttributeError(
-            f"the worker {self._worker} has no command {name!r}{hint}", name=name
+            f"the worker {self.worker} has no command {name!r}{hint}", name=name
         )
+
+
+def _kind_of(spec: CommandSpec) -> Kind:
+    if spec.spawns:
+        return Kind.PROCESS
+    return Kind.JOB if spec.streams else Kind.VALUE
+
+
+def _is_usable(name: str) -> bool:
+    """Tell if a command's name can be written in Python."""
+    parts = name.split(".")
+    return all(one.isidentifier() and not keyword.iskeyword(one) for one in parts)
 
 
 def _parameter(parameter: Parameter) -> inspect.Parameter:
@@ -146,37 +204,3 @@ def _shown(source: str) -> Any:
         return ast.literal_eval(source)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return _Source(source)
-
-
-def _check_argv(what: str, value: Any) -> str | list[Any]:
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list | tuple):
-        kind = type(value).__name__
-        raise TypeError(f"{what} must be a str or a list of str, not {kind}")
-    for one in value:
-        if not isinstance(one, str | bytes | os.PathLike):
-            raise TypeError(f"{what}: an argument must be str or bytes, not {one!r}")
-    return list(value)
-
-
-def _check_texts(what: str, value: Any) -> dict[str, Any] | None:
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{what} must be a dict, not {type(value).__name__}")
-    for name, one in value.items():
-        if not isinstance(name, str) or not isinstance(one, str | os.PathLike):
-            kind = type(one).__name__  # not the value itself: it may be a secret
-            raise TypeError(
-                f"{what}: names and values must be str, not {name!r}: {kind}"
-            )
-    return dict(value)
-
-
-# By the worker's annotation: what is seen here need not be sent to be refused. What is
-# given is copied, too: the request may be repeated after the caller has changed it.
-_CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "str | list[Any]": _check_argv,
-    "dict[str, str] | None": _check_texts,
-}

@@ -218,7 +218,8 @@ class AsyncConnection(Bindings):
         Args:
             event: ``"connected"`` and ``"disconnected"`` (by this side),
                 ``"reconnecting"`` (the link was lost), ``"reconnected"``, ``"lost"``
-                (given up), or the worker's own ``"state-change"``.
+                (given up), or the worker's own ``"state-change"`` and ``"catalogue"``
+                (it has other commands now; they are given as :attr:`commands`).
             callback: Called with this connection, and with the event's data for a
                 worker's own event. What it raises is logged.
 
@@ -242,6 +243,8 @@ class AsyncConnection(Bindings):
         """Note that something changed on the worker."""
         if name == "state-change" and isinstance(data, dict):
             self._worker_state = {**self._worker_state, **data}
+        if name == "catalogue":
+            data = self._take_catalogue(data)
         self._callbacks.emit(name, self, data)
 
     def link_gone(self, conversation: Conversation, cause: str, code: str) -> None:

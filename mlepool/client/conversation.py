@@ -132,7 +132,9 @@ class Call:
             listener.intake.skip(message.position)
         elif isinstance(message, Accepted):
             listener.command = message.command or listener.command
-            listener.intake.accepted()
+            # Of what was called here it is known; of what is attached to it is not.
+            streams = message.streams and isinstance(self.message, Attach)
+            listener.intake.accepted(streams=streams)
         else:
             listener.intake.ended(message.outcome)
 

@@ -19,6 +19,7 @@ EVENTS = (
     "disconnected",
     "lost",
     "state-change",
+    "catalogue",
 )
 
 

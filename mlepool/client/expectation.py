@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from mlepool.client.values import is_line
+
 __all__ = ["Expectation"]
 
 WINDOW = 64 * 1024  # characters in which a pattern is looked for
@@ -21,6 +23,7 @@ class Expectation:
         self._text: Any = ""
         self._cut = 0  # characters of the text that were let go
         self._messages: deque[tuple[int, Any]] = deque()  # where each one begins
+        self._has_values = False
 
     @property
     def tail(self) -> str:
@@ -34,15 +37,28 @@ class Expectation:
         self._messages.clear()
 
     def add(self, message: Any, more: Iterator[Any]) -> None:
-        """Take a message, and those that are there already, up to a bound."""
+        """Take a message, and those that are there already, up to a bound.
+
+        Values are passed over: only lines have a text.
+        """
         parts, size = [], 0
         begin = self._cut + len(self._text)
+        if self._has_values:
+            # A match is yet to come, and after them: they will not be given back.
+            lines = (one for one in self._messages if is_line(one[1]))
+            self._messages, self._has_values = deque(lines), False
         while message is not None:
             self._messages.append((begin + size, message))
-            end = message.end
-            parts.append(message + (end if isinstance(message, str) else end.encode()))
-            size += len(parts[-1])
+            if is_line(message):
+                end = message.end
+                text = message + (end if isinstance(message, str) else end.encode())
+                parts.append(text)
+                size += len(text)
+            else:
+                self._has_values = True
             message = next(more, None) if size < STEP else None
+        if not parts:
+            return
         joined = parts[0][:0].join(parts)
         self._text = self._text + joined if self._text else joined
         self._trim()

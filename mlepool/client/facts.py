@@ -48,6 +48,8 @@ class Facts:
         intake: Where what arrives is kept.
 
     Attributes:
+        returns: What kind of value it returns, as the worker's annotation says.
+        gives_value: True if what it returns is a message, should it yield nothing.
         failure: What failed, where that is on this side.
         tracker: Gives how far a command of this side has come.
         collected: What was brought back before the end, of a run with ``collect``.
@@ -69,6 +71,7 @@ class Facts:
         self.timeout = options.timeout
         self.raise_error = options.raise_error
         self.returns = ""
+        self.gives_value = False
         self.intake = intake
         self.failure: Exception | None = None
         self.tracker: Callable[[], Any] | None = None
@@ -108,6 +111,28 @@ class Facts:
             return None
         kind = VALUE_TYPES.get(self.returns)
         return outcome.value if kind is None else msgspec.convert(outcome.value, kind)
+
+    def last_message(self) -> Any:
+        """Give the value as the one message of what has said nothing else.
+
+        Returns:
+            None for no message: there is no value, or values were yielded.
+        """
+        intake, outcome = self.intake, self.intake.outcome
+        yields = intake.yields
+        if outcome is None or not (self.gives_value or yields is not None):
+            return None
+        has_said = yields is not None and yields.has_values
+        if has_said or (intake.begin and outcome.yielded):
+            return None
+        return self.value
+
+    def __str__(self) -> str:
+        message = self.last_message()
+        if message is not None:
+            return str(message)
+        failed = self.gives_value and self.error
+        return f"{self!r}: {self.error}" if failed else repr(self)
 
     @property
     def error(self) -> Exception | None:
@@ -155,11 +180,14 @@ class Facts:
     def progress(self) -> Any:
         """How far it has come; None where that is not known.
 
-        Of a sync, a :class:`~mlepool.SyncProgress`. Of a program, the latest state of
-        a line that it rewrites.
+        Of a sync, a :class:`~mlepool.SyncProgress`. Of a command of the worker's own,
+        a :class:`~mlepool.Progress`, as it says itself. Of a program, the latest state
+        of a line that it rewrites.
         """
         if self.tracker is not None:
             return self.tracker()
+        if self.intake.yields is not None:
+            return self.intake.yields.progress
         state = self.intake.output.last_state()
         return self._text(state) if state else None
 

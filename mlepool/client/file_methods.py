@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from mlepool.client.calls import Calls
 from mlepool.client.listener import AsyncListener
-from mlepool.client.options import split_options
+from mlepool.client.options import Kind, split_options
 
 __all__ = ["FileMethods"]
 
@@ -123,7 +123,7 @@ class FileMethods:
         dry_run: bool = False,
     ) -> AsyncListener:
         options, rest = split_options(
-            {"raise_error": self.raise_error, **keywords}, spawns=False
+            {"raise_error": self.raise_error, **keywords}, kind=Kind.VALUE
         )
         if rest:
             raise TypeError(f"{verb}() has no keyword {next(iter(rest))!r}")

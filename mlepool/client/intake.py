@@ -9,10 +9,18 @@ from collections.abc import Callable
 from mlepool.client.options import CallOptions
 from mlepool.client.output import Output
 from mlepool.client.pauses import Pauses
+from mlepool.client.values import Yields
 from mlepool.errors import MlepoolError, RemoteProtocolError
 from mlepool.wire.codec import Data
 from mlepool.wire.messages import Outcome
-from mlepool.wire.records import MAX_RECORD, STDERR, STDOUT, Record, RecordParser
+from mlepool.wire.records import (
+    MAX_RECORD,
+    STDERR,
+    STDOUT,
+    YIELDED,
+    Record,
+    RecordParser,
+)
 from mlepool.wire.window import ReceiveWindow
 
 __all__ = ["Intake"]
@@ -41,6 +49,7 @@ class Intake:
         outcome: How the command ended; set after its last output has come.
         problem: Why nothing more will come, where that is not the command's end.
         is_accepted: True once the worker has started the command.
+        yields: What the command has yielded, if it is a job inside the worker.
         errand: What is to be done before the end is told: given that, and what tells
             it.
     """
@@ -59,6 +68,7 @@ class Intake:
         self.outcome: Outcome | None = None
         self.problem: MlepoolError | None = None
         self.is_accepted = False
+        self.yields: Yields | None = None
         self.errand: Errand | None = None
         self._credit = credit
         self.begin = begin
@@ -86,16 +96,32 @@ class Intake:
 
     @property
     def position(self) -> int:
-        """Journal position after the last record that has come as a whole."""
-        return self._position - self._parser.pending
+        """Journal position after the last record that has come as a whole.
+
+        And after the last message, where several records make one.
+        """
+        unfinished = self.yields.unfinished if self.yields is not None else 0
+        return self._position - self._parser.pending - unfinished
 
     @property
     def is_over(self) -> bool:
         """True if nothing more will come."""
         return self.outcome is not None or self.problem is not None
 
-    def accepted(self) -> None:
-        """Note that the worker has started the command."""
+    def expect_yields(self) -> None:
+        """Note that it is a job inside the worker. Twice is fine."""
+        if self.yields is None:
+            self.yields = Yields()
+            self.output.expect_yields()
+
+    def accepted(self, *, streams: bool = False) -> None:
+        """Note that the worker has started the command.
+
+        Args:
+            streams: True if it is a job inside the worker.
+        """
+        if streams and not self.is_accepted:
+            self.expect_yields()
         self.is_accepted = True
         self._wake()
 
@@ -116,7 +142,11 @@ class Intake:
             raise RemoteProtocolError("more output than there was credit for")
         self._position += len(payload)
         records = self._parser.feed(payload)
-        if records:
+        if records and self.yields is not None:
+            self.yields.note(records)
+            self._pauses.note(one for one in records if one.stream != YIELDED)
+            self._add(records)
+        elif records:
             self._pauses.note(records)
             self._add(records)
 
@@ -136,7 +166,11 @@ class Intake:
         self._pauses.stop()
 
     def _add(self, records: list[Record]) -> None:
-        self.output.add(records)
+        try:
+            self.output.add(records)
+        except KeyError:
+            text = "a process has no stream of what it yields"
+            raise RemoteProtocolError(text) from None
         self._ends.append(self._position)
         if self._drains:
             self.take(self.output.end)
@@ -161,6 +195,8 @@ class Intake:
         self._ends = [end + count for end in self._ends]
         self._position = position
         self._parser.skip()
+        if self.yields is not None:
+            self.yields.skip()
         # Credit that was on its way was counted from before the gap: it fell short.
         self._credit(self._window.limit)
 
@@ -197,7 +233,11 @@ class Intake:
     def _add_missing(self, outcome: Outcome) -> None:
         """Say what of the last output was not kept: no record follows to show it."""
         ends = {STDOUT: outcome.stdout, STDERR: outcome.stderr}
+        if self.yields is not None:
+            ends[YIELDED] = outcome.yielded
         records = self._parser.finish(ends, time=outcome.ended)
+        if records and self.yields is not None:
+            self.yields.note(records)
         if records:
             self.output.add(records)
             self._ends.append(self._position)

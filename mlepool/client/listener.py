@@ -19,6 +19,7 @@ from mlepool.client.options import CallOptions
 from mlepool.client.output import EvictedError
 from mlepool.client.reader import Reader
 from mlepool.client.sources import chunks
+from mlepool.client.values import ValueDecoder
 from mlepool.errors import ListenerTimeoutError
 from mlepool.wire.records import STREAM_NAMES
 from mlepool.wire.values import StopReport
@@ -64,10 +65,15 @@ class AsyncListener(Facts):
     """The handle of one command: its messages as they come, and its outcome.
 
     For ``run`` a message is a line (:class:`~mlepool.Line`), a str with ``stream`` and
-    ``end``. ``async for`` starts at the first message each time; ``next()`` has a
-    place of its own. The job does not depend on its listener: it goes on when the
-    listener is closed or garbage-collected. When a link is lost, the listener goes on
-    over the next one where it was: no byte is missing, and none comes twice.
+    ``end``. For a command that yields, each value is a message, and what it logs
+    comes between them as lines of stderr; None is no message. A command that only
+    returns a value (also a list) has that value as its one message, and ``str()`` of
+    its listener is that of the value.
+
+    ``async for`` starts at the first message each time; ``next()`` has a place of its
+    own. The job does not depend on its listener: it goes on when the listener is closed
+    or garbage-collected. When a link is lost, the listener goes on over the next one
+    where it was: no byte is missing, and none comes twice.
 
     Cancelling a wait (``asyncio.timeout``, Ctrl-C) cancels the wait only: the job goes
     on, and the listener stays usable.
@@ -107,7 +113,7 @@ class AsyncListener(Facts):
         self._owner = owner
         self._seen_end = False  # before any reader asks
         self._reader = Reader(self)
-        self._decoder: LineDecoder | None = None
+        self._decoder: LineDecoder | ValueDecoder | None = None
         self._next_ended = False
         self._waiting: Iterator[Any] = iter(())
         self._index: _Index | None = None
@@ -185,7 +191,8 @@ class AsyncListener(Facts):
         """Give output as it was read from the process: time, stream, bytes.
 
         Yields:
-            Seconds since the epoch, ``"stdout"`` or ``"stderr"``, and the bytes.
+            Seconds since the epoch, ``"stdout"`` or ``"stderr"``, and the bytes. Of a
+            command that yields, also ``"yielded"``, and what it has, as packed.
         """
         reader = Reader(self)
         while (records := await reader.next()) is not None:
@@ -204,9 +211,8 @@ class AsyncListener(Facts):
         try:
             return self._held_text(stream)
         except EvictedError:
-            parts = [
-                data async for _, name, data in self.records() if stream in (None, name)
-            ]
+            wanted = ("stdout", "stderr") if stream is None else (stream,)
+            parts = [data async for _, name, data in self.records() if name in wanted]
             return self._text(b"".join(parts))
 
     async def wait(self) -> Self:
@@ -343,9 +349,12 @@ class AsyncListener(Facts):
         """Feed the process in the background: all of a source, then the end."""
         self.feeder.pour(chunks(source, self.options.encoding or "utf-8"))
 
-    def new_decoder(self) -> LineDecoder:
+    def new_decoder(self) -> LineDecoder | ValueDecoder:
         """Make what turns this command's records into messages."""
-        return LineDecoder(self.options.encoding, self.options.errors)
+        lines = LineDecoder(self.options.encoding, self.options.errors)
+        if self.gives_value or self.intake.yields is not None:
+            return ValueDecoder(lines, self.last_message)
+        return lines
 
     async def _iterate(self) -> AsyncIterator[Any]:
         async for batch in self.batches():

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import codecs
+import enum
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from mlepool.client.sources import open_source
 
-__all__ = ["CLIENT_PARAMETERS", "CallOptions", "split_options"]
+__all__ = [
+    "CLIENT_PARAMETERS",
+    "OF_EVERY_CALL",
+    "CallOptions",
+    "Kind",
+    "option_docs",
+    "split_options",
+]
 
 DEFAULT_MEMORY = 16 * 1024 * 1024  # bytes of output that a Listener holds
 
@@ -52,12 +61,46 @@ class CallOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     collect_to: Any = None
 
 
-# Those of any command, and those that only make sense where a process is started.
-_EVERY = ("complete", "timeout", "echo_response", "max_interval", "raise_error")
-_SPAWNING = (
-    *("on_timeout", "encoding", "errors", "detach", "input", "memory"),
-    *("sync", "collect_to"),
-)
+class Kind(enum.Enum):
+    """What kind of command it is: which options make sense for it.
+
+    A VALUE is asked for and given. A JOB inside the worker has messages and can be
+    stopped. A PROCESS has output, too, and files.
+    """
+
+    VALUE = "value"
+    JOB = "job"
+    PROCESS = "process"
+
+
+OF_EVERY_CALL = ("complete", "timeout", "echo_response", "max_interval", "raise_error")
+_OF_JOBS = (*OF_EVERY_CALL, "on_timeout", "detach", "input", "memory")
+_BY_KIND = {
+    Kind.VALUE: OF_EVERY_CALL,
+    Kind.JOB: _OF_JOBS,
+    Kind.PROCESS: (
+        *OF_EVERY_CALL,
+        *("on_timeout", "encoding", "errors", "detach", "input", "memory"),
+        *("sync", "collect_to"),
+    ),
+}
+
+# A line each, for help().
+_DOCS = {
+    "complete": "Wait for the end (True), or return once the worker has accepted.",
+    "timeout": "Seconds for the whole command; it is stopped then.",
+    "echo_response": "Print what arrives, as it arrives.",
+    "max_interval": "Longest silence between two messages, in seconds.",
+    "raise_error": "Raise what failed; else it is the listener's ``error``.",
+    "on_timeout": '``"stop"``, or ``"detach"`` to leave it running.',
+    "encoding": "How output becomes text; None gives bytes.",
+    "errors": "What to do with bytes that are not text, as in bytes.decode().",
+    "detach": "Do not stop it with the connection's close().",
+    "input": "What it reads: str, bytes, a Path, an open file or an iterator.",
+    "memory": "Bytes of output to hold here; 16 MiB by default.",
+    "sync": "A folder to sync first, and to run in.",
+    "collect_to": "Where what ``collect`` names is brought to.",
+}
 
 
 def _parameters(names: tuple[str, ...]) -> list[inspect.Parameter]:
@@ -68,24 +111,31 @@ def _parameters(names: tuple[str, ...]) -> list[inspect.Parameter]:
     return [inspect.Parameter(one, kind, default=defaults[one]) for one in names]
 
 
-CLIENT_PARAMETERS = {False: _parameters(_EVERY), True: _parameters(_EVERY + _SPAWNING)}
-_NAMES = {
-    spawns: frozenset(one.name for one in parameters)
-    for spawns, parameters in CLIENT_PARAMETERS.items()
-}
+CLIENT_PARAMETERS = {kind: _parameters(names) for kind, names in _BY_KIND.items()}
+_NAMES = {kind: frozenset(names) for kind, names in _BY_KIND.items()}
+
+
+def option_docs(names: Iterable[str]) -> str:
+    """Describe options as a section of a command's docs."""
+    lines = [f"    {name}: {_DOCS[name]}" for name in names]
+    return "\n".join(["Keywords of every call, for this side:", *lines])
 
 
 def split_options(
-    arguments: dict[str, Any], *, spawns: bool
+    arguments: dict[str, Any], *, kind: Kind
 ) -> tuple[CallOptions, dict[str, Any]]:
     """Part a call's arguments into the client's and the command's.
+
+    Args:
+        arguments: By name.
+        kind: Which options there are.
 
     Raises:
         TypeError: If an option has the wrong type.
         ValueError: If an option has an impossible value.
         LookupError: If there is no such encoding.
     """
-    names = _NAMES[spawns]
+    names = _NAMES[kind]
     own = {name: value for name, value in arguments.items() if name in names}
     rest = {name: value for name, value in arguments.items() if name not in names}
     try:

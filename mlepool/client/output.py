@@ -10,7 +10,7 @@ from collections import deque
 
 import xxhash
 
-from mlepool.wire.records import STDERR, STDOUT, STREAM_NAMES, Record
+from mlepool.wire.records import STDERR, STDOUT, STREAM_NAMES, YIELDED, Record
 
 __all__ = ["EvictedError", "Output"]
 
@@ -50,8 +50,16 @@ class Output:
         """True if nothing had to be let go."""
         return self.held_from == 0
 
+    def expect_yields(self) -> None:
+        """Take what is yielded, too; before anything has come."""
+        self._digests[YIELDED] = xxhash.xxh3_128()
+
     def add(self, records: list[Record]) -> None:
-        """Take a batch."""
+        """Take a batch.
+
+        Raises:
+            KeyError: For a stream that there can't be.
+        """
         for record in records:
             size = len(record.data)
             self._digests[record.stream].update(record.data)
@@ -66,7 +74,7 @@ class Output:
 
     def digest(self) -> str:
         """Give the digests of all that came, as the worker writes them."""
-        digests = ",".join(self._digests[one].hexdigest() for one in (STDOUT, STDERR))
+        digests = ",".join(one.hexdigest() for one in self._digests.values())
         return f"xxh3-128:{digests}"
 
     def batch(self, number: int) -> list[Record]:
@@ -89,7 +97,8 @@ class Output:
             record.data
             for batch in list(self._batches)
             for record in batch
-            if stream is None or STREAM_NAMES[record.stream] == stream
+            if stream == STREAM_NAMES[record.stream]
+            or (stream is None and record.stream != YIELDED)
         )
 
     def last_state(self) -> bytes:

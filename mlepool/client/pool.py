@@ -12,7 +12,7 @@ from typing import Any, Self
 from mlepool.client.bindings import texts_in
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.listener import AsyncListener
-from mlepool.client.options import split_options
+from mlepool.client.options import Kind, split_options
 from mlepool.client.trust import Target
 from mlepool.config import DEFAULT_PORT
 from mlepool.errors import ConfigError
@@ -162,7 +162,7 @@ class AsyncClientPool:
                 say where. ``complete=False`` gives the listeners in any case.
             TypeError: For a keyword that there is not.
         """
-        options, rest = split_options(keywords, spawns=False)
+        options, rest = split_options(keywords, kind=Kind.VALUE)
         if rest or options.echo_response:
             name = next(iter(rest), "echo_response")
             raise TypeError(f"a pool's sync() has no keyword {name!r}")

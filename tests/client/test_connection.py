@@ -51,7 +51,8 @@ def test_commands_are_bound_with_signature_and_docs(conn):
     assert conn.run.__doc__.startswith("Run a command on the worker's host")
     assert "command" in inspect.signature(conn.run).parameters
     table = conn.commands
-    assert {name for name, _, _ in table} == set(conn.server_methods())
+    assert {name for name, *_ in table} == set(conn.server_methods())
+    assert table.headers == ("name", "signature", "role", "summary")
     assert "Run a command on the worker's host" in str(table)
     assert "<table>" in table._repr_html_()
 

@@ -11,6 +11,7 @@ from mlepool.client.calls import new_job_id, print_message
 from mlepool.client.commands import BoundCommand
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.listener import AsyncListener
+from mlepool.client.namespaces import Offered
 from mlepool.client.portal import Portal
 from mlepool.client.sync.file_methods import FileMethods
 from mlepool.client.sync.listener import Listener, leave_alone, leaving_alone
@@ -65,8 +66,19 @@ class Connection(FileMethods):
 
     @property
     def commands(self) -> Table:
-        """The worker's commands: name, signature and summary."""
+        """The worker's commands: name, signature, role and summary.
+
+        The role is what a client's token must have for it.
+        """
         return self._async.commands
+
+    def call_named(self, name: str, /, *args: Any, **keywords: Any) -> Listener:
+        """Call a command by its name, as its method does: ``"images.resize"``.
+
+        Raises:
+            AttributeError: If there is none of this name.
+        """
+        return self._call(self._async.find(name), args, keywords)
 
     def server_methods(self) -> list[str]:
         """Give the names of the worker's commands; empty before the first connect."""
@@ -172,7 +184,8 @@ class Connection(FileMethods):
         Args:
             event: ``"connected"`` and ``"disconnected"`` (by this side),
                 ``"reconnecting"`` (the link was lost), ``"reconnected"``, ``"lost"``
-                (given up), or the worker's own ``"state-change"``.
+                (given up), or the worker's own ``"state-change"`` and ``"catalogue"``
+                (it has other commands now; they are given as :attr:`commands`).
             callback: Called with this connection, and with the event's data for a
                 worker's own event. It must not block, nor call this face.
 
@@ -197,18 +210,14 @@ class Connection(FileMethods):
             self.leave_all()
         self.close()
 
-    def __getattr__(self, name: str) -> Callable[..., Listener]:
+    def __getattr__(self, name: str) -> Offered[Listener]:
         if name.startswith("_"):
             raise AttributeError(name)
-        command = self._async.find(name)
-
-        def call(*args: Any, **keywords: Any) -> Listener:
-            return self._call(command, args, keywords)
-
-        return self._async.bind(command, call)
+        return self._async.offered(name, self._method)  # type: ignore[no-any-return]
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self.server_methods()})
+        names = (one.partition(".")[0] for one in self.server_methods())
+        return sorted({*super().__dir__(), *names})
 
     def __repr__(self) -> str:
         return repr(self._async).replace("<AsyncConnection", "<Connection", 1)
@@ -217,6 +226,12 @@ class Connection(FileMethods):
         """Own no job any more, and say which go on: what Ctrl-C does."""
         for job_id in self._async.owned():
             leave_alone(self._async.release, job_id, self.name)
+
+    def _method(self, command: BoundCommand) -> Callable[..., Listener]:
+        def call(*args: Any, **keywords: Any) -> Listener:
+            return self._call(command, args, keywords)
+
+        return self._async.bind(command, call)
 
     def _call(
         self, command: BoundCommand, args: tuple[Any, ...], keywords: dict[str, Any]

@@ -21,6 +21,7 @@ from mlepool.client.listener import AsyncListener, Status
 from mlepool.client.output import EvictedError
 from mlepool.client.portal import Portal
 from mlepool.client.sync.pump import Pump
+from mlepool.client.values import ValueDecoder
 from mlepool.errors import ListenerTimeoutError
 from mlepool.wire.records import STREAM_NAMES, Record
 from mlepool.wire.values import StopReport
@@ -43,7 +44,7 @@ class Listener:
         self._async = listener
         self._portal = portal
         self._pump: Pump | None = Pump(listener, portal)
-        self._decoder: LineDecoder | None = None
+        self._decoder: LineDecoder | ValueDecoder | None = None
         self._waiting: Iterator[Any] = iter(())
         self._expectation = Expectation()
         self._done = listener.done
@@ -154,6 +155,9 @@ class Listener:
         self._done = True
         yield from decoder.finish()
 
+    def __str__(self) -> str:
+        return str(self._async).replace("<AsyncListener", "<Listener", 1)
+
     def __repr__(self) -> str:
         return repr(self._async).replace("<AsyncListener", "<Listener", 1)
 
@@ -190,7 +194,8 @@ class Listener:
         """Give output as it was read from the process: time, stream, bytes.
 
         Yields:
-            Seconds since the epoch, ``"stdout"`` or ``"stderr"``, and the bytes.
+            Seconds since the epoch, ``"stdout"`` or ``"stderr"``, and the bytes. Of a
+            command that yields, also ``"yielded"``, and what it has, as packed.
         """
         for records in self._batches():
             for record in records:
