@@ -30,9 +30,11 @@ __all__ = ["RemoteSource", "RemoteTarget"]
 
 T = TypeVar("T")
 
-FRAME = 336 * 1024  # bytes of content in a request: measured in docs/topics/protocol.md
+FRAME = 336 * 1024  # bytes of content in a request: what is small waits behind it
+FAST_FRAME = 896 * 1024  # where it does not wait long; docs/topics/protocol.md says why
 ANSWER = 448 * 1024  # bytes of content in an answer, which must fit in one frame
 LIST = 256 * 1024  # bytes of paths or digests in a request
+PIECES = 16  # in a frame, that have room beside its content
 ROW = 96  # bytes at most of an entry's numbers, or of a chunk
 ASK_HOLDER = 1.0  # seconds between questions who has a tree that is waited for
 
@@ -186,7 +188,8 @@ class RemoteTarget(RemoteSession):
 
     async def write(self, pieces: Sequence[Piece]) -> None:
         """Send what is missing."""
-        parts = _grouped(pieces, lambda one: len(one.data) + ROW, FRAME + ROW)
+        limit = FRAME if self._pace.is_slow else FAST_FRAME
+        parts = _grouped(pieces, _weight_of, limit + PIECES * ROW)
         await asyncio.gather(*(self._send(some) for some in parts))
 
     async def _send(self, pieces: list[Piece]) -> None:
@@ -250,8 +253,12 @@ def _size_of(entry: Entry) -> int:
     return len(entry.path) + len(entry.target) + ROW
 
 
+def _weight_of(piece: Piece) -> int:
+    return len(piece.data) + ROW
+
+
 def _weight(pieces: Iterable[Piece]) -> int:
-    return sum(len(one.data) + ROW for one in pieces)
+    return sum(map(_weight_of, pieces))
 
 
 def _grouped(items: Sequence[T], size_of: Any, limit: int) -> Iterator[list[T]]:

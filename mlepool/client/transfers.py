@@ -17,7 +17,7 @@ BATCH_FILES = 500  # small files that are described and sent together
 BATCH_SIZE = 2 * 1024 * 1024  # bytes of them
 BATCHES = 4  # under way: while one waits for an answer, others are read and sent
 LARGE_FILES = 16  # under way: many are not much larger, and wait for answers, too
-GROUP = 1024 * 1024  # bytes of missing chunks that are read and sent together
+GROUP = 896 * 1024  # bytes of missing chunks that are read and sent together: a frame
 GROUPS = 4  # of them in memory, of whichever files
 
 Numbered = tuple[int, Entry]

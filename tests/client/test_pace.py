@@ -9,6 +9,7 @@ import pytest
 from mlepool.client.pace import FAST, LEAST, TRIPS, Pace
 from mlepool.client.remote_trees import RemoteSource, RemoteTarget
 from mlepool.files.base import Piece, SourceOptions, TargetOptions
+from mlepool.files.reading import PIECE
 from mlepool.tree import FILE, Entry
 from tests.tools import in_real_time
 
@@ -98,11 +99,13 @@ class Asker:
         self._seconds = seconds
         self._is_own = is_own
         self.was_packed: list[bool] = []
+        self.counts: list[int] = []
 
     async def ask(self, name: str, arguments: dict[str, Any], *, size: int = 0) -> Any:
         begin = time.monotonic()
         await asyncio.sleep(self._seconds)
         if name == "_tree_write":
+            self.counts.append(len(arguments["pieces"]))
             return time.monotonic() - begin if self._is_own else 0.0
         self.was_packed.append(arguments["pack"])
         return [[2, 0, at, bytes(length)] for at, length in arguments["ranges"]]
@@ -137,3 +140,16 @@ async def test_a_source_has_content_packed_if_its_link_is_slow(asker, is_slow):
     assert (asker.was_packed[0], asker.was_packed[-1]) == (True, is_slow)
     await source.read(entry, 0, ranges=[(0, 2 * LEAST)], pack=False)
     assert not asker.was_packed[-1]
+
+
+@pytest.mark.parametrize(
+    ("asker", "most"), [(Asker(), 8), (Asker(seconds=0.05), 3)], ids=["fast", "slow"]
+)
+@in_real_time
+async def test_requests_are_larger_over_a_fast_link(asker, most):
+    target = RemoteTarget(asker, b"tree", TargetOptions())
+    pieces = [Piece(0, at * PIECE, bytes(PIECE)) for at in range(9)]
+    for _ in range(TRIPS):
+        await target.write(pieces)
+    assert asker.counts[0] == 3  # nothing is known yet
+    assert max(asker.counts) == most
