@@ -28,7 +28,17 @@ OWN_KEYS = frozenset(
     {
         *("arch", "boot_time", "capabilities", "catalogue", "config_error", "cpu"),
         *("connection", "disk", "distribution", "gpu", "hostname", "id", "kernel"),
-        *("labels", "memory", "name", "os", "pid", "python", "queue", "run_status"),
+        *(
+            "labels",
+            "load_errors",
+            "memory",
+            "name",
+            "os",
+            "pid",
+            "python",
+            "queue",
+            "run_status",
+        ),
         *("slots", "sync_status", "version"),
     }
 )
