@@ -36,6 +36,7 @@ from mlepool.wire.records import (
     HEADER_SIZE,
     STDERR,
     STDOUT,
+    YIELDED,
     pack_header,
     unpack_header,
 )
@@ -71,6 +72,8 @@ class JobHead(msgspec.Struct, frozen=True, array_like=True):
         kept: Output before this position is never let go.
         files: The tree that it runs in, and what is to be brought back.
         owner: Who asked for it: the name of a token of the worker's.
+        streams: True of a command inside the worker: it is no process, the worker
+            writes its journal, and it ends with the worker.
     """
 
     id: str
@@ -81,6 +84,7 @@ class JobHead(msgspec.Struct, frozen=True, array_like=True):
     kept: int = 1 << 62
     files: JobFiles = JobFiles()
     owner: str = ""
+    streams: bool = False
 
 
 class JobProcess(msgspec.Struct, frozen=True, array_like=True):
@@ -125,8 +129,9 @@ class JournalWriter:
         self._fd = os.open(self._path, flags, 0o600)
         self.position = 0
         self._size = 0
-        self._offsets = {STDOUT: 0, STDERR: 0}
-        self._digests = {STDOUT: xxhash.xxh3_128(), STDERR: xxhash.xxh3_128()}
+        streams = (STDOUT, STDERR, YIELDED) if head.streams else (STDOUT, STDERR)
+        self._offsets = dict.fromkeys(streams, 0)
+        self._digests = {stream: xxhash.xxh3_128() for stream in streams}
         self._head = head
         self._base = 0
         self._gap = Gap()
@@ -183,13 +188,14 @@ class JournalWriter:
 
     def complete(self, outcome: Outcome) -> Outcome:
         """Add positions and digests to an outcome."""
-        digests = ",".join(self._digests[one].hexdigest() for one in (STDOUT, STDERR))
+        digests = ",".join(one.hexdigest() for one in self._digests.values())
         return msgspec.structs.replace(
             outcome,
             end=self.position,
             stdout=self._offsets[STDOUT],
             stderr=self._offsets[STDERR],
             digest=f"xxh3-128:{digests}",
+            yielded=self._offsets.get(YIELDED, 0),
         )
 
     def finish(self, outcome: Outcome) -> None:

@@ -45,6 +45,11 @@ class Stray:
         """False if its processes ended with the machine, whoever has their pids."""
         return self._head.boot_id == boot_id()
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """True of a job inside the worker: it may run, and its journal grow."""
+        return self._head.streams
+
     def info(self) -> JobInfo:
         """Describe the job to a worker."""
         assert self.outcome is not None
@@ -112,6 +117,8 @@ def all_jobs(folder: Path) -> Iterator[str]:
 def _look(folder: Path, job_id: str) -> Iterator[Stray]:
     with contextlib.suppress(LookupError, WorkerError, OSError):
         stray = _open(folder, job_id)
+        if stray.is_elsewhere:
+            return
         if stray.outcome is not None:
             # Not by their stamps: there may be very many journals of the past.
             if _is_lost(stray) and stray.leader():
