@@ -31,10 +31,12 @@ from .processes import (
     resident,
     size_of_tree,
     wait_for_port,
+    wait_for_socket,
 )
 from .work import Work
 
 CONNECT_LIMIT = 10.0  # seconds
+TARGET = "target"  # a link in a worker's folder, to where its next copy goes
 SAMPLE_INTERVAL = 0.05  # seconds between two looks at memory and journal
 QUIET = 2.0  # seconds without growth of the journal, after which it has ended
 SLOWEST = 20 * MIB  # bytes a second; a journal slower than that is not waited for
@@ -76,6 +78,10 @@ class Mlepool(Contender):
         self._pool = mlepool.ClientPool()
         self._conn = self._connect(self.place())
         self._conns = [self._conn]
+
+    def _state_of(self, number: int) -> Path:
+        """Return a worker's state folder; number 0 is the one that is always there."""
+        return self.folder / f"state-{number}" if number else self._state
 
     def _connect(self, place: str) -> Any:
         conn = self._pool.add(place)
@@ -160,28 +166,33 @@ class Mlepool(Contender):
         return [*before, *most, expect_some(journal) / MIB]
 
     def prepare(self, targets: Sequence[Path], *, is_update: bool) -> None:
-        """Have as many workers as targets, and warm: each has synced one file."""
+        """Have as many workers as targets, and warm: each has synced one file.
+
+        A pool syncs to one path for all; in each worker's folder that is a link.
+        """
         warm_up = self.folder / "warm-up"
         warm_up.mkdir(exist_ok=True)
         (warm_up / "file").write_bytes(b"")
         for number in range(len(self._conns), len(targets)):
-            state, port = self.folder / f"state-{number}", free_port()
+            state, port = self._state_of(number), free_port()
             self._others.append(start_worker(state, port))
             self._conns.append(self._connect(self._place(state, port)))
         for number, conn in enumerate(self._conns[: len(targets)]):
             there = self.folder / f"warm-{number}"
             conn.sync(warm_up, there, raise_error=True)
+        for number, target in enumerate(targets):
+            link = _folder_of(self._state_of(number)) / TARGET
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
 
     def copy(self, source: Path, targets: Sequence[Path]) -> None:
         """Sync to each of them."""
         # What others copy whole is copied whole here.
-        options = {"ignore_files": (), "complete": False, "raise_error": True}
-        live = [
-            conn.sync(source, target, **options)
-            for conn, target in zip(self._conns, targets, strict=False)
-        ]
-        for listener in live:
-            listener.wait()
+        options = {"ignore_files": (), "raise_error": True}
+        if len(targets) == 1:
+            self._conn.sync(source, targets[0], **options)
+        else:
+            expect(len(self._pool.sync(source, TARGET, **options)), len(targets))
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Any]:
@@ -252,11 +263,19 @@ class MlepoolUnix(Mlepool):
 def start_worker(state: Path, port: int) -> subprocess.Popen[bytes]:
     """Start a worker with a new state folder, and wait until it listens."""
     state.mkdir()
+    folder = _folder_of(state)
+    folder.mkdir()
     command = [sys.executable, "-m", "mlepool", "worker"]
     command += ["--listen", f"127.0.0.1:{port}", "--state-dir", str(state)]
-    worker = subprocess.Popen(command)
+    worker = subprocess.Popen(command, cwd=folder)
     wait_for_port(port, worker)
+    wait_for_socket(state / "worker.sock", worker)  # it is there after the port
     return worker
+
+
+def _folder_of(state: Path) -> Path:
+    """Return where a worker runs: relative paths start there."""
+    return state.with_name(f"{state.name}-folder")
 
 
 def sizes(pids: Iterable[int]) -> list[float]:

@@ -43,6 +43,23 @@ def wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:
     raise ServerError(f"the server did not listen within {START_LIMIT:.0f} s")
 
 
+def wait_for_socket(path: Path, server: subprocess.Popen[bytes]) -> None:
+    """Wait until the server accepts connections at a unix socket, 15 s at most.
+
+    Raises:
+        ServerError: If it ended, or did not listen in time.
+    """
+    deadline = time.monotonic() + START_LIMIT
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise ServerError(f"the server ended with {server.returncode}")
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(path))
+            return
+        time.sleep(0.02)
+    raise ServerError(f"the server did not listen within {START_LIMIT:.0f} s")
+
+
 def end(process: subprocess.Popen[bytes]) -> None:
     """Ask a process to end, kill it after 3 s, and reap it. Ended already is fine."""
     process.terminate()
