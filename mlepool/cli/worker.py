@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -14,29 +15,28 @@ from typing import Annotated
 import typer
 
 from mlepool.cli import service
-from mlepool.config import (
-    DEFAULT_PORT,
-    ListenAddress,
-    Settings,
-    WorkerConfig,
-    default_state_dir,
-    parse_listen,
-    read_settings,
-)
+from mlepool.cli.flags import Given, options_of, print_settings, settings_of
+from mlepool.config import ListenAddress, WorkerConfig
 from mlepool.errors import ConfigError, LinkError, WorkerError
-from mlepool.worker.access import Identity
+from mlepool.settings.reading import Source
 from mlepool.worker.daemon import Worker
+from mlepool.worker.identity import Identity
 
 __all__ = ["serve"]
 
-CONFIG_FILE = "config.toml"  # in the state folder
+logger = logging.getLogger("mlepool.worker")
+
 EVERYWHERE = ("", "0.0.0.0", "::")  # listened on, but no address to give to others
 
 
 def serve(
     listen: Annotated[
-        str, typer.Option(help="HOST:PORT to listen on; without HOST, everywhere.")
-    ] = f":{DEFAULT_PORT}",
+        str | None,
+        typer.Option(
+            help="HOST:PORT to listen on; by default :9922, which is everywhere.",
+            show_default=False,
+        ),
+    ] = None,
     *,
     state_dir: Annotated[
         Path | None,
@@ -46,13 +46,29 @@ def serve(
         Path | None,
         typer.Option(
             "--config",
-            help="Settings (TOML); by default config.toml in the state folder.",
+            help="Settings (TOML or JSON); by default config.toml or config.json in "
+            "the state folder.",
             show_default=False,
         ),
     ] = None,
     name: Annotated[
-        str, typer.Option(help="What this worker calls itself.", show_default=False)
-    ] = "",
+        str | None,
+        typer.Option(help="What this worker calls itself.", show_default=False),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A label; repeatable."),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any other setting; repeatable."
+        ),
+    ] = None,
+    check_config: Annotated[
+        bool,
+        typer.Option("--check-config", help="Print all settings, and serve not."),
+    ] = False,
     join_url: Annotated[
         bool,
         typer.Option("--join-url", help="Print the join URL at a later start, too."),
@@ -77,51 +93,36 @@ def serve(
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    folder = state_dir if state_dir is not None else default_state_dir()
+    given = {"listen": listen, "name": name, "label": label, "set": setting}
     try:
-        settings = _settings(config_file, folder)
-        config = WorkerConfig(
-            state_dir=folder.expanduser().absolute(),
-            listen=parse_listen(listen),
-            name=name or socket.gethostname(),
-            root=Path.cwd(),
-            limits=settings.limits,
-            retention=settings.retention,
-            roots=settings.roots,
-        )
-        if not (install or uninstall or system):
-            asyncio.run(_serve(config, join_url=join_url))
-            return
-        if install == uninstall:
+        source = _source(given, state_dir, config_file)
+        found = source.read()
+        for note in found.notes:
+            logger.warning("%s", note)
+        if check_config:
+            print_settings(found)
+        elif not (install or uninstall or system):
+            asyncio.run(_serve(found.config, source, join_url=join_url))
+        elif install == uninstall:
             raise ConfigError("--system goes with one of --install and --uninstall")
-        unit = service.find(config.state_dir, name, is_system=system)
-        if uninstall:
-            done = service.remove(unit)
         else:
-            unit = service.write(
-                unit, [f"--listen={listen}", *_options(name, config_file)]
-            )
-            done = _install(config, unit, join_url=join_url)
+            unit = service.find(found.config.state_dir, name or "", is_system=system)
+            if install:
+                unit = service.write(unit, options_of(given, config_file))
+                done = _install(found.config, unit, join_url=join_url)
+            else:
+                done = service.remove(unit)
+            raise typer.Exit(0 if done else 1)
     except (ConfigError, LinkError, WorkerError) as exc:
         typer.echo(f"mlepool worker: {exc}", err=True)
         raise typer.Exit(1) from None
-    raise typer.Exit(0 if done else 1)
 
 
-def _settings(file: Path | None, folder: Path) -> Settings:
-    if file is None:
-        file = folder.expanduser() / CONFIG_FILE
-        if not file.exists():
-            return Settings()
-    return read_settings(file)
-
-
-def _options(name: str, config_file: Path | None) -> list[str]:
-    """Give the options that a unit repeats, besides where to listen."""
-    options = [f"--name={name}"] if name else []
-    if config_file is not None:
-        options.append(f"--config={config_file.absolute()}")
-    return options
+def _source(given: Given, state_dir: Path | None, file: Path | None) -> Source:
+    settings = settings_of(given)
+    if state_dir is not None:
+        settings["state_dir"] = str(state_dir)
+    return Source(settings, os.environ, file=file)
 
 
 def _install(config: WorkerConfig, unit: service.Service, *, join_url: bool) -> bool:
@@ -133,15 +134,16 @@ def _install(config: WorkerConfig, unit: service.Service, *, join_url: bool) -> 
     return service.start(unit)
 
 
-async def _serve(config: WorkerConfig, *, join_url: bool) -> None:
-    ended = asyncio.Event()
+async def _serve(config: WorkerConfig, source: Source, *, join_url: bool) -> None:
     loop = asyncio.get_running_loop()
+    worker = Worker(config, source=source)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    async with Worker(config) as worker:
+        loop.add_signal_handler(number, worker.drain.ended.set)
+    loop.add_signal_handler(signal.SIGHUP, worker.reread)
+    async with worker:
         _announce(worker, join_url=join_url or worker.identity.is_new)
         gc.freeze()  # what is there by now stays: it is not looked at again and again
-        await ended.wait()
+        await worker.drain.ended.wait()
 
 
 def _announce(worker: Worker, *, join_url: bool) -> None:

@@ -7,30 +7,43 @@ import contextlib
 import fcntl
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from mlepool.config import SOCKET_FILE, WorkerConfig, account_dir, write_private
 from mlepool.errors import WorkerError
+from mlepool.settings.reading import Source
 from mlepool.transport.base import Link
 from mlepool.transport.unix import UnixAcceptor, listen_unix
 from mlepool.transport.websocket import WebSocketAcceptor, listen_websocket
 from mlepool.version import __version__
 from mlepool.wire.messages import Event, Hello
 from mlepool.wire.session import NEWEST_VERSION, NONCE_SIZE, OLDEST_VERSION
-from mlepool.worker.access import AccessControl, Identity
+from mlepool.worker.access import AccessControl
 from mlepool.worker.answers import Answers
+from mlepool.worker.assembly import make_config
+from mlepool.worker.audit import AuditLog
 from mlepool.worker.commands import builtin_commands
+from mlepool.worker.custom import CustomCommand
+from mlepool.worker.drain import Drain
 from mlepool.worker.ends import LocalEnds
+from mlepool.worker.extensions import Extensions
 from mlepool.worker.facts import at_once, gather
+from mlepool.worker.gate import Gate
+from mlepool.worker.gpus import GpuDriver
+from mlepool.worker.identity import Identity
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.live import LiveConfig
+from mlepool.worker.loading import find_sources
 from mlepool.worker.registry import Registry
+from mlepool.worker.reload import watch
+from mlepool.worker.rereading import Rereader
 from mlepool.worker.service import Service
 from mlepool.worker.state import RunStatus, StateBoard, properties_of
 from mlepool.worker.threads import in_thread
+from mlepool.worker.tokens import TokenStore
 from mlepool.worker.trees import Trees
 
 __all__ = ["LOCK_FILE", "WORKERS_FOLDER", "Worker"]
@@ -45,34 +58,63 @@ class Worker:
     Use it with ``async with``. Its jobs go on after it is closed.
 
     Args:
-        config: Its settings.
+        config: Its settings; by default those of ``mlepool worker`` without flags.
+        commands: Custom commands besides those of the settings: functions, instances
+            and classes with methods that are commands, paths of files, names of
+            modules.
+        gpus: Tells of the host's GPUs; NVIDIA's driver by default.
+        source: Where they come from, if they are to follow their file's changes.
+        **settings: Fields of :class:`~mlepool.config.WorkerConfig`, in place of those
+            of ``config``: ``state_dir="here"``, ``listen="127.0.0.1:0"``...
 
     Attributes:
         live: Its settings, which may change while it runs; :attr:`config` are those
             that count now.
         board: What clients are told of it.
         identity: Key, certificate and token.
+        access: Judges who wants to come in.
+        gate: Lets clients in, and writes down what they do.
+        audit: Where that is written.
+        drain: Ends it when a client has asked for that: then ``drain.ended`` is set.
         address: Where it listens, for people; set once it listens.
         port: The TCP port that it listens on.
     """
 
-    def __init__(self, config: WorkerConfig) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig | None = None,
+        *,
+        commands: Iterable[Any] = (),
+        gpus: GpuDriver | None = None,
+        source: Source | None = None,
+        **settings: Any,
+    ) -> None:
+        config = make_config(config, **settings)
         self.live = LiveConfig(config)
+        self._gpus = gpus
         self.root = config.root
         self._services: set[Service] = set()
         self.board = StateBoard(self._state_changed)
         self.board.update(**at_once(), version=__version__, pid=os.getpid())
         self.board.update(**properties_of(self.config, before=self.config))
         self.registry = Registry(builtin_commands())
+        self._custom = Extensions(
+            find_sources([*config.commands, *commands], root=config.root),
+            builtin=self.registry.builtin,
+            changed=self._custom_changed,
+        )
+        self._watching: asyncio.Task[None] | None = None
         self.address = ""
         self.port = 0
         self.answers = Answers()
         self._ends = LocalEnds(config.state_dir, root=config.root, roots=config.roots)
         self.trees = Trees(self._ends, changed=self._sync_changed)
+        self.drain = Drain(self._is_answering)
         self._acceptors: list[UnixAcceptor | WebSocketAcceptor] = []
         self._lock = -1
         self._shown = self.config
         self._finding: asyncio.Task[None] | None = None
+        self._rereader = Rereader(source, self.live, self.board) if source else None
 
     @property
     def config(self) -> WorkerConfig:
@@ -87,6 +129,11 @@ class Worker:
     def on_reconfigured(self, hook: Callable[[WorkerConfig], None]) -> None:
         """Have a function called with all settings, after some have changed."""
         self.live.on_change(hook)
+
+    def reread(self) -> None:
+        """Read the configuration again; nothing if it came from nowhere."""
+        if self._rereader is not None:
+            self._rereader.reread()
 
     async def __aenter__(self) -> Self:
         try:
@@ -111,17 +158,22 @@ class Worker:
         for acceptor in self._acceptors:
             await acceptor.close()
         self._acceptors.clear()
+        self.drain.close()
         for service in list(self._services):
             service.peer.close("ending", "the worker ends; its jobs go on")
         await self.answers.close()
+        await self._close_custom()
         await self.trees.close()
         self._ends.close()
         if self._finding is not None:
             self._finding.cancel()
+        if self._rereader is not None:
+            self._rereader.close()
         if self._lock >= 0:
             if hasattr(self, "jobs"):
                 self._run_status.close()
                 self.jobs.close()
+                self.gate.close()
                 with contextlib.suppress(OSError):
                     self._registration.unlink()
             os.close(self._lock)
@@ -150,6 +202,47 @@ class Worker:
         """Note that a client is gone."""
         self._services.discard(service)
 
+    async def reload(self) -> list[str]:
+        """Read all custom commands anew, and offer them as they are now.
+
+        Connected clients are told. What runs goes on with the old code. A source that
+        is broken now stays as it was.
+
+        Returns:
+            What is wrong with any of them, as ``file:line: what``; it is in the
+            worker's state, too, as ``load_errors``.
+        """
+        return await self._custom.load()
+
+    def join_url(self, host: str = "127.0.0.1") -> str:
+        """Give what clients need to know, a secret: ``mlepool.add(url)`` takes it.
+
+        Args:
+            host: The name or address under which they reach this machine.
+        """
+        url = self.identity.join_url(host, self.port)
+        return url if self.config.listen.tls else f"{url}&scheme=ws"
+
+    def _custom_changed(
+        self, commands: dict[str, CustomCommand], errors: list[str]
+    ) -> None:
+        self.registry.offer(commands)
+        names = {name.partition(".")[0] for name in commands if "." in name}
+        self.board.update(capabilities=sorted(names), load_errors=errors)
+        event = Event("catalogue", list(self.registry.catalogue()))
+        for service in tuple(self._services):
+            service.tell(event)
+
+    async def _close_custom(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        if hasattr(self, "jobs"):
+            await self.jobs.tasks.close()
+        await self._custom.close()
+
+    def _is_answering(self) -> bool:
+        return self.answers.is_busy or self.trees.status == "syncing"
+
     def _sync_changed(self) -> None:
         self.board.update(sync_status=self.trees.status)
 
@@ -158,6 +251,7 @@ class Worker:
         self._shown = config
         self._ends.allow(config.roots)
         self.jobs.reconfigure(config.limits, config.retention)
+        self.jobs.set_max_concurrent(config.max_concurrent)
 
     async def _find_facts(self) -> None:
         self.board.update(**await in_thread(gather, name="facts"))
@@ -172,15 +266,28 @@ class Worker:
         self._take_lock(folder)
         self.identity = Identity(folder)
         loop = asyncio.get_running_loop()
-        self.access = AccessControl(self.identity, clock=loop.time)
+        tokens = TokenStore(folder)
+        self.access = AccessControl(tokens, clock=loop.time)
         self._registration = account_dir() / WORKERS_FOLDER / self.identity.fingerprint
         config = self.config
         self.jobs = JobTable(
-            folder, root=config.root, limits=config.limits, retention=config.retention
+            folder,
+            root=config.root,
+            limits=config.limits,
+            retention=config.retention,
+            max_concurrent=config.max_concurrent,
+            gpus=self._gpus,
+            tell=lambda slots: self.board.update(slots=slots),
         )
         self._run_status = RunStatus(self.board, self.jobs.is_busy)
         self.jobs.on_change(self._run_status.note)
+        self.audit = AuditLog(folder, size=self.config.audit_size)
+        self.gate = Gate(tokens, self.access, audit=self.audit, jobs=self.jobs)
+        self.jobs.on_end(self.gate.job_ended)
         await self.jobs.open()
+        await self._custom.load()
+        if self.config.reload:
+            self._watching = loop.create_task(watch(self._custom))
         self.on_reconfigured(self._reconfigured)
         listen = self.config.listen
         tcp = await listen_websocket(
@@ -195,6 +302,8 @@ class Worker:
         self._acceptors.append(await listen_unix(folder / SOCKET_FILE, self._serve))
         self._register(f"{folder}\n{self.port}\n")
         self._finding = loop.create_task(self._find_facts())
+        if self._rereader is not None:
+            self._rereader.open()
 
     def _register(self, text: str) -> None:
         """Let this account's clients find us."""

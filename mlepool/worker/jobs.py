@@ -14,15 +14,18 @@ from msgspec import structs
 from mlepool.config import Limits, Retention
 from mlepool.errors import WorkerError
 from mlepool.supervisor.messages import JOBS_FOLDER, Feed, Resize, Spawn, Stop
-from mlepool.wire.messages import Failure
 from mlepool.wire.values import InputAck, JobInfo, StopReport
 from mlepool.worker.follower import Follower
+from mlepool.worker.gpus import GpuDriver, NvmlDriver
 from mlepool.worker.job import Job, Reader, Status
 from mlepool.worker.known import KnownJobs
+from mlepool.worker.queue import Host, Queue
 from mlepool.worker.registry import Process
+from mlepool.worker.slots import Wish, client_of
 from mlepool.worker.sweeper import Sweeper
+from mlepool.worker.tasks import Tasks
 
-__all__ = ["JobTable", "failure_of"]
+__all__ = ["JobTable", "base_environment"]
 
 
 class JobTable:
@@ -33,31 +36,64 @@ class JobTable:
         root: Where a relative working directory begins.
         limits: What jobs' journals may take.
         retention: What is kept of jobs that have ended.
+        max_concurrent: How many may run at once; None for any number.
+        gpus: Tells of GPUs; NVIDIA's driver by default.
+        tell: Told how the queue stands, now and then: for the worker's state.
+
+    Attributes:
+        tasks: The jobs that run inside the worker.
     """
 
     def __init__(
-        self, state_dir: Path, *, root: Path, limits: Limits, retention: Retention
+        self,
+        state_dir: Path,
+        *,
+        root: Path,
+        limits: Limits,
+        retention: Retention,
+        max_concurrent: int | None = None,
+        gpus: GpuDriver | None = None,
+        tell: Callable[[dict[str, Any]], None] = lambda state: None,
     ) -> None:
         folder = state_dir / JOBS_FOLDER
         self._root = root
-        self._jobs = KnownJobs(folder, ended=lambda: self._sweeper.count())
+        self._jobs = KnownJobs(folder, ended=self._ended)
+        self._note_end: Callable[[Job], None] = lambda job: None
         self._sweeper = Sweeper(folder, self._jobs, limits=limits, retention=retention)
         self._follower = Follower(
             state_dir,
             self._jobs,
             self._sweeper.disk,
-            environment=_base_environment(),
+            environment=base_environment(),
             limits=limits,
             pressed=self._sweeper.hurry,
+            begun=lambda job: self._queue.begun(job),
+            counted=lambda: self._queue.recount(),
+        )
+        self.tasks = Tasks(
+            folder,
+            self._jobs,
+            limits=limits,
+            grown=self._follower.grown,
+            pressed=self._sweeper.hurry,
+        )
+        self._queue = Queue(
+            *(state_dir, folder, self._jobs),
+            limit=max_concurrent,
+            driver=gpus or NvmlDriver(os.environ.get("CUDA_VISIBLE_DEVICES")),
+            host=Host(self._launch, lambda: self._follower.line.is_up, tell),
         )
 
     async def open(self) -> None:
-        """Find the supervisor, or start it."""
+        """Find the supervisor, or start it; then begin what waits, and may."""
+        self._queue.load()
         await self._follower.line.open()
+        self._queue.open()
         await self._sweeper.open()
 
     def close(self) -> None:
-        """Leave the jobs to the supervisor."""
+        """Leave the jobs to the supervisor, and those that wait to the next worker."""
+        self._queue.close()
         self._sweeper.close()
         self._follower.close()
         self._jobs.close()
@@ -66,6 +102,14 @@ class JobTable:
         """Keep to other limits: old jobs from now on, new ones from their start on."""
         self._sweeper.change(limits, retention)
         self._follower.line.change_limits(limits)
+        self.tasks.limits = limits
+
+    def set_max_concurrent(self, limit: int | None) -> None:
+        """Change how many jobs may run at once; None for any number.
+
+        More begin at once if it is raised; those that run are let be if it is lowered.
+        """
+        self._queue.set_limit(limit)
 
     def is_busy(self) -> bool:
         """Tell if any job has not ended yet."""
@@ -75,8 +119,13 @@ class JobTable:
         """Have a function called after each beginning and end of a job."""
         self._jobs.changed = note
 
+    def on_end(self, note: Callable[[Job], None]) -> None:
+        """Have a function called with each job that has ended."""
+        self._note_end = note
+
     def listing(self) -> list[JobInfo]:
-        """Describe the jobs that run and the latest that have ended."""
+        """Describe the jobs that run or wait, and the latest that have ended."""
+        self._queue.count_places()
         return self._jobs.listing()
 
     def find(self, job_id: str) -> Job:
@@ -115,16 +164,28 @@ class JobTable:
         timeout: float | None,
         is_awaited: bool,
         owner: str = "",
+        address: str = "",
     ) -> Job:
-        """Have a job's process started, as soon as there is a supervisor."""
+        """Have a job's process started, at once or in its turn.
+
+        Args:
+            job_id: The job's id.
+            process: The process.
+            timeout: Seconds until it is stopped, from its start; None for never.
+            is_awaited: True if somebody waits for its start.
+            owner: The name of the token of who asks for it.
+            address: Where they are, for people.
+
+        Raises:
+            WorkerBusyError: If it would have to wait and may not, or too many do.
+            OSError: If the command is too long, or can't be written down.
+        """
         job = self._jobs.make(job_id, process.display)
-        job.cwd = self._place(process.cwd)
-        job.orphan_timeout = process.orphan_timeout
         order = Spawn(
             job_id,
             process.argv,
             process.display,
-            job.cwd,
+            self._place(process.cwd),
             _encode(process.env),
             stdin=process.stdin,
             timeout=timeout,
@@ -134,19 +195,34 @@ class JobTable:
             files=process.files,
             owner=owner,
         )
-        job.owner = owner
-        job.has_terminal, job.files = process.terminal is not None, process.files
-        job.order = order
-        with contextlib.suppress(
-            WorkerError
-        ):  # there is none just now: the next one is asked
-            self._follower.line.spawn(order)
+        job.note_order(order)
+        if self._queue.limit is None and not process.gpus:
+            self._launch(job, order)
+        else:
+            client = client_of(owner, address)
+            wish = Wish(client, process.priority, process.gpus, process.queue)
+            self._queue.admit(job, order, wish)
         self._jobs.add(job)
         return job
+
+    def _launch(self, job: Job, order: Spawn) -> None:
+        """Have the supervisor start a job; the next one if there is none just now."""
+        job.order = order
+        with contextlib.suppress(WorkerError):
+            self._follower.line.spawn(order)
+        if job.is_queued and not job.readers:
+            self._follower.attend(job)
+
+    def _ended(self, job: Job) -> None:
+        self._sweeper.count()
+        self._queue.ended(job)
+        self._note_end(job)
 
     def _place(self, cwd: str | None) -> str:
         if cwd is None:
             return str(self._root)
+        if os.path.isabs(cwd):
+            return cwd
         return str(self._root / Path(cwd).expanduser())
 
     def add_reader(self, reader: Reader) -> None:
@@ -155,7 +231,7 @@ class JobTable:
         job.readers.append(reader)
         if len(job.readers) == 1:
             self._follower.attend(job)
-        if job.status is not Status.PENDING:
+        if job.status is not Status.PENDING or (job.is_queued and job.place):
             reader.accept()
             reader.pump()
 
@@ -179,6 +255,10 @@ class JobTable:
         job = self._jobs.find(job_id)
         if job.outcome is not None and job.status is not Status.LOST:
             return StopReport(job_id, job.outcome.status)
+        if job.place:
+            return self._queue.stop(job, reason)
+        if job.task is not None:
+            return await job.task.stop(signal=signal, grace=grace, reason=reason)
         order = Stop(job_id, signal, grace, reason)
         report = await self._follower.line.stop(order)
         if report.status:
@@ -189,7 +269,7 @@ class JobTable:
     async def feed(
         self, job_id: str, data: bytes, *, offset: int, end: bool, writer: str
     ) -> InputAck:
-        """Write to a job's stdin, as one of those who do.
+        """Write to a job's stdin, as one of those who do; waits until it has begun.
 
         Raises:
             LookupError: If there is no such job.
@@ -198,7 +278,12 @@ class JobTable:
         """
         job = self._jobs.find(job_id)
         async with job.feeding:
-            if job.outcome is None:
+            await job.stepped_out()
+            if job.task is not None:
+                ack = await job.task.feed(data, offset=offset, end=end, writer=writer)
+                if ack.offset >= offset + len(data):
+                    return ack
+            elif job.outcome is None:
                 order = Feed(job_id, offset, data, end, writer)
                 fed = await self._follower.line.feed(order)
                 if fed.offset >= offset + len(data):
@@ -224,19 +309,7 @@ class JobTable:
         self._follower.line.resize(Resize(job_id, rows, cols))
 
 
-def failure_of(exc: BaseException, traceback: str) -> Failure:
-    """Make data of an exception."""
-    filename = getattr(exc, "filename", None)
-    return Failure(
-        type(exc).__name__,
-        getattr(exc, "strerror", None) or str(exc),
-        traceback,
-        getattr(exc, "errno", None),
-        os.fsdecode(filename) if isinstance(filename, str | bytes) else None,
-    )
-
-
-def _base_environment() -> dict[bytes, bytes]:
+def base_environment() -> dict[bytes, bytes]:
     """Give what jobs inherit: the worker's environment, without our settings."""
     inherited = {
         name: value

@@ -34,15 +34,20 @@ from mlepool.wire.messages import (
 )
 from mlepool.wire.session import Role, Session, State
 from mlepool.wire.window import SendWindow
-from mlepool.worker.access import AccessControl
 from mlepool.worker.answers import Answers, failed
 from mlepool.worker.context import CallContext
+from mlepool.worker.custom import CustomCommand
+from mlepool.worker.drain import Drain
+from mlepool.worker.gate import Gate
 from mlepool.worker.grants import FULL
 from mlepool.worker.job import Job, Reader, Status
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.known import check_job_id
-from mlepool.worker.registry import Process, Registry
+from mlepool.worker.live import LiveConfig
+from mlepool.worker.registry import Command, Process, Registry
+from mlepool.worker.tasks import Caller
 from mlepool.worker.trees import Trees
+from mlepool.worker.visitor import Visitor
 
 __all__ = ["House", "Service"]
 
@@ -54,12 +59,14 @@ MAX_CALLS = 10_000  # open calls of one client: bounds what it can make us hold
 class House(Protocol):
     """What all links of a worker share."""
 
-    access: AccessControl
+    gate: Gate
     registry: Registry
     jobs: JobTable
     answers: Answers
     trees: Trees
+    drain: Drain
     root: Path
+    live: LiveConfig
 
     @property
     def config(self) -> WorkerConfig:
@@ -93,8 +100,12 @@ class Service:
             *(house.jobs, link.info.address, house.trees, self),
             grant=FULL,
             cwd=house.root,
+            live=house.live,
+            close=house.drain.begin,
         )
+        self._visitor: Visitor  # once they are let in; before that, nothing is asked
         self._calls: CallTable[Reader | None] = CallTable()
+        self._starting: set[asyncio.Task[None]] = set()
         self._bulk: deque[tuple[int, Outcome]] = deque()
         session = Session(Role.WORKER, house.hello(), now=now)
         self.peer = Peer(link, session, handler=self)
@@ -123,10 +134,13 @@ class Service:
 
     def peer_gone(self, cause: str, code: str) -> None:
         """Forget the link; jobs go on (peer)."""
+        for task in self._starting:
+            task.cancel()  # what has not begun yet is asked for again
         for reader in self._calls:
             if reader is not None:
                 self._house.jobs.remove_reader(reader)
         self._house.trees.link_gone(self)
+        self._house.gate.left(self)
         self._house.left(self)
         if code in ("protocol", "version"):
             logger.warning("closed the link to %s: %s", self._link.info.address, cause)
@@ -140,62 +154,136 @@ class Service:
 
     def _judge(self, proof: Proof) -> None:
         session, info = self.peer.session, self._link.info
-        access = self._house.access
-        reason, mac = None, b""
-        if not info.is_local:
-            reason = access.judge(
-                session, proof, channel=info.channel, address=info.address
-            )
-            mac = access.prove(session, channel=info.channel) if reason is None else b""
-        if reason is not None:
+        visitor, mac, reason = self._house.gate.admit(session, proof, info)
+        if visitor is None:
             logger.warning("refused %s: %s", info.address, reason)
             self.peer.close("refused", reason)
             return
         logger.info("%s has connected", info.address)
         house = self._house
+        self._visitor = visitor
+        self._context = self._context._replace(
+            grant=visitor.grant, cwd=visitor.start_folder(house.root)
+        )
+        house.gate.enter(self, visitor)
         session.welcome(
             Welcome(mac, house.name, house.registry.catalogue(), house.state())
         )
 
+    def check_token(self) -> bool:
+        """Say goodbye if the client's token is good no more; tell if that is so."""
+        problem = self._visitor.problem()
+        if problem is not None:
+            self.peer.close(*problem)
+        return problem is not None
+
     def _request(self, request: Request) -> None:
+        if self.check_token():
+            return
         self._calls.open(request.call, None)
         if len(self._calls) > MAX_CALLS:
             self._fail(request, WorkerError(f"over {MAX_CALLS} calls are open"))
             return
         try:
             check_job_id(request.id)
-            command = self._house.registry.find(request.command)
-            known = self._rejoin if command.spec.spawns else self._answer_again
-            if not known(request):
-                context = self._context
-                if request.cwd:
-                    context = context._replace(cwd=Path(request.cwd))
-                result = command.call(context, request.arguments)
-                self._answer(request, result)
+            command = self._find(request)
+            if command is not None:
+                self._visitor.check(command.spec, request)
+                spec = command.spec
+                is_job = spec.spawns or spec.streams
+                known = self._rejoin if is_job else self._answer_again
+                if not known(request):
+                    self._call(request, command)
         except Exception as exc:
             # The top of a client's call: whatever it was, the client is told.
             self._fail(request, exc)
 
+    def _call(self, request: Request, command: Command) -> None:
+        if command.spec.spawns or command.spec.streams:
+            self._house.drain.check()
+        context = self._context
+        if request.cwd:
+            context = context._replace(cwd=self._cwd(request))
+        self._visitor.note(command.spec, request)
+        if isinstance(command, CustomCommand):
+            self._begin(request, command, context)
+        else:
+            self._answer(request, command.call(context, request.arguments))
+
+    def _find(self, request: Request) -> Command | None:
+        """Find a command; None if its job goes on, and it is offered no more.
+
+        Raises:
+            LookupError: If there is none.
+        """
+        registry = self._house.registry
+        try:
+            return registry.find(request.command)
+        except LookupError:
+            if request.age and self._rejoin(request):
+                return None
+            raise
+
+    def _begin(
+        self, request: Request, command: CustomCommand, context: CallContext
+    ) -> None:
+        """Begin a job inside the worker."""
+        state = self._house.state
+        job = self._house.jobs.tasks.start(
+            request.id,
+            command,
+            request.arguments,
+            caller=Caller(context.caller, context.grant, context.cwd, state),
+            timeout=request.timeout,
+        )
+        self._read(job, request)
+
     def _answer(self, request: Request, result: Any) -> None:
         if isinstance(result, Process):
-            job = self._house.jobs.start(
-                request.id,
-                result,
-                timeout=request.timeout,
-                is_awaited=request.is_awaited,
-            )
-            self._read(job, request)
+            self._visitor.check_process(request, result)
+            if self._visitor.grant.roots:
+                starting = asyncio.create_task(self._start_inside(request, result))
+                self._starting.add(starting)
+                starting.add_done_callback(self._starting.discard)
+            else:
+                self._start(request, result)
         elif inspect.isawaitable(result):
             work = self._finish(request, result)
             task = self._house.answers.begin(
                 request.command,
                 request.id,
                 work,
-                is_kept=not _is_bulk(request),
+                is_kept=not self._is_bulk(request),
             )
             self._answer_with(request, task)
         else:
             self._end(request.call, Outcome("SUCCEEDED", value=result))
+
+    def _start(self, request: Request, process: Process) -> None:
+        self._visitor.note_process(request, process, self._cwd(request))
+        job = self._house.jobs.start(
+            request.id,
+            process,
+            timeout=request.timeout,
+            is_awaited=request.is_awaited,
+            owner=self._visitor.grant.name,
+            address=self._context.caller,
+        )
+        self._read(job, request)
+
+    async def _start_inside(self, request: Request, process: Process) -> None:
+        """Start a process of who may run them in some folders only."""
+        try:
+            cwd = self._cwd(request)
+            process = await self._visitor.settle(request, process, cwd)
+            if not self._rejoin(request):  # it may have been repeated meanwhile
+                self._start(request, process)
+        except Exception as exc:
+            # The top of a task: whatever it was, the client is told.
+            self._fail(request, exc)
+
+    def _cwd(self, request: Request) -> Path:
+        return self._context.cwd / request.cwd  # which is absolute, or empty
 
     def _answer_again(self, request: Request) -> bool:
         """Answer a repeated request as the first one; False if there was none."""
@@ -210,7 +298,7 @@ class Service:
         def answer(task: asyncio.Task[Outcome]) -> None:
             if task.cancelled():
                 return
-            if _is_bulk(request) and (self._bulk or self.peer.is_full):
+            if self._is_bulk(request) and (self._bulk or self.peer.is_full):
                 self._bulk.append((request.call, task.result()))
             else:
                 self._end(request.call, task.result())
@@ -250,6 +338,8 @@ class Service:
         return True
 
     def _attach(self, attach: Attach) -> None:
+        if self.check_token():
+            return
         self._calls.open(attach.call, None)
         try:
             job = self._house.jobs.find(attach.id)
@@ -285,6 +375,7 @@ class Service:
     # -- answers
 
     def _read(self, job: Job, asked: Request | Attach) -> None:
+        self._visitor.check_reader(job)
         call, position = asked.call, asked.position
         if position > job.position and job.status is not Status.PENDING:
             reason = f"its output ends at {job.position}, before what was read of it"
@@ -303,7 +394,9 @@ class Service:
         """Wait for an async command."""
         try:
             async with asyncio.timeout(request.timeout) as limit:
-                return Outcome("SUCCEEDED", value=await result)
+                value = await result
+                self._visitor.note_value(request, value)
+                return Outcome("SUCCEEDED", value=value)
         except Exception as exc:
             # The top of a task: whatever it was, the client is told.
             if isinstance(exc, TimeoutError) and limit.expired():
@@ -322,7 +415,11 @@ class Service:
                 failure = Failure("TypeError", f"the command's value: {exc}")
                 self.peer.send(Ended(call, Outcome("FAILED", failure=failure)))
 
+    def _is_bulk(self, request: Request) -> bool:
+        """Tell if the answer may be large: of what reads, and may be asked for again.
 
-def _is_bulk(request: Request) -> bool:
-    """Tell if the answer may be large: that of a request that is part of a sync."""
-    return request.command.startswith("_")
+        That is what syncs are made of, and the commands that read files.
+        """
+        if request.command.startswith("_"):
+            return True
+        return self._house.registry.find(request.command).is_repeatable

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mlepool.worker.access import Identity
+from mlepool.worker.identity import Identity
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,10 @@
-"""Who may come in: key, certificate and token on disk; proofs; rate limits."""
+"""Who may come in: proofs, what is told to those who fail, rate limits."""
 
-import base64
-import hashlib
-import ssl
+from pathlib import Path
+from typing import Any
 
 import pytest
-from cryptography import x509
 
-from mlepool.client.trust import Target
-from mlepool.errors import WorkerError
 from mlepool.wire.messages import Hello, Proof
 from mlepool.wire.session import Role, Session, prove
 from mlepool.worker.access import (
@@ -16,27 +12,23 @@ from mlepool.worker.access import (
     MAX_ADDRESSES,
     MAX_FAILURES,
     AccessControl,
-    Identity,
-    token_id,
+    Verdict,
 )
+from mlepool.worker.identity import Identity, new_secret
+from mlepool.worker.tokens import Token, TokenStore, token_id
 
 CHANNEL = b"c" * 32
 WRONG = "x" * 43
-FILES = ["certificate.pem", "key.pem", "token"]
-
-
-@pytest.fixture(scope="module")
-def identity(tmp_path_factory) -> Identity:
-    return Identity(tmp_path_factory.mktemp("identity") / "state")
 
 
 class Door:
     """A worker's access control, a clock set by hand, and who tries to come in."""
 
-    def __init__(self, identity: Identity) -> None:
-        self.identity = identity
+    def __init__(self, folder: Path) -> None:
+        self.identity = Identity(folder)
         self.now = 1000.0
-        self.access = AccessControl(identity, clock=lambda: self.now)
+        self.tokens = TokenStore(folder, clock=lambda: self.now)
+        self.access = AccessControl(self.tokens, clock=lambda: self.now)
 
     def judge(self, token: str, address: str = "10.0.0.7:5000") -> str:
         """Come with a token; why it is refused, or nothing."""
@@ -45,8 +37,11 @@ class Door:
         return self.judge_proof(Proof(token_id(token) if token else "", mac), address)
 
     def judge_proof(self, proof: Proof, address: str = "10.0.0.7:5000") -> str:
+        return self.verdict(proof, address).reason
+
+    def verdict(self, proof: Proof, address: str = "10.0.0.7:5000") -> Verdict:
         session = greeted(self.identity)
-        return self.access.judge(session, proof, channel=CHANNEL, address=address) or ""
+        return self.access.judge(session, proof, channel=CHANNEL, address=address)
 
     def fail(self, address: str = "10.0.0.7:", times: int = MAX_FAILURES) -> None:
         for number in range(times):
@@ -54,8 +49,8 @@ class Door:
 
 
 @pytest.fixture
-def door(identity) -> Door:
-    return Door(identity)
+def door(tmp_path) -> Door:
+    return Door(tmp_path)
 
 
 def greeted(identity: Identity, client: bytes = b"c" * 32) -> Session:
@@ -65,82 +60,6 @@ def greeted(identity: Identity, client: bytes = b"c" * 32) -> Session:
     other = Session(Role.CLIENT, Hello(1, 1, nonce=client), now=0.0)
     session.receive(other.frames_to_send()[0])
     return session
-
-
-# -- key, certificate, token
-
-
-def test_the_first_start_makes_three_files_for_this_account_only(tmp_path):
-    identity = Identity(tmp_path / "state")
-    assert identity.is_new
-    made = sorted((tmp_path / "state").iterdir())
-    assert [path.name for path in made] == FILES
-    assert {path.stat().st_mode & 0o777 for path in made} == {0o600}
-    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
-
-
-def test_a_later_start_finds_the_same_identity(tmp_path):
-    first, second = Identity(tmp_path), Identity(tmp_path)
-    assert not second.is_new
-    assert (first.token, first.fingerprint) == (second.token, second.fingerprint)
-
-
-def test_every_worker_has_a_key_and_a_token_of_its_own(tmp_path):
-    one, other = Identity(tmp_path / "one"), Identity(tmp_path / "other")
-    assert one.token != other.token
-    assert one.fingerprint != other.fingerprint
-    assert len(base64.urlsafe_b64decode(one.token + "=")) == 32
-
-
-def test_the_fingerprint_is_that_of_the_certificate(tmp_path):
-    identity = Identity(tmp_path)
-    pem = (tmp_path / "certificate.pem").read_bytes()
-    der = ssl.PEM_cert_to_DER_cert(pem.decode())
-    digest = hashlib.sha256(der).digest()
-    assert base64.urlsafe_b64decode(identity.fingerprint + "=") == digest
-    assert identity.channel == digest
-    certificate = x509.load_pem_x509_certificate(pem)
-    assert certificate.not_valid_after_utc.year > 2100
-
-
-def test_the_join_url_is_what_a_client_reads(identity):
-    for host in ("gpu1", "10.0.0.7", "::1"):
-        target = Target.parse(identity.join_url(host, 99))
-        expected = Target(host, 99, "wss", identity.fingerprint, identity.token)
-        assert target == expected
-
-
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("content", [None, b"", b"\n", b"nonsense\n", b"\xff\xfe"])
-def test_a_damaged_identity_is_an_error_that_says_what_to_do(tmp_path, name, content):
-    Identity(tmp_path)
-    if content is None:
-        (tmp_path / name).unlink()
-    else:
-        (tmp_path / name).write_bytes(content)
-    if (name, content) == ("certificate.pem", None):
-        assert Identity(tmp_path).is_new  # that is how a new one is asked for
-        return
-    with pytest.raises(WorkerError, match="remove all three to make new ones"):
-        Identity(tmp_path).tls()
-
-
-def test_a_key_of_another_certificate_is_noticed(tmp_path):
-    Identity(tmp_path / "one")
-    Identity(tmp_path / "other")
-    (tmp_path / "one/key.pem").replace(tmp_path / "other/key.pem")
-    with pytest.raises(WorkerError, match="not usable"):
-        Identity(tmp_path / "other").tls()
-
-
-def test_only_tls_1_3_is_spoken(identity):
-    assert identity.tls().minimum_version is ssl.TLSVersion.TLSv1_3
-
-
-def test_a_token_is_named_without_telling_it(identity):
-    name = token_id(identity.token)
-    assert len(name) == 16
-    assert name not in identity.token
 
 
 # -- proofs
@@ -172,7 +91,8 @@ def test_a_proof_for_another_conversation_is_worth_nothing(door, client, channel
 
 
 def test_the_workers_own_proof_is_no_proof_of_a_client(door):
-    mac = door.access.prove(greeted(door.identity), channel=CHANNEL)
+    transcript = greeted(door.identity).transcript(CHANNEL)
+    mac = prove(door.identity.token, Role.WORKER, transcript=transcript)
     assert door.judge_proof(Proof(token_id(door.identity.token), mac))
 
 
@@ -182,6 +102,61 @@ def test_no_reason_for_a_refusal_tells_a_token(door):
         assert verdict
         assert door.identity.token not in verdict
         assert token not in verdict
+
+
+# -- other tokens than the first
+
+
+def add(door: Door, **settings: Any) -> Token:
+    """Give the worker a token more."""
+    token = Token("ci", new_secret(), ("view",), **settings)
+    door.tokens.create(token)
+    return token
+
+
+def test_each_token_lets_in_and_the_worker_proves_that_it_knows_it(door):
+    token = add(door)
+    session = greeted(door.identity)
+    transcript = session.transcript(CHANNEL)
+    mac = prove(token.secret, Role.CLIENT, transcript=transcript)
+    verdict = door.verdict(Proof(token.id, mac))
+    assert (verdict.token, verdict.reason) == (token, "")
+    assert verdict.mac == prove(token.secret, Role.WORKER, transcript=transcript)
+    assert door.tokens.last_use(token) is not None
+
+
+def test_one_token_does_not_prove_another(door):
+    token = add(door)
+    session = greeted(door.identity)
+    mac = prove(token.secret, Role.CLIENT, transcript=session.transcript(CHANNEL))
+    named = token_id(door.identity.token)
+    assert door.judge_proof(Proof(named, mac)).startswith("the proof is wrong")
+
+
+def test_that_a_token_has_expired_is_told_to_who_has_it_only(door):
+    token = add(door, expires=door.now)
+    assert door.judge(token.secret).startswith("this token ('ci') has expired on 1970-")
+    other = door.judge_proof(Proof(token.id, b"x" * 32))
+    assert other.startswith("the proof is wrong")
+
+
+def test_who_had_a_token_that_was_revoked_is_told_so(door):
+    token = add(door)
+    door.tokens.revoke("ci")
+    assert door.judge(token.secret).startswith("this token ('ci') was revoked on 1970-")
+    assert door.judge_proof(Proof(token.id, b"x")).startswith("the proof is wrong")
+
+
+def test_a_secret_that_is_shown_is_judged_likewise(door):
+    token = add(door)
+    judge = door.access.judge_secret
+    assert judge(token.secret, address="10.0.0.7:1").token == token
+    for number in range(MAX_FAILURES):
+        wrong = judge(f"\xe4{WRONG}", address=f"10.0.0.7:{number}")
+        assert wrong.reason.startswith("wrong token")
+    again = judge(WRONG, address="10.0.0.7:9")
+    assert again.reason.startswith("too many")
+    assert again.is_repeated
 
 
 # -- rate limits

@@ -1,0 +1,188 @@
+"""The audit log: who did what, when, and what became of it; a JSON object a line.
+
+A line is written before what it tells of is done: who kills the worker by what he runs
+is in it. It is not waited for that it is safe from a loss of power.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+__all__ = ["AUDIT_FOLDER", "AuditLog", "facts_of", "in_words", "read_audit"]
+
+logger = logging.getLogger("mlepool.worker")
+
+AUDIT_FOLDER = "audit"  # in the state folder
+AUDIT_FILE = "audit.jsonl"
+FILES = 8  # that the log consists of: the oldest eighth goes at a time
+MAX_WORDS = 4000  # characters of a command, or of an argument
+
+# Arguments of the built-in commands that may stand in the log. What others hold is
+# nobody's business: input, the contents of files, values of the environment.
+OPEN_ARGUMENTS = (
+    *("job_id", "signal", "grace", "session", "root", "path", "paths", "pattern"),
+    *("src", "dest", "source", "destination", "recursive", "delay"),
+)
+
+
+class AuditLog:
+    """Appends to a worker's audit log, and lets go of its oldest part.
+
+    What can't be written is counted: work goes on, and the log says how many lines are
+    missing once there is room again.
+
+    Args:
+        state_dir: The worker's state folder.
+        size: Bytes of log that are kept; 0 for no log.
+        clock: Gives the time, in seconds since the epoch.
+    """
+
+    def __init__(
+        self, state_dir: Path, *, size: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.size = size
+        self._folder = state_dir / AUDIT_FOLDER
+        self._clock = clock
+        self._fd = -1
+        self._limit = 0
+        self._is_torn = False
+        self._missing = 0
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Write a line; facts that are None are left out."""
+        if self.size <= 0:
+            return
+        line = self._line(event, facts)
+        try:
+            self._open(len(line))
+            if self._missing:
+                self._append(self._line("lost", {"lines": self._missing}))
+                logger.warning("the audit log goes on; %d lines lack", self._missing)
+                self._missing = 0
+            self._append(line)
+        except OSError as exc:
+            if not self._missing:
+                logger.error("cannot write to the audit log: %s; work goes on", exc)
+            self._missing += 1
+            self.close()
+
+    def close(self) -> None:
+        """Close the file; the next line opens it again. Twice is fine."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _line(self, event: str, facts: dict[str, Any]) -> bytes:
+        now = datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
+        when = now.isoformat(timespec="milliseconds")
+        known = {name: one for name, one in facts.items() if one is not None}
+        data = {"time": when, "event": event, **known}
+        return msgspec.json.encode(data) + b"\n"
+
+    def _append(self, line: bytes) -> None:
+        """Write a line by one call, so that those of others don't get into it."""
+        if self._is_torn:
+            line = b"\n" + line
+        written = os.write(self._fd, line)
+        self._is_torn = written != len(line)
+        if self._is_torn:
+            raise OSError(f"only {written} bytes of a line could be written")
+
+    def _open(self, size: int) -> None:
+        """Have a file open that is still there, and has room for a line."""
+        if self._fd >= 0:
+            stat = os.fstat(self._fd)
+            if stat.st_nlink and stat.st_size + size <= self._limit:
+                return
+            self.close()
+            if stat.st_nlink:
+                self._rotate()
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._fd = os.open(self._folder / AUDIT_FILE, flags, 0o600)
+        end = os.fstat(self._fd).st_size
+        self._is_torn = end > 0 and os.pread(self._fd, 1, end - 1) != b"\n"
+        # Beyond its share where it can't be renamed: it is tried again after another.
+        share = self.size // FILES
+        self._limit = share if end + size <= share else end + size + share
+
+    def _rotate(self) -> None:
+        """Rename the files by one; the oldest is replaced."""
+        names = [_name(number) for number in range(FILES)]
+        try:
+            for newer, older in reversed(list(zip(names, names[1:], strict=False))):
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(self._folder / newer, self._folder / older)
+        except OSError as exc:
+            logger.warning("the audit log can't be rotated, and grows: %s", exc)
+
+
+def facts_of(arguments: Mapping[str, Any], *, is_builtin: bool) -> dict[str, Any]:
+    """Give what the log may say of a command's arguments.
+
+    Args:
+        arguments: The arguments.
+        is_builtin: False for a command of the user's own: of that, only the names.
+    """
+    if not is_builtin:
+        return {"arguments": sorted(arguments)}
+    given = {name: arguments[name] for name in OPEN_ARGUMENTS if name in arguments}
+    return {name: _shown(value) for name, value in given.items()}
+
+
+def in_words(words: Iterable[bytes | str]) -> list[str]:
+    """Write words as text, and no more than :data:`MAX_WORDS` characters of them."""
+    shown: list[str] = []
+    room = MAX_WORDS
+    for one in words:
+        if isinstance(one, str):
+            one = one.encode("utf-8", "surrogateescape")
+        text = one[: room + 1].decode("utf-8", "backslashreplace")
+        shown.append(text if len(one) <= room else f"{text[:room]}...")
+        room -= len(one)
+        if room <= 0:
+            break
+    return shown
+
+
+def read_audit(state_dir: Path) -> Iterator[dict[str, Any] | None]:
+    """Read a worker's audit log, the oldest line first.
+
+    Returns:
+        The lines; None for one that is damaged.
+    """
+    for number in reversed(range(FILES)):
+        try:
+            data = (state_dir / AUDIT_FOLDER / _name(number)).read_bytes()
+        except FileNotFoundError:
+            continue
+        for line in filter(None, data.split(b"\n")):
+            yield _decoded(line)
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str | bytes):
+        return next(iter(in_words([value])))
+    if isinstance(value, list | tuple):
+        return in_words(one for one in value if isinstance(one, str | bytes))
+    return value if isinstance(value, bool | int | float) else None
+
+
+def _decoded(line: bytes) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(line, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _name(number: int) -> str:
+    return AUDIT_FILE if number == 0 else f"audit.{number}.jsonl"
