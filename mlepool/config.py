@@ -11,10 +11,8 @@ Environment:
 from __future__ import annotations
 
 import asyncio
-import difflib
 import os
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -24,19 +22,19 @@ import platformdirs
 from mlepool.errors import ConfigError
 
 __all__ = [
+    "DAY",
     "DEFAULT_PORT",
+    "MIN_QUOTA",
     "SOCKET_FILE",
     "Limits",
     "ListenAddress",
     "Retention",
     "Secret",
-    "Settings",
     "WorkerConfig",
     "account_dir",
     "default_state_dir",
     "new_event_loop",
     "parse_listen",
-    "read_settings",
     "write_private",
 ]
 
@@ -106,6 +104,7 @@ class WorkerConfig(msgspec.Struct, frozen=True):
         labels: For choosing workers, e.g. ``{"gpu": "a100"}``.
         extra: Properties of the user's own; part of the worker's state.
         commands: Modules and files to load custom commands from.
+        reload: True to read them again whenever they change.
         max_concurrent: Jobs that may run at once; None for any number.
         sample_interval: Seconds between two samples of telemetry; 0 for none.
         sample_size: Bytes on disk of samples that nobody has fetched yet.
@@ -132,100 +131,7 @@ class WorkerConfig(msgspec.Struct, frozen=True):
     audit_size: int = 64 * 1024 * 1024
     hub: str = ""
     hub_token: Secret = Secret()
-
-
-class Settings(NamedTuple):
-    """What a configuration file says.
-
-    Attributes:
-        limits: What jobs' journals may take.
-        retention: What is kept of jobs that have ended.
-        roots: Folders that clients may sync; none: all.
-    """
-
-    limits: Limits = Limits()
-    retention: Retention = Retention()
-    roots: tuple[Path, ...] = ()
-
-
-class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The keys of a worker's configuration file, as users write them."""
-
-    job_quota: int | str = Limits().job_quota
-    keep_free: float | str = Limits().keep_free
-    durability: Literal["process", "power"] = Limits().durability
-    retain_days: Annotated[float, msgspec.Meta(ge=0)] = 7.0
-    retain_size: int | str = Retention().size
-    retain_jobs: Annotated[int, msgspec.Meta(ge=0)] = Retention().jobs
-    roots: list[str] = []
-
-
-def read_settings(path: Path) -> Settings:
-    """Read a worker's configuration file (TOML); every key has a default.
-
-    ``job_quota`` (bytes, or ``"10 GiB"``), ``keep_free`` (``"10 %"``, or 0.1),
-    ``durability`` (``"process"`` or ``"power"``), ``retain_days``, ``retain_size``,
-    ``retain_jobs``, ``roots`` (a list of folders; ``~`` is the account's home).
-
-    Raises:
-        ConfigError: If it can't be read, or a key is unknown or has a wrong value. It
-            names the file and the key, and of an unknown one the nearest.
-    """
-    try:
-        found = _settings(tomllib.loads(path.read_text("utf-8")))
-        limits = Limits(
-            _size("job_quota", found.job_quota, least=MIN_QUOTA),
-            _part("keep_free", found.keep_free),
-            found.durability,
-        )
-        size = _size("retain_size", found.retain_size)
-        retention = Retention(found.retain_days * DAY, size, found.retain_jobs)
-        return Settings(limits, retention, tuple(map(_root, found.roots)))
-    except OSError as exc:
-        raise ConfigError(f"{path}: {exc.strerror}") from exc
-    except ValueError as exc:
-        raise ConfigError(f"{path}: {exc}") from exc
-
-
-def _settings(table: dict[str, object]) -> _Settings:
-    for key in table:
-        if key not in _Settings.__struct_fields__:
-            near = difflib.get_close_matches(key, _Settings.__struct_fields__, 1, 0)
-            raise ValueError(f"there is no key {key!r}; did you mean {near[0]!r}?")
-    try:
-        return msgspec.convert(table, _Settings)
-    except msgspec.ValidationError as exc:
-        text, _, place = str(exc).partition(" - at ")
-        key = place.strip("`").removeprefix("$.")
-        text = text[:1].lower() + text[1:].replace("`", "")
-        if key == "durability":
-            text = "it is 'process' or 'power'"
-        raise ValueError(f"{key} = {table.get(key)!r}: {text}") from None
-
-
-def _size(key: str, value: int | str, *, least: int = 0) -> int:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", str(value), re.I)
-    if match is None:
-        raise ValueError(f"{key} = {value!r}: give bytes, or e.g. '10 GiB'")
-    size = int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
-    if size < least:
-        raise ValueError(f"{key} = {value!r}: it must be {least} bytes or more")
-    return size
-
-
-def _part(key: str, value: float | str) -> float:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", str(value))
-    part = float(match[1]) / (100 if match[2] else 1) if match else 1.0
-    if part >= 1:
-        raise ValueError(f"{key} = {value!r}: give a part, e.g. 0.1 or '10 %'")
-    return part
-
-
-def _root(text: str) -> Path:
-    path = Path(text).expanduser()
-    if not path.is_absolute() or "\0" in text:
-        raise ValueError(f"roots = {text!r}: give absolute paths, or begin with '~'")
-    return path
+    reload: bool = False
 
 
 def account_dir() -> Path:

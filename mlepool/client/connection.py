@@ -15,6 +15,7 @@ from mlepool.client.conversation import Conversation, OpenCall
 from mlepool.client.events import Callbacks
 from mlepool.client.handshake import Entrance, dial
 from mlepool.client.redial import LINK_CODES, Backoff, Redial
+from mlepool.client.state import WorkerState
 from mlepool.client.trust import Target
 from mlepool.errors import (
     ClientError,
@@ -104,7 +105,7 @@ class AsyncConnection(Bindings):
         self._state = "new"
         self._key = ""
         self._connecting = asyncio.Lock()
-        self._worker_state: dict[str, Any] = {}
+        self._worker = WorkerState()
         self._catalogue: Catalogue | None = None
         self._conversation: Conversation | None = None
         self._redial: Redial | None = None
@@ -205,12 +206,13 @@ class AsyncConnection(Bindings):
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the worker tells of itself: id, name, version, os, ...
+        """What the worker tells of itself: id, name, run_status, labels, os, cpu, ...
 
-        With ``connection``: new, connected, reconnecting, disconnected, lost (given
-        up) or closed.
+        It stays current while connected, and after each reconnect. With
+        ``connection``: new, connected, reconnecting, disconnected, lost (given up) or
+        closed.
         """
-        return {**self._worker_state, "connection": self._state}
+        return {**self._worker.values, "connection": self._state}
 
     def on(self, event: str, callback: Callable[..., object]) -> None:
         """Have a function called on an event.
@@ -218,8 +220,10 @@ class AsyncConnection(Bindings):
         Args:
             event: ``"connected"`` and ``"disconnected"`` (by this side),
                 ``"reconnecting"`` (the link was lost), ``"reconnected"``, ``"lost"``
-                (given up), or the worker's own ``"state-change"`` and ``"catalogue"``
-                (it has other commands now; they are given as :attr:`commands`).
+                (given up), or the worker's own ``"state-change"`` (given as
+                ``{"state": ..., "changed": ...}``: all of :attr:`state`, and what is
+                new in it, None for what is gone) and ``"catalogue"`` (it has other
+                commands now; they are given as :attr:`commands`).
             callback: Called with this connection, and with the event's data for a
                 worker's own event. What it raises is logged.
 
@@ -241,8 +245,9 @@ class AsyncConnection(Bindings):
 
     def event_came(self, name: str, data: Any) -> None:
         """Note that something changed on the worker."""
-        if name == "state-change" and isinstance(data, dict):
-            self._worker_state = {**self._worker_state, **data}
+        if name == "state-change":
+            self._tell_change(self._worker.merge(data))
+            return
         if name == "catalogue":
             data = self._take_catalogue(data)
         self._callbacks.emit(name, self, data)
@@ -289,8 +294,12 @@ class AsyncConnection(Bindings):
             entrance.peer.close("closed", str(exc))
             raise
         self._key = entrance.key
-        self._worker_state = welcome.state
+        is_known = bool(self._worker.values)
+        changed = self._worker.replace(welcome.state)
         self._entered(conversation)
+        if is_known:
+            self._tell_change(changed)
+        conversation.release_events()
 
     def _judge(self, peer: Peer, *, key: str) -> None:
         """See if we can go on with who has let us in."""
@@ -311,6 +320,11 @@ class AsyncConnection(Bindings):
         self._calls.link_made(conversation)
         logger.info("%s: %s", self.name, event)
         self._callbacks.emit(event, self)
+
+    def _tell_change(self, changed: dict[str, Any]) -> None:
+        if changed:
+            data = {"state": self.state, "changed": changed}
+            self._callbacks.emit("state-change", self, data)
 
     def _begin_redial(self, cause: str) -> None:
         self._move("broken")

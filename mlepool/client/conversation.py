@@ -177,6 +177,7 @@ class Conversation:
         self._owner = owner
         self._calls: CallTable[OpenCall] = CallTable()
         self._pongs: list[asyncio.Future[None]] = []
+        self._early: list[Event] | None = []
         self.is_writable: Callable[[], None] = lambda: None
 
     @property
@@ -221,6 +222,15 @@ class Conversation:
         self._calls.close(call.number)
         self.peer.send(Leave(call.number))
 
+    def release_events(self) -> None:
+        """Hand out events, those first that came right behind the welcome."""
+        early, self._early = self._early or [], None
+        try:
+            for event in early:
+                self._owner.event_came(event.name, event.data)
+        except RemoteProtocolError as exc:
+            self.peer.close("protocol", str(exc))
+
     async def heartbeat(self) -> bool:
         """Wait for a sign of life; False if the link breaks."""
         pong: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -245,7 +255,10 @@ class Conversation:
         elif isinstance(message, Pong):
             self._settle_pongs(None)
         elif isinstance(message, Event):
-            self._owner.event_came(message.name, message.data)
+            if self._early is None:
+                self._owner.event_came(message.name, message.data)
+            else:
+                self._early.append(message)
         else:
             raise RemoteProtocolError(f"{type(message).__name__} came a second time")
 

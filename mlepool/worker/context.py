@@ -8,6 +8,7 @@ from typing import NamedTuple
 from mlepool.wire.values import InputAck, JobInfo, StopReport
 from mlepool.worker.grants import Grant
 from mlepool.worker.jobs import JobTable
+from mlepool.worker.live import LiveConfig
 from mlepool.worker.trees import Trees, TreeSession
 
 __all__ = ["CallContext"]
@@ -23,6 +24,7 @@ class CallContext(NamedTuple):
         link: What stands for the client's link.
         grant: What the client may do.
         cwd: The connection's working directory.
+        live: The worker's settings.
     """
 
     jobs: JobTable
@@ -31,6 +33,7 @@ class CallContext(NamedTuple):
     link: object
     grant: Grant
     cwd: Path
+    live: LiveConfig
 
     def job_list(self) -> list[JobInfo]:
         """List jobs."""

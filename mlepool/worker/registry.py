@@ -14,6 +14,7 @@ import msgspec
 from mlepool.wire.messages import CommandSpec, Parameter
 from mlepool.wire.values import InputAck, JobFiles, JobInfo, StopReport
 from mlepool.worker.grants import Grant
+from mlepool.worker.live import LiveConfig
 from mlepool.worker.threads import in_thread
 from mlepool.worker.trees import Trees, TreeSession
 
@@ -67,6 +68,10 @@ class Context(Protocol):
     @property
     def cwd(self) -> Path:
         """The connection's working directory."""
+
+    @property
+    def live(self) -> LiveConfig:
+        """The worker's settings, some of which clients set."""
 
     @property
     def trees(self) -> Trees:

@@ -184,8 +184,10 @@ class Connection(FileMethods):
         Args:
             event: ``"connected"`` and ``"disconnected"`` (by this side),
                 ``"reconnecting"`` (the link was lost), ``"reconnected"``, ``"lost"``
-                (given up), or the worker's own ``"state-change"`` and ``"catalogue"``
-                (it has other commands now; they are given as :attr:`commands`).
+                (given up), or the worker's own ``"state-change"`` (given as
+                ``{"state": ..., "changed": ...}``: all of :attr:`state`, and what is
+                new in it, None for what is gone) and ``"catalogue"`` (it has other
+                commands now; they are given as :attr:`commands`).
             callback: Called with this connection, and with the event's data for a
                 worker's own event. It must not block, nor call this face.
 
