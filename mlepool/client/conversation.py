@@ -134,6 +134,7 @@ class Call:
             listener.command = message.command or listener.command
             # Of what was called here it is known; of what is attached to it is not.
             streams = message.streams and isinstance(self.message, Attach)
+            listener.placed(message.place)
             listener.intake.accepted(streams=streams)
         else:
             listener.intake.ended(message.outcome)

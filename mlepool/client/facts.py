@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -77,6 +78,16 @@ class Facts:
         self.tracker: Callable[[], Any] | None = None
         self.collected: SyncSummary | None = None
         self._began = time.time()
+        self._in_line_until = -math.inf
+
+    @property
+    def place(self) -> int:
+        """Where in line it waits to begin, counted from 1; 0 if it does not wait.
+
+        A worker may run a number of jobs at once; those over it are PENDING, and take
+        turns. The place follows the line, up to four times a second.
+        """
+        return self.intake.place
 
     @property
     def status(self) -> Status:
@@ -85,7 +96,8 @@ class Facts:
             return Status(self.intake.outcome.status)
         if self.intake.problem is not None:
             return Status.LOST
-        return Status.RUNNING if self.intake.is_accepted else Status.PENDING
+        runs = self.intake.is_accepted and not self.intake.place
+        return Status.RUNNING if runs else Status.PENDING
 
     @property
     def ok(self) -> bool:
@@ -170,11 +182,16 @@ class Facts:
 
     @property
     def duration(self) -> float:
-        """Seconds from its start to its end, or to now."""
+        """Seconds from its start to its end, or to now; not those in line."""
         outcome = self.intake.outcome
         if outcome is not None and outcome.ended:
             return max(0.0, outcome.ended - outcome.started)
-        return max(0.0, time.time() - self._began)
+        return 0.0 if self.place else max(0.0, time.time() - self._began)
+
+    def is_excused(self, seconds: float) -> bool:
+        """Tell if it has waited in line in the last seconds: it could say nothing."""
+        since_then = time.monotonic() - self._in_line_until
+        return bool(self.place) or since_then < seconds
 
     @property
     def progress(self) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable
 
 from mlepool.client.options import CallOptions
@@ -28,7 +27,7 @@ __all__ = ["Intake"]
 WINDOW = 4 * 1024 * 1024  # bytes that may come before the reader has taken any
 MIN_MEMORY = 512 * 1024  # bytes; credit comes back by whole records, of 112 KiB
 
-Errand = Callable[[Outcome, Callable[[], None]], None]
+Errand = Callable[[Outcome, Callable[[Outcome], None]], None]
 
 # What a worker may say of a command that has ended.
 FINAL_STATUSES = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "TIMED_OUT", "LOST"})
@@ -48,10 +47,11 @@ class Intake:
         output: What has come, as far as it is held.
         outcome: How the command ended; set after its last output has come.
         problem: Why nothing more will come, where that is not the command's end.
-        is_accepted: True once the worker has started the command.
+        is_accepted: True once the worker has started the command, or put it in line.
+        place: Where in line it waits; 0 if it does not.
         yields: What the command has yielded, if it is a job inside the worker.
         errand: What is to be done before the end is told: given that, and what tells
-            it.
+            an end, this one or another.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Intake:
         self.outcome: Outcome | None = None
         self.problem: MlepoolError | None = None
         self.is_accepted = False
+        self.place = 0
         self.yields: Yields | None = None
         self.errand: Errand | None = None
         self._credit = credit
@@ -115,7 +116,7 @@ class Intake:
             self.output.expect_yields()
 
     def accepted(self, *, streams: bool = False) -> None:
-        """Note that the worker has started the command.
+        """Note that the worker has started the command, or put it in line.
 
         Args:
             streams: True if it is a job inside the worker.
@@ -223,7 +224,7 @@ class Intake:
         if errand is None:
             self._end(outcome)
         else:
-            errand(outcome, functools.partial(self._end, outcome))
+            errand(outcome, self._end)
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome = outcome

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import itertools
 import re
+import time
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -336,9 +337,19 @@ class AsyncListener(Facts):
         return self._owner.release(job_id)
 
     async def accepted(self) -> None:
-        """Wait until the worker has started the command, or refused to."""
+        """Wait until the worker has started the command, put it in line, or refused."""
         while not self.intake.is_accepted and not self.intake.is_over:
             await self.change(silence=False)
+
+    def placed(self, place: int) -> None:
+        """Note its place in line, where no time counts; 0 once it has begun."""
+        waited, self.intake.place = self.intake.place, place
+        if place:
+            self._cancel_timer()
+        elif waited:
+            self._cancel_timer()
+            self._timer = self._set_timer()
+            self._began, self._in_line_until = time.time(), time.monotonic()
 
     def ended(self) -> None:
         """Note that the outcome has come."""
@@ -363,7 +374,7 @@ class AsyncListener(Facts):
 
     async def change(self, *, silence: bool = True) -> None:
         """Wait until something has come, but not longer than ``max_interval``."""
-        limit = self.max_interval if silence else None
+        limit = self.max_interval if silence and not self.place else None
         if limit is None:
             await self.intake.changed()
         else:

@@ -204,12 +204,15 @@ class Request(msgspec.Struct, frozen=True, array_like=True, tag=7):
 
 
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=8):
-    """The worker has started what a Request or Attach asked for.
+    """The worker has started what a Request or Attach asked for, or has put it in line.
+
+    Of a job in line it comes again when its place is another one, and when it begins.
 
     Attributes:
         position: Journal position from which output will come.
         started: When the job began, seconds since the epoch.
         streams: True if it is a job inside the worker, as in :class:`CommandSpec`.
+        place: Where in line it waits to begin, counted from 1; 0 once it has begun.
     """
 
     call: CallNumber
@@ -217,6 +220,7 @@ class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=8):
     started: float = 0.0
     command: str = ""
     streams: bool = False
+    place: Count = 0
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, tag=9):

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from mlepool.wire.answers import FileInfo, Listing, OsInfo
 from mlepool.wire.messages import Outcome
 
 __all__ = [
@@ -54,6 +55,10 @@ class JobInfo(msgspec.Struct, frozen=True, array_like=True):
         streams: True if it is a job inside the worker: a command of its own.
         owner: Who started it: the name of a token; ``"local"`` for the worker's
             account on its own machine, empty if that is not known.
+        place: Where in line it waits to begin, counted from 1; 0 if it does not.
+            ``started`` is the time that it was asked for then.
+        priority: Of those that wait, higher ones begin first.
+        gpus: The numbers of the GPUs that it has been given, or had when it ended.
     """
 
     id: str
@@ -69,15 +74,20 @@ class JobInfo(msgspec.Struct, frozen=True, array_like=True):
     files: JobFiles = JobFiles()
     streams: bool = False
     owner: str = ""
+    place: int = 0
+    priority: int = 0
+    gpus: tuple[int, ...] = ()
 
     @property
     def status(self) -> str:
-        """RUNNING, or the final status."""
-        return self.outcome.status if self.outcome is not None else "RUNNING"
+        """PENDING while it waits in line, RUNNING, or the final status."""
+        if self.outcome is not None:
+            return self.outcome.status
+        return "PENDING" if self.place else "RUNNING"
 
     @property
     def duration(self) -> float:
-        """Seconds from its start to its end, or to now."""
+        """Seconds from its start to its end, or to now; that it has waited in line."""
         end = self.outcome.ended if self.outcome is not None else time.time()
         return max(0.0, end - self.started)
 
@@ -219,4 +229,7 @@ VALUE_TYPES: dict[str, Any] = {
     "InputAck": InputAck,
     "JobInfo": JobInfo,
     "list[JobInfo]": list[JobInfo],
+    "FileInfo": FileInfo,
+    "Listing": Listing,
+    "OsInfo": OsInfo,
 }

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
-import traceback
 from collections.abc import Coroutine
 from typing import Any
 
 from mlepool.wire.messages import Outcome
-from mlepool.worker.jobs import failure_of
+from mlepool.worker.failures import failed
 
 __all__ = ["Answers", "failed"]
 
@@ -22,6 +20,11 @@ class Answers:
     def __init__(self) -> None:
         self._running: dict[tuple[str, str], asyncio.Task[Outcome]] = {}
         self._kept: dict[tuple[str, str], asyncio.Task[Outcome]] = {}
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a command is under way."""
+        return bool(self._running)
 
     def find(self, command: str, request_id: str) -> asyncio.Task[Outcome] | None:
         """Find what a request before this one has begun."""
@@ -64,16 +67,3 @@ class Answers:
             self._kept[key] = task
         if len(self._kept) > MAX_KEPT:
             del self._kept[next(iter(self._kept))]
-
-
-def failed(exc: Exception, end: int = 0) -> Outcome:
-    """Tell of what a call has raised.
-
-    Args:
-        exc: What it raised.
-        end: Journal position up to which its output was received.
-    """
-    text = "".join(traceback.format_exception(exc))
-    now = time.time()
-    failure = failure_of(exc, text)
-    return Outcome("FAILED", failure=failure, end=end, started=now, ended=now)

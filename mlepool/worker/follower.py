@@ -36,6 +36,8 @@ class Follower:
         environment: What jobs get, besides what each one asks for.
         limits: What their journals may take.
         pressed: Called when the disk gets full.
+        begun: Called with each job that has waited in line, once it has begun.
+        counted: Called once it is known anew which jobs run.
 
     Attributes:
         line: The line to the supervisor.
@@ -50,8 +52,12 @@ class Follower:
         environment: dict[bytes, bytes],
         limits: Limits,
         pressed: Callable[[], None],
+        begun: Callable[[Job], None],
+        counted: Callable[[], None],
     ) -> None:
         self._jobs = jobs
+        self._begun = begun
+        self._counted = counted
         self._disk = disk
         self._pressed = pressed
         self._reopening: asyncio.Task[None] | None = None
@@ -83,6 +89,7 @@ class Follower:
         self._end_all_but(held)
         for info in greeting.jobs:
             self._adopt(info)
+        self._counted()
 
     def spawned(self, spawned: Spawned) -> None:
         """Note that a job has begun, or could not be."""
@@ -92,6 +99,8 @@ class Follower:
         if spawned.failure is None:
             job.become(Status.RUNNING)
             job.pid, job.started = spawned.pid, spawned.started
+            if job.is_queued:
+                self._begun(job)
             for reader in job.readers:
                 reader.accept()
             return
@@ -140,7 +149,8 @@ class Follower:
     def _end_all_but(self, held: Collection[str]) -> None:
         """Find in their journals how jobs ended that nobody holds any more."""
         for job in self._jobs.current():
-            if job.outcome is None and job.id not in held:
+            is_here = job.streams or job.place  # the supervisor has never had it
+            if job.outcome is None and not is_here and job.id not in held:
                 self._jobs.rejoin(job)
 
     def _adopt(self, info: JobInfo) -> None:
@@ -151,6 +161,8 @@ class Follower:
             self._jobs.add(job)
         if job.status is Status.PENDING:
             job.become(Status.RUNNING)
+        if job.is_queued:
+            self._begun(job)
         job.pid, job.started, job.cwd = info.pid, info.started, info.cwd
         job.orphan_timeout = info.orphan_timeout
         job.has_terminal, job.files = info.has_terminal, info.files

@@ -15,7 +15,7 @@ from mlepool.worker.threads import in_thread
 __all__ = ["GpuWatch"]
 
 LOOK_LIMIT = 10.0  # seconds for the driver to answer
-PAUSE = 0.2  # seconds between two looks; each doubles it ...
+PAUSE = 0.1  # seconds between two looks; each doubles it ...
 MAX_PAUSE = 5.0  # ... up to this
 
 

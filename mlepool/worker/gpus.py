@@ -245,12 +245,12 @@ class Leases:
         """Say what speaks against giving a job's GPUs back; empty for nothing."""
         living = self.seen.living[job_id]
         if living:
-            return f"it has ended, but {_pids(living)} of it still live"
+            return f"it has ended, but left {_pids(living)}"
         uuids = self._held[job_id]
         for one in self.seen.devices:
             if one.uuid in uuids and not one.is_idle:
                 if one.processes:
-                    return f"{_pids(one.processes)} still compute on GPU {one.index}"
+                    return f"GPU {one.index} is still used by {_pids(one.processes)}"
                 return f"{one.memory_used} bytes of GPU {one.index} are still in use"
         return ""
 

@@ -7,6 +7,9 @@ import enum
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
+
+from msgspec import structs
 
 from mlepool.errors import WorkerError
 from mlepool.peer import Peer
@@ -15,10 +18,10 @@ from mlepool.supervisor.messages import Spawn
 from mlepool.transport.base import Piece
 from mlepool.wire.codec import MAX_DATA
 from mlepool.wire.messages import Accepted, Ended, Outcome, Skip
-from mlepool.wire.values import JobFiles, JobInfo
+from mlepool.wire.values import InputAck, JobFiles, JobInfo, StopReport
 from mlepool.wire.window import SendWindow
 
-__all__ = ["Job", "Reader", "Status"]
+__all__ = ["Job", "Reader", "Runner", "Status"]
 
 FRAMES_AT_ONCE = 8  # data frames to one reader before others get their turn
 
@@ -50,6 +53,18 @@ TRANSITIONS: dict[tuple[Status, Status], None] = {
 }
 
 
+class Runner(Protocol):
+    """What runs a job inside the worker: a :class:`~mlepool.worker.tasks.Task`."""
+
+    async def stop(self, *, signal: str, grace: float, reason: str) -> StopReport:
+        """Stop it, and say what of it is left."""
+
+    async def feed(
+        self, data: bytes, *, offset: int, end: bool, writer: str
+    ) -> InputAck:
+        """Give it input; returns once it has room for all of it."""
+
+
 class Job:
     """One job, as the worker knows it.
 
@@ -60,6 +75,14 @@ class Job:
         has_terminal: True if it was started at a terminal.
         files: The tree that it runs in, and what is to be brought back.
         owner: Who started it: the name of a token, or ``"local"``.
+        task: What runs it inside the worker; None of a process, or once it has ended.
+        streams: True if it is, or was, a command inside the worker.
+        is_on_disk: True once its end is in its journal.
+        is_light: True if its outcome lacks its value, which the journal has.
+        place: Where in line it waits to begin, counted from 1; 0 if it does not.
+        is_queued: True while its order is on disk: it will begin, and clients know it.
+        priority: Higher ones begin before others.
+        gpus: The numbers of the GPUs that it has.
         order: What the supervisor was asked for; None if another worker has asked.
         outcome: How it ended; None before.
         readers: Who reads its output now.
@@ -79,10 +102,19 @@ class Job:
         self.has_terminal = False
         self.files = JobFiles()
         self.owner = ""
+        self.task: Runner | None = None
+        self.streams = False
+        self.is_on_disk = False
+        self.is_light = False
+        self.place = 0
+        self.is_queued = False
+        self.priority = 0
+        self.gpus: tuple[int, ...] = ()
         self.order: Spawn | None = None
         self.outcome: Outcome | None = None
         self.readers: list[Reader] = []
         self.feeding = asyncio.Lock()
+        self._turn: asyncio.Event | None = None
         self._folder = folder
         self._journal: Journal | None = None
 
@@ -100,8 +132,36 @@ class Job:
             self.orphan_timeout,
             self.has_terminal,
             self.files,
+            streams=self.streams,
             owner=self.owner,
+            place=self.place,
+            priority=self.priority,
+            gpus=self.gpus,
         )
+
+    def note_order(self, order: Spawn) -> None:
+        """Know of the job what its order says."""
+        self.cwd, self.owner, self.files = order.cwd, order.owner, order.files
+        self.orphan_timeout = order.orphan_timeout
+        self.has_terminal = order.terminal is not None
+
+    def step_out(self) -> None:
+        """Wait in line no more."""
+        self.place = 0
+        if self._turn is not None:
+            self._turn.set()
+
+    async def stepped_out(self) -> None:
+        """Wait until it is in line no more."""
+        if self.place:
+            self._turn = self._turn or asyncio.Event()
+            await self._turn.wait()
+
+    def lighten(self) -> None:
+        """Let go of a value that its journal has, too: it may be large."""
+        if self.streams and self.is_on_disk and self.outcome is not None:
+            self.is_light = self.outcome.value is not None or self.is_light
+            self.outcome = structs.replace(self.outcome, value=None)
 
     def become(self, status: Status) -> None:
         """Change the status."""
@@ -170,16 +230,27 @@ class Reader:
         # Credit that falls short of a frame is worth waiting for the next, if there
         # must be a next: records are not cut between frames then.
         self._is_roomy = window.allowed >= 2 * MAX_DATA
-        self._accepted = False
+        self._told: int | None = None  # the place in line; 0 once it has begun
         self._scheduled = False
 
     def accept(self) -> None:
-        """Tell the client that the job has begun; once, and if it wants to know."""
-        if not self._accepted:
-            self._accepted = True
-            position = self._window.position
-            job = self.job
-            self._peer.send(Accepted(self.call, position, job.started, job.command))
+        """Tell the client that the job has begun, or its place in line; if it is news.
+
+        How the line moves is not told to a client that does not take what it is sent.
+        """
+        job, told = self.job, self._told
+        if told == job.place or (told and job.place and self._peer.is_full):
+            return
+        self._told = job.place
+        accepted = Accepted(
+            self.call,
+            self._window.position,
+            job.started,
+            job.command,
+            job.streams,
+            job.place,
+        )
+        self._peer.send(accepted)
 
     def grant(self, position: int) -> None:
         """Take credit."""

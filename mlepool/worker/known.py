@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from msgspec import structs
+
 from mlepool.errors import RemoteProtocolError, WorkerError
 from mlepool.supervisor.journal import Journal
 from mlepool.wire.messages import Outcome
@@ -21,6 +23,8 @@ JOB_ID_CHARACTERS = frozenset(
     "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-"
 )
 MAX_JOB_ID = 64  # characters; it becomes a file's name
+KILLED = "its supervisor was killed"
+MAX_MESSAGE = 500  # characters of an error in a listing
 
 
 class KnownJobs:
@@ -28,13 +32,13 @@ class KnownJobs:
 
     Args:
         folder: Where journals are.
-        ended: Called after each job's end.
+        ended: Called with each job that has ended.
 
     Attributes:
         changed: Called after each beginning and end of a job.
     """
 
-    def __init__(self, folder: Path, *, ended: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, *, ended: Callable[[Job], None]) -> None:
         self._folder = folder
         self._ended = ended
         self.changed: Callable[[], None] = lambda: None
@@ -65,7 +69,7 @@ class KnownJobs:
             LookupError: If there is none.
         """
         job = self._jobs.get(job_id) or self._recent.get(job_id)
-        return job if job is not None else self._load(job_id)
+        return job if job is not None and not job.is_light else self._load(job_id)
 
     def knows(self, job_id: str) -> bool:
         """Tell if there is such a job in memory."""
@@ -73,14 +77,16 @@ class KnownJobs:
 
     def listing(self) -> list[JobInfo]:
         """Describe the jobs that run and the latest that have ended."""
-        return [job.info() for job in (*self._recent.values(), *self._jobs.values())]
+        return [_brief(one) for one in (*self._recent.values(), *self._jobs.values())]
 
     def recall(self, job_ids: Iterable[str]) -> None:
         """Know jobs again that ended before this worker's start."""
         for job_id in job_ids:
             if not self.knows(job_id):
                 with contextlib.suppress(LookupError, WorkerError, OSError):
-                    self._recent[job_id] = self._load(job_id)
+                    job = self._load(job_id)
+                    job.lighten()
+                    self._recent[job_id] = job
 
     def forget(self, job_ids: Iterable[str]) -> None:
         """Forget jobs that were let go of."""
@@ -120,7 +126,7 @@ class KnownJobs:
         job.become(Status(outcome.status))
         job.position = outcome.end
         job.outcome = outcome
-        self._ended()
+        self._ended(job)
         self.changed()
         for reader in tuple(job.readers):
             reader.pump()
@@ -132,6 +138,7 @@ class KnownJobs:
             return
         job.close()
         if self._jobs.pop(job.id, None) is not None:
+            job.lighten()
             self._recent[job.id] = job
             if len(self._recent) > MAX_RECENT:
                 del self._recent[next(iter(self._recent))]
@@ -158,13 +165,28 @@ class KnownJobs:
         job = Job(job_id, head.command, folder=self._folder)
         job.cwd, job.started, job.pid = head.cwd, started, pid
         job.files, job.owner = head.files, head.owner
+        job.streams, job.is_on_disk = head.streams, outcome is not None
         job.position = end
-        job.outcome = outcome or self._lost(job, "its supervisor was killed")
+        keeper = "its worker process has ended" if head.streams else KILLED
+        job.outcome = outcome or self._lost(job, keeper)
         job.status = Status(job.outcome.status)
         return job
 
     def _lost(self, job: Job, reason: str) -> Outcome:
         return Outcome("LOST", end=job.position, started=job.started, reason=reason)
+
+
+def _brief(job: Job) -> JobInfo:
+    """Describe a job among many: they have to go into one frame."""
+    info = job.info()
+    if not job.streams or info.outcome is None:
+        return info
+    failure = info.outcome.failure
+    if failure is not None:
+        message = failure.message[:MAX_MESSAGE]
+        failure = structs.replace(failure, message=message, traceback="")
+    outcome = structs.replace(info.outcome, value=None, failure=failure)
+    return structs.replace(info, outcome=outcome)
 
 
 def check_job_id(job_id: str) -> None:

@@ -119,6 +119,11 @@ class Supervision:
             Greeting: self._greeting,
         }
 
+    @property
+    def is_up(self) -> bool:
+        """True if there is a supervisor just now."""
+        return self._state is State.UP
+
     async def open(self) -> None:
         """Connect to the supervisor; start it if there is none.
 

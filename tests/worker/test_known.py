@@ -41,7 +41,7 @@ def test_a_worker_that_begins_anew_lists_what_has_ended(start_worker):
 
 @pytest.mark.parametrize("odd", ["", "../x", "a b", "a.b", "é", "x" * (MAX_JOB_ID + 1)])
 def test_what_is_no_job_id_names_no_file(tmp_path, odd):
-    for look in (check_job_id, KnownJobs(tmp_path, ended=lambda: None).find):
+    for look in (check_job_id, KnownJobs(tmp_path, ended=print).find):
         with pytest.raises(LookupError, match="is not a job id"):
             look(odd)
     check_job_id("x" * MAX_JOB_ID)
@@ -49,7 +49,7 @@ def test_what_is_no_job_id_names_no_file(tmp_path, odd):
 
 def test_a_job_that_nobody_holds_ends_as_its_journal_says(tmp_path):
     ends = []
-    jobs = KnownJobs(tmp_path, ended=lambda: ends.append(1))
+    jobs = KnownJobs(tmp_path, ended=ends.append)
     for job_id in ("whole", "torn", "none"):
         jobs.add(jobs.make(job_id, "exit 3"))
     for job_id in ("whole", "torn"):

@@ -87,6 +87,11 @@ class Listener:
         return self._async.signal
 
     @property
+    def place(self) -> int:
+        """Where in line it waits to begin, counted from 1; 0 if it does not wait."""
+        return self._async.place
+
+    @property
     def position(self) -> int:
         """Journal position after the last record that this listener has received.
 
@@ -354,15 +359,18 @@ class Listener:
             pump.stop()
 
     def _take(self, pump: Pump, deadline: float | None = None) -> list[Record] | None:
-        limit = self._max_interval
-        if deadline is not None:
-            left = max(0.0, deadline - time.monotonic())
-            limit = left if limit is None else min(left, limit)
-        with self._on_interrupt():
+        while True:
+            limit, left = self._max_interval, None
+            if deadline is not None:
+                left = max(0.0, deadline - time.monotonic())
+                limit = left if limit is None else min(left, limit)
             try:
-                return pump.take(limit)
+                with self._on_interrupt():
+                    return pump.take(limit)
             except queue.Empty:
                 assert limit is not None
+                if limit != left and self._async.is_excused(limit):
+                    continue
                 raise ListenerTimeoutError(
                     self.host, self.command, seconds=limit, job_id=self.id
                 ) from None

@@ -1,0 +1,290 @@
+"""Jobs that wait in line: told, refused, stopped, fed, kept over a restart."""
+
+import asyncio
+import contextlib
+import os
+import stat
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mlepool
+from mlepool.client.connection import AsyncConnection
+from mlepool.config import ListenAddress, WorkerConfig
+from mlepool.supervisor.messages import Spawn
+from mlepool.testing.kill import kill_supervisor
+from mlepool.worker.backlog import MAX_ORDER, Backlog, Order
+from mlepool.worker.daemon import Worker
+from mlepool.worker.slots import Ticket
+from tests.needs import small_disk
+
+pytestmark = pytest.mark.real
+
+NEVER = "sleep 600"
+
+
+@contextlib.asynccontextmanager
+async def served(
+    folder: Path, limit: int | None = 1, **options: Any
+) -> AsyncIterator[tuple[Worker, AsyncConnection]]:
+    """Run a worker in this loop, and connect to it."""
+    here = ListenAddress("127.0.0.1", 0)
+    state = folder / "state"
+    config = WorkerConfig(state, here, "queue", folder, max_concurrent=limit)
+    async with (
+        Worker(config, **options) as worker,
+        mlepool.AsyncClientPool() as pool,
+        pool.add(f"unix:{state}") as conn,
+    ):
+        yield worker, conn
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait for a fact."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def orders(folder: Path) -> list[Path]:
+    return sorted((folder / "state/queue").glob("*.order"))
+
+
+async def facts(conn: AsyncConnection) -> dict[str, tuple[str, int]]:
+    """Ask for all jobs: status and place by command."""
+    jobs = (await conn.jobs()).value
+    return {one.command: (one.status, one.place) for one in jobs}
+
+
+def test_a_run_over_capacity_is_pending_and_begins_in_its_turn(tmp_path):
+    async def main() -> None:
+        async with served(tmp_path) as (_, conn):
+            running = await conn.run("read x", stdin=True, complete=False)
+            first = await conn.run("echo first", complete=False)
+            second = await conn.run("echo second", complete=False)
+            urgent = await conn.run("echo urgent", complete=False, priority=1)
+            assert running.status == "RUNNING"
+            assert [one.status for one in (first, second, urgent)] == ["PENDING"] * 3
+            assert (first.place, second.place, urgent.place) == (1, 2, 1)
+            assert (first.duration, first.exit_code, first.done) == (0.0, None, False)
+            assert await facts(conn) == {
+                "read x": ("RUNNING", 0),
+                "echo urgent": ("PENDING", 1),
+                "echo first": ("PENDING", 2),
+                "echo second": ("PENDING", 3),
+            }
+            await until(lambda: (first.place, second.place) == (2, 3))  # it is told
+            await until(lambda: conn.state["slots"]["waiting"] == 3)
+            again = await conn.attach(second.id)
+            assert (again.status, again.place) == ("PENDING", 3)
+            await running.send_input("\n")
+            done = [await one.wait() for one in (urgent, first, second, again)]
+            begins = [one.intake.outcome.started for one in done[:3]]  # type: ignore[union-attr]
+            assert begins == sorted(begins)
+            assert [one.output for one in done[2:]] == ["second\n"] * 2
+            assert (second.place, second.status) == (0, "SUCCEEDED")
+            assert orders(tmp_path) == []
+            slots = {"max": 1, "running": 0, "waiting": 0}
+            await until(lambda: conn.state["slots"] == slots)
+
+    asyncio.run(main())
+
+
+def test_who_may_not_wait_is_refused_and_leaves_nothing_behind(tmp_path):
+    async def main() -> None:
+        async with served(tmp_path) as (_, conn):
+            free = await conn.run("echo free", queue=False)
+            assert free.output == "free\n"
+            await conn.run(NEVER, complete=False)
+            refused = await conn.run("echo no", queue=False, complete=False)
+            assert isinstance(refused.error, mlepool.WorkerBusyError)
+            assert "all 1 slots are taken" in str(refused.error)
+            with pytest.raises(mlepool.WorkerBusyError):
+                await conn.run("echo no", queue=False, raise_error=True)
+            with pytest.raises(LookupError):
+                await conn.attach(refused.id)
+            assert "echo no" not in await facts(conn)
+            journals = [one.name for one in (tmp_path / "state/jobs").iterdir()]
+            assert f"{refused.id}.journal" not in journals
+            for wrong in ({"priority": 1001}, {"gpus": -1}):
+                bad = await conn.run("true", **wrong)
+                assert isinstance(bad.error, ValueError)
+
+    asyncio.run(main())
+
+
+def test_a_pending_job_that_is_stopped_has_ended_for_good(tmp_path):
+    async def main() -> None:
+        ran = tmp_path / "ran"
+        async with served(tmp_path) as (_, conn):
+            await conn.run(NEVER, complete=False, detach=True)
+            waiting = await conn.run(f"touch {ran}", complete=False, detach=True)
+            report = await waiting.stop()
+            assert (report.status, report.signalled, report.complete) == (
+                *("STOPPED", ()),
+                True,
+            )
+            assert (waiting.status, waiting.duration) == ("STOPPED", 0.0)
+            assert waiting.reason.startswith("stopped by ")
+            assert orders(tmp_path) == []
+        async with served(tmp_path) as (_, conn):
+            again = await (await conn.attach(waiting.id)).wait()
+            assert (again.status, again.output) == ("STOPPED", "")
+            # A request that is repeated finds it, too.
+            call = conn.call(conn.find("run"), (f"touch {ran}",), {}, job_id=waiting.id)
+            assert (await call).status == "STOPPED"
+            for one in (await conn.jobs()).value:
+                await conn.stop(one.id, signal="SIGKILL")
+        assert not ran.exists()
+
+    asyncio.run(main())
+
+
+def test_what_ends_with_its_connection_ends_in_line_too(tmp_path):
+    async def main() -> None:
+        async with served(tmp_path) as (_, conn):
+            await conn.run(NEVER, complete=False)
+            async with (
+                mlepool.AsyncClientPool() as pool,
+                pool.add(f"unix:{tmp_path}/state") as other,
+            ):
+                owned = await other.run("echo owned", complete=False)
+                left = await other.run("echo left", complete=False, detach=True)
+            assert await facts(conn) == {
+                NEVER: ("RUNNING", 0),
+                "echo owned": ("STOPPED", 0),
+                "echo left": ("PENDING", 1),
+            }
+            assert owned.id != left.id
+            await conn.stop(left.id)
+
+    asyncio.run(main())
+
+
+def test_more_slots_let_more_begin_and_fewer_stop_nothing(tmp_path):
+    async def main() -> None:
+        async with served(tmp_path, None) as (worker, conn):
+
+            async def begin() -> mlepool.AsyncListener:
+                return await conn.run("read x", stdin=True, complete=False)
+
+            jobs = [await begin()]
+            assert conn.state["slots"] == {"max": None, "running": None, "waiting": 0}
+            worker.jobs.set_max_concurrent(2)  # one that runs counts
+            jobs += [await begin() for _ in range(4)]
+            runs = ["RUNNING", "PENDING"]
+            assert [one.status for one in jobs] == [*runs[:1] * 2, *runs[1:] * 3]
+            worker.jobs.set_max_concurrent(3)
+            await until(lambda: jobs[2].status == "RUNNING")
+            worker.jobs.set_max_concurrent(1)
+            await jobs[0].send_input("\n")
+            await jobs[0].wait()
+            assert [one.status for one in jobs[1:]] == [*runs[:1] * 2, *runs[1:] * 2]
+            worker.jobs.set_max_concurrent(None)
+            await until(lambda: {one.status for one in jobs[1:]} == {"RUNNING"})
+
+    asyncio.run(main())
+
+
+def test_no_time_counts_in_line_and_input_waits(tmp_path):
+    async def main() -> None:
+        async with served(tmp_path) as (_, conn):
+            first = await conn.run("sleep 0.8", complete=False)
+            fed = asyncio.create_task(conn.run("cat", input="a\nb\n"))
+            bounded = await conn.run(
+                "echo 1; sleep 60", complete=False, timeout=0.4, max_interval=0.3
+            )
+            assert bounded.status == "PENDING"
+            line = await bounded.next()  # no ListenerTimeoutError before
+            assert (first.status, line) == ("SUCCEEDED", "1")
+            assert (await fed).output == "a\nb\n"
+            with pytest.raises(mlepool.CommandTimeoutError):
+                await bounded.wait()
+            assert 0.4 <= bounded.duration < 3.0
+
+    asyncio.run(main())
+
+
+def test_jobs_wait_while_there_is_no_supervisor_and_begin_with_the_next(tmp_path):
+    async def main() -> None:
+        async with served(tmp_path) as (_, conn):
+            running = await conn.run(NEVER, complete=False)
+            waiting = [await conn.run(f"echo {n}", complete=False) for n in range(3)]
+            kill_supervisor(tmp_path / "state")
+            await running.wait()
+            assert running.status == "LOST"
+            done = [await one.wait() for one in waiting]
+            assert [one.output for one in done] == ["0\n", "1\n", "2\n"]
+            await conn.stop(running.id, signal="SIGKILL")  # it still runs
+
+    asyncio.run(main())
+
+
+def test_orders_are_the_accounts_own_and_go_when_the_supervisor_has_them(tmp_path):
+    async def main() -> None:
+        secret = {"KEY": "hunter2"}
+        async with served(tmp_path) as (_, conn):
+            running = await conn.run("read x", stdin=True, complete=False)
+            last = await conn.run("read x", stdin=True, env=secret, complete=False)
+            (path,) = orders(tmp_path)
+            assert b"hunter2" in path.read_bytes()
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+            await running.send_input("\n")
+            await until(lambda: last.status == "RUNNING")
+            assert list(path.parent.iterdir()) == []
+
+    asyncio.run(main())
+
+
+def test_without_room_for_its_order_a_run_fails_and_is_not_left_in_line(tmp_path):
+    with small_disk(tmp_path / "state", "64k"):
+
+        async def main() -> None:
+            async with served(tmp_path) as (_, conn):
+                await conn.run(NEVER, complete=False)
+                filler = tmp_path / "state/filler"
+                with contextlib.suppress(OSError):
+                    filler.write_bytes(bytes(1 << 20))
+                failed = await conn.run("echo no", complete=False)
+                assert isinstance(failed.error, OSError)
+                assert "No space left" in str(failed.error)
+                filler.unlink()
+                waiting = await conn.run("echo yes", complete=False)
+                assert (waiting.status, waiting.place) == ("PENDING", 1)
+                assert len(orders(tmp_path)) == 1
+                await waiting.stop()
+
+        asyncio.run(main())
+
+
+def order(number: int, *, size: int = 0) -> Order:
+    spawn = Spawn(f"j{number}", (b"echo", bytes(size)), "echo", "/", {b"A": b"b"})
+    return Order(Ticket(0, number, number, f"j{number}", "a"), 1.0, spawn)
+
+
+def test_orders_come_back_whole_and_torn_ones_are_passed_over(tmp_path, caplog):
+    backlog = Backlog(tmp_path / "queue")
+    assert list(backlog.load()) == []
+    for number in (3, 1, 2):
+        backlog.add(order(number))
+    with pytest.raises(OSError, match="too long"):
+        backlog.add(order(4, size=MAX_ORDER))
+    with pytest.raises(FileExistsError):
+        backlog.add(order(1))
+    torn = tmp_path / "queue/j2.order"
+    os.truncate(torn, 20)
+    (tmp_path / "queue/j5.journal").touch()  # of a worker that was killed
+    again = Backlog(tmp_path / "queue")
+    found = sorted(again.load(), key=lambda one: one.ticket)
+    assert found == [order(1), order(3)]
+    assert again.size == sum(one.stat().st_size for one in torn.parent.iterdir())
+    assert "job j2 was to be run, but its order can't be read" in caplog.text
+    for one in found:
+        again.drop(one.ticket.id)
+        again.drop(one.ticket.id)
+    assert (again.size, list(torn.parent.iterdir())) == (0, [])
+    with pytest.raises(mlepool.WorkerError, match="can't be read"):
+        again.read("j1")
