@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import posixpath
 import secrets
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+from mlepool.client.answers import check_size, expect_more
 from mlepool.client.commands import BoundCommand
 from mlepool.client.conversation import Call, Conversation, OpenCall
 from mlepool.client.listener import AsyncListener
@@ -86,6 +88,11 @@ class Calls:
 
     Args:
         owner: The connection.
+
+    Attributes:
+        name: The connection's.
+        cwd: The folder on the worker that relative paths count from, since ``cd``;
+            empty before, for the worker's own.
     """
 
     def __init__(self, owner: Owner) -> None:
@@ -97,6 +104,7 @@ class Calls:
         self._conversation: Conversation | None = None
         self._questions = Questions(owner.name)
         self._works: set[Work] = set()
+        self.cwd = ""
 
     # -- links
 
@@ -204,8 +212,9 @@ class Calls:
         name, spawns = command.spec.name, command.spec.spawns
         if options.input is not None and spawns:
             arguments["stdin"] = True
+        check_size(name, arguments)
         self._owner.check_usable()
-        text = arguments.get("command", name) if spawns else name
+        text = arguments.get("command", arguments.get("cmd", name)) if spawns else name
         job_id = job_id or new_job_id()
         listener = AsyncListener(job_id, _display(text), options, owner=self)
         listener.returns, listener.gives_value = command.spec.returns, not spawns
@@ -215,7 +224,10 @@ class Calls:
         window = listener.intake.window
         awaited = not options.complete
         number = self._next_number()
-        request = Request(number, job_id, name, arguments, window, limit, awaited)
+        request = Request(
+            *(number, job_id, name, arguments, window, limit, awaited), cwd=self.cwd
+        )
+        expect_more(self, listener, spec=command.spec, given=arguments)
         self._enter(listener, request)
         if command.kind is not Kind.VALUE and not options.detach:
             self._owned[job_id] = name
@@ -224,6 +236,12 @@ class Calls:
     def check_usable(self) -> None:
         """Raise ConnectionClosedError if there is no link, and none will come."""
         self._owner.check_usable()
+
+    def place(self, path: bytes) -> bytes:
+        """Give a path on the worker such that :attr:`cwd` may change meanwhile."""
+        if not self.cwd or not path or path.startswith((b"/", b"~")):
+            return path
+        return posixpath.join(self.cwd.encode(), path)
 
     async def work(self, job: Work, *, echo: Echo = print_message) -> AsyncListener:
         """Own what runs here, and wait for its end if the caller does."""
@@ -269,7 +287,14 @@ class Calls:
             raise listener.error
         return listener
 
-    async def ask(self, name: str, arguments: dict[str, Any], *, size: int = 0) -> Any:
+    async def ask(
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        *,
+        size: int = 0,
+        cwd: str | None = None,
+    ) -> Any:
         """Call a command for its value alone: no listener, no messages.
 
         On a lost link it is repeated over the next one, under its id. Cancelled, its
@@ -280,6 +305,7 @@ class Calls:
             arguments: Its arguments, by name.
             size: Bytes that it holds, or that its answer will: with so much it waits
                 until what is under way leaves room, and small calls go before it.
+            cwd: What relative paths count from, if not from :attr:`cwd`.
 
         Raises:
             RemoteError: What the worker raised, of its own type where that is safe.
@@ -288,7 +314,10 @@ class Calls:
             LocalProtocolError: If it can't be sent.
         """
         self._owner.check_usable()
-        return await self._questions.ask(new_job_id(), name, arguments, size=size)
+        place = self.cwd if cwd is None else cwd
+        return await self._questions.ask(
+            *(new_job_id(), name, arguments), size=size, cwd=place
+        )
 
     # -- what listeners need (their Owner)
 

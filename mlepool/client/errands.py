@@ -62,7 +62,7 @@ async def run_with_files(
         keywords = {**keywords, "cwd": os.fspath(place), "tree": done.value.digest}
     listener = calls.start(command, args, keywords, job_id=job_id)
     if patterns:
-        there = os.fsencode(place or ".")
+        there = calls.place(os.fsencode(place or "."))
         _Results(calls, listener, there, to=options.collect_to or here, what=patterns)
     return await calls.follow(listener, echo)
 
@@ -109,13 +109,13 @@ class _Results:
         self._task: asyncio.Task[None] | None = None
         listener.intake.errand = self._begin
 
-    def _begin(self, outcome: Outcome, end: Callable[[], None]) -> None:
+    def _begin(self, outcome: Outcome, end: Callable[[Outcome], None]) -> None:
         if outcome.status == "LOST":
-            end()
+            end(outcome)
         else:
             self._task = asyncio.ensure_future(self._bring(outcome, end))
 
-    async def _bring(self, outcome: Outcome, end: Callable[[], None]) -> None:
+    async def _bring(self, outcome: Outcome, end: Callable[[Outcome], None]) -> None:
         try:
             job = begin_collecting(
                 self._calls,
@@ -132,7 +132,7 @@ class _Results:
             if outcome.status == "SUCCEEDED":
                 self._listener.failure = exc
         finally:
-            end()
+            end(outcome)
 
 
 def _order(sync: Any, cwd: Any) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def begin_sync(
     """Begin a sync; see :meth:`AsyncConnection.sync`."""
     reading, writing = tree_options(exclude, ignore_files)
     here, over_there = (destination, source) if pull else (source, destination)
-    place, there = local_path(here), os.fsencode(os.fspath(over_there))
+    place = local_path(here)
+    there = asker.place(os.fsencode(os.fspath(over_there)))
 
     meter = Meter()
 

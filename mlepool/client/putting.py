@@ -34,7 +34,7 @@ def begin_put(
     """Begin to put; see :meth:`AsyncConnection.put`."""
     stream = _stream(source, "read")
     paths = [] if stream is not None else _paths(source)
-    target = _path(destination)
+    target = asker.place(_path(destination))
 
     async def work(job: LocalJob) -> SyncSummary:
         exchange = Exchange(job, Near(), Far(asker), dry_run=dry_run)
@@ -56,7 +56,7 @@ def begin_get(
     asker: Calls, source: Any, destination: Any, *, dry_run: bool, options: CallOptions
 ) -> LocalJob:
     """Begin to get; see :meth:`AsyncConnection.get`."""
-    paths = _paths(source)
+    paths = [asker.place(one) for one in _paths(source)]
     stream = _stream(destination, "write")
     is_path = destination is not None and stream is None
     target = os.path.expanduser(_path(destination)) if is_path else b""

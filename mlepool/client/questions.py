@@ -94,14 +94,20 @@ class Questions:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def ask(
-        self, request_id: str, name: str, arguments: dict[str, Any], *, size: int
+        self,
+        request_id: str,
+        name: str,
+        arguments: dict[str, Any],
+        *,
+        size: int,
+        cwd: str = "",
     ) -> Any:
         """Send a request and wait for its value; see :meth:`Calls.ask`."""
         if not size:
-            return await self._ask(request_id, name, arguments)
+            return await self._ask(request_id, name, arguments, cwd=cwd)
         await self._room_for(size)
         try:
-            return await self._ask(request_id, name, arguments)
+            return await self._ask(request_id, name, arguments, cwd=cwd)
         finally:
             self._bulk -= size
             self._let_in()
@@ -134,10 +140,14 @@ class Questions:
         """Note that an answer has come."""
         self._open.pop(question, None)
 
-    async def _ask(self, request_id: str, name: str, arguments: dict[str, Any]) -> Any:
+    async def _ask(
+        self, request_id: str, name: str, arguments: dict[str, Any], *, cwd: str
+    ) -> Any:
         conversation = self._conversation
         number = conversation.next_number() if conversation else UNSENT_NUMBER
-        request = Request(number, request_id, name, arguments, is_awaited=False)
+        request = Request(
+            *(number, request_id, name, arguments), is_awaited=False, cwd=cwd
+        )
         question = Question(request, self._host)
         if conversation is not None:
             conversation.send(question)

@@ -45,7 +45,7 @@ def share_sync(
     place, there = os.fsencode(local_path(source)), os.fsencode(os.fspath(destination))
     tree = _SharedTree(place, reading)
 
-    async def work(asker: Calls, job: LocalJob) -> Any:
+    async def work(asker: Calls, there: bytes, job: LocalJob) -> Any:
         meter = Meter()
         async with tree.opened() as near:
 
@@ -58,7 +58,7 @@ def share_sync(
     command = f"sync {os.fspath(source)} {os.fspath(destination)}"
 
     def begin(asker: Calls) -> LocalJob:
-        its_work = functools.partial(work, asker)
+        its_work = functools.partial(work, asker, asker.place(there))
         return LocalJob(asker.name, command, its_work, options=options)
 
     return begin

@@ -59,7 +59,8 @@ def begin_watch(
     if sync_options.dry_run:
         raise ValueError("watch=True has no plan: it can't be a dry_run")
     reading, writing = tree_options(exclude, ignore_files)
-    place, there = os.fspath(local_path(source)), os.fsencode(os.fspath(destination))
+    place = os.fspath(local_path(source))
+    there = asker.place(os.fsencode(os.fspath(destination)))
 
     def make_source(watching: _Watching) -> _WatchedSource:
         return _WatchedSource(watching, os.fsencode(place), reading)

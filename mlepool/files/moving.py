@@ -11,7 +11,7 @@ import stat
 from mlepool.files.copying import copy_range
 from mlepool.files.descent import LIST_FLAGS, Root
 
-__all__ = ["move", "place"]
+__all__ = ["copy_one", "move", "place"]
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
 
@@ -78,13 +78,35 @@ def place(tree: Root, path: bytes, *, source: int, name: bytes) -> None:
             raise
         beside = b".mlepool-" + secrets.token_hex(8).encode()
         try:
-            _copy((source, name), (fd, beside))
+            copy_one((source, name), (fd, beside))
             os.rename(beside, new, src_dir_fd=fd, dst_dir_fd=fd)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(beside, dir_fd=fd)
             raise
         os.unlink(name, dir_fd=source)
+
+
+def copy_one(old: tuple[int, bytes], copy: tuple[int, bytes]) -> None:
+    """Copy a file or a link, with its mode and mtime.
+
+    Args:
+        old: The descriptor of the folder that it is in, and its name there.
+        copy: The same of the copy; it must not be there.
+
+    Raises:
+        OSError: If it can't be copied, or is something else.
+    """
+    (source, name), (target, new) = old, copy
+    seen = os.stat(name, dir_fd=source, follow_symlinks=False)
+    if stat.S_ISLNK(seen.st_mode):
+        os.symlink(os.readlink(name, dir_fd=source), new, dir_fd=target)
+    elif stat.S_ISREG(seen.st_mode):
+        _copy_file(old, copy)
+    else:
+        raise OSError(errno.EXDEV, "neither a file nor a link: not copied")
+    times = (seen.st_atime_ns, seen.st_mtime_ns)
+    os.utime(new, ns=times, dir_fd=target, follow_symlinks=False)
 
 
 def _rename(tree: Root, path: bytes, *, to: Root, new: bytes) -> None:
@@ -96,22 +118,8 @@ def _rename(tree: Root, path: bytes, *, to: Root, new: bytes) -> None:
 def _carry(tree: Root, path: bytes, *, to: Root, new: bytes) -> None:
     source, name = tree.parent(path)
     target, new_name = to.parent(new)
-    _copy((source, name), (target, new_name))
+    copy_one((source, name), (target, new_name))
     os.unlink(name, dir_fd=source)
-
-
-def _copy(old: tuple[int, bytes], copy: tuple[int, bytes]) -> None:
-    """Copy a file or a link, with its mode and mtime."""
-    (source, name), (target, new) = old, copy
-    seen = os.stat(name, dir_fd=source, follow_symlinks=False)
-    if stat.S_ISLNK(seen.st_mode):
-        os.symlink(os.readlink(name, dir_fd=source), new, dir_fd=target)
-    elif stat.S_ISREG(seen.st_mode):
-        _copy_file(old, copy)
-    else:
-        raise OSError(errno.EXDEV, "on another file system, and not a file")
-    times = (seen.st_atime_ns, seen.st_mtime_ns)
-    os.utime(new, ns=times, dir_fd=target, follow_symlinks=False)
 
 
 def _copy_file(old: tuple[int, bytes], copy: tuple[int, bytes]) -> None:

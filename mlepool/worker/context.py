@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from mlepool.wire.values import InputAck, JobInfo, StopReport
 from mlepool.worker.grants import Grant
+from mlepool.worker.jail import Jail
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.live import LiveConfig
 from mlepool.worker.trees import Trees, TreeSession
@@ -25,6 +27,7 @@ class CallContext(NamedTuple):
         grant: What the client may do.
         cwd: The connection's working directory.
         live: The worker's settings.
+        close: Has the worker end, after so many seconds at the latest.
     """
 
     jobs: JobTable
@@ -34,6 +37,16 @@ class CallContext(NamedTuple):
     grant: Grant
     cwd: Path
     live: LiveConfig
+    close: Callable[[float], None] = lambda grace: None
+
+    @property
+    def jail(self) -> Jail:
+        """The paths that the client's file commands may use."""
+        return self.trees.ends.jail(self.cwd, self.grant)
+
+    def close_worker(self, grace: float) -> None:
+        """Have the worker end, once what it answers has come to its end."""
+        self.close(grace)
 
     def job_list(self) -> list[JobInfo]:
         """List jobs."""

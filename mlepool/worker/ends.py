@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import importlib
 import os
 from collections.abc import Callable, Sequence
@@ -12,7 +11,8 @@ from typing import Any, cast
 
 from mlepool.config import account_dir, default_state_dir
 from mlepool.files.base import Source, SourceOptions, Target, TargetOptions
-from mlepool.files.descent import is_inside
+from mlepool.worker.grants import Grant
+from mlepool.worker.jail import Jail, check_roots
 
 __all__ = ["FILES_FOLDER", "LocalEnds"]
 
@@ -38,6 +38,11 @@ class LocalEnds:
         """Have other folders that all trees must be in, from now on."""
         self._roots = tuple(roots)
 
+    def jail(self, cwd: Path, grant: Grant) -> Jail:
+        """Give the paths that a client's file commands may use."""
+        own = () if grant.has("admin") else self._own_folders()
+        return Jail(cwd, limits=(self._roots, grant.roots), own=own)
+
     async def resolve(self, root: bytes) -> bytes:
         """Give a root's real path; a file system that hangs holds up nobody else.
 
@@ -52,10 +57,7 @@ class LocalEnds:
     def _resolve(self, root: bytes) -> bytes:
         path = os.path.join(self._root, os.path.expanduser(root))
         real = os.path.realpath(path)
-        allowed = [os.path.realpath(os.fsencode(one)) for one in self._roots]
-        if allowed and not any(is_inside(real, one) for one in allowed):
-            text = "not inside the folders that this worker opens to syncs"
-            raise PermissionError(errno.EACCES, text, os.fsdecode(path))
+        check_roots(real, self._roots, path)
         return real
 
     def source(self, root: bytes, options: SourceOptions) -> Source:

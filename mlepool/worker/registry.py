@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 import msgspec
 
@@ -15,12 +15,27 @@ from mlepool.wire.messages import CommandSpec, Parameter
 from mlepool.wire.values import InputAck, JobFiles, JobInfo, StopReport
 from mlepool.worker.grants import Grant
 from mlepool.worker.live import LiveConfig
+from mlepool.worker.jail import Jail
 from mlepool.worker.threads import in_thread
 from mlepool.worker.trees import Trees, TreeSession
 
-__all__ = ["Command", "Context", "Process", "Registry", "check_size", "command"]
+__all__ = [
+    "Command",
+    "Context",
+    "Function",
+    "Process",
+    "Registry",
+    "check_size",
+    "command",
+    "describe",
+    "find_commands",
+    "in_words",
+    "is_command",
+    "marks_of",
+]
 
 Function = Callable[..., Any]
+F = TypeVar("F", bound=Function)
 
 MAX_CELLS = 0xFFFF  # rows or columns of a terminal: the kernel has 16 bits
 _MARK = "__mlepool_command__"
@@ -31,6 +46,7 @@ class Marks(NamedTuple):
 
     role: str = "run"
     blocks: bool = False
+    repeatable: bool = False
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -46,6 +62,9 @@ class Process(msgspec.Struct, frozen=True):
             any time.
         terminal: Rows and columns of its terminal; None for pipes.
         files: For the job's record.
+        priority: Where jobs wait in line, higher ones begin first.
+        queue: False to be refused where it would have to wait.
+        gpus: How many GPUs it is to have.
     """
 
     argv: tuple[bytes, ...]
@@ -56,6 +75,9 @@ class Process(msgspec.Struct, frozen=True):
     orphan_timeout: float | None = None
     terminal: tuple[int, int] | None = None
     files: JobFiles = JobFiles()
+    priority: int = 0
+    queue: bool = True
+    gpus: int = 0
 
 
 class Context(Protocol):
@@ -68,6 +90,13 @@ class Context(Protocol):
     @property
     def cwd(self) -> Path:
         """The connection's working directory."""
+
+    @property
+    def jail(self) -> Jail:
+        """The paths that the client's file commands may use."""
+
+    def close_worker(self, grace: float) -> None:
+        """Have the worker end, once what it answers has come to its end."""
 
     @property
     def live(self) -> LiveConfig:
@@ -104,12 +133,16 @@ class Command:
     Args:
         function: What it does. Its annotations are what arguments are checked against.
         spec: Its name, docstring and signature as data.
+
+    Attributes:
+        is_repeatable: True if it may be called again for a repeated request.
     """
 
     def __init__(self, function: Function, spec: CommandSpec) -> None:
         self.spec = spec
         self._function = function
         self._blocks = marks_of(function).blocks
+        self.is_repeatable = marks_of(function).repeatable
         parameters = inspect.signature(function).parameters
         self._takes_context = next(iter(parameters), "") == "ctx"
         hints = typing.get_type_hints(function)
@@ -124,7 +157,7 @@ class Command:
         try:
             checked = msgspec.convert(dict(arguments), self._arguments)
         except msgspec.ValidationError as exc:
-            raise TypeError(f"{self.spec.name}(): {_in_words(exc)}") from None
+            raise TypeError(f"{self.spec.name}(): {in_words(exc)}") from None
         values = msgspec.structs.asdict(checked)
         given = {name: values[name] for name in values if name in arguments}
         work = functools.partial(self._function, **given)
@@ -137,10 +170,20 @@ class Registry:
     """The commands that a worker offers; names that begin with ``_`` are not listed."""
 
     def __init__(self, functions: Mapping[str, Function]) -> None:
-        self._commands = {
+        self._builtin = {
             name: Command(function, describe(name, function))
             for name, function in functions.items()
         }
+        self._commands = self._builtin.copy()
+
+    @property
+    def builtin(self) -> Collection[str]:
+        """The names that no custom command may have."""
+        return self._builtin.keys()
+
+    def offer(self, custom: Mapping[str, Command]) -> None:
+        """Offer these commands beside the built-in ones, in place of former ones."""
+        self._commands = {**custom, **self._builtin}
 
     def find(self, name: str) -> Command:
         """Find a command.
@@ -170,8 +213,23 @@ def check_size(name: str, rows: int, cols: int) -> tuple[int, int]:
     return rows, cols
 
 
+@overload
+def command(function: F, /) -> F: ...
+
+
+@overload
 def command(
-    function: Function | None = None, /, *, role: str = "run", blocks: bool = False
+    *, role: str = "run", blocks: bool = False, repeatable: bool = False
+) -> Callable[[F], F]: ...
+
+
+def command(
+    function: Function | None = None,
+    /,
+    *,
+    role: str = "run",
+    blocks: bool = False,
+    repeatable: bool = False,
 ) -> Any:
     """Mark a function as a command of the worker: ``@command``, ``@command(...)``.
 
@@ -184,13 +242,20 @@ def command(
         role: What a client's token must have for it: ``"view"``, ``"run"``,
             ``"sync"`` or ``"admin"``.
         blocks: True to call it in a thread, so that it holds up nobody.
+        repeatable: True if a request that is repeated over another link may call it
+            again; else its answer is kept for that.
     """
 
     def mark(function: Function) -> Function:
-        setattr(function, _MARK, Marks(role, blocks))
+        setattr(function, _MARK, Marks(role, blocks, repeatable))
         return function
 
     return mark if function is None else mark(function)
+
+
+def is_command(thing: Any) -> bool:
+    """Tell if something is a function that is marked as a command."""
+    return hasattr(thing, _MARK)
 
 
 def find_commands(module: Any) -> dict[str, Function]:
@@ -254,7 +319,7 @@ def _arguments_struct(
     return msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
 
 
-def _in_words(exc: msgspec.ValidationError) -> str:
+def in_words(exc: msgspec.ValidationError) -> str:
     """Turn "Expected `str`, got `int` - at `$.env[...]`" round."""
     text, _, place = str(exc).partition(" - at ")
     where = place.strip("`").removeprefix("$.").removeprefix("$")

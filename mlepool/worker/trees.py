@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 from mlepool.errors import WorkerError
@@ -16,6 +17,8 @@ from mlepool.files.base import (
     TargetOptions,
     TargetReport,
 )
+from mlepool.worker.grants import Grant
+from mlepool.worker.jail import Jail
 
 __all__ = ["Ends", "TreeSession", "Trees", "UnknownSessionError"]
 
@@ -40,6 +43,9 @@ class Ends(Protocol):
 
     async def resolve(self, root: bytes) -> bytes:
         """Give a root's real path; relative ones count from the worker's root."""
+
+    def jail(self, cwd: Path, grant: Grant) -> Jail:
+        """Give the paths that a client's file commands may use."""
 
     def source(self, root: bytes, options: SourceOptions) -> Source:
         """Make the end that is read."""
@@ -181,13 +187,14 @@ class Trees:
         changed: Called when :attr:`status` has changed.
 
     Attributes:
+        ends: As given.
         status: ``"idle"``, ``"syncing"``, or how the last sync ended: ``"success"`` or
             ``"error"``.
     """
 
     def __init__(self, ends: Ends, *, changed: Callable[[], None]) -> None:
         self.status = "idle"
-        self._ends = ends
+        self.ends = ends
         self._changed = changed
         self._sessions: dict[str, TreeSession] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -208,12 +215,12 @@ class Trees:
             ValueError: If the root can't be a path.
             WorkerError: If there are too many sessions.
         """
-        real = await self._ends.resolve(root)
+        real = await self.ends.resolve(root)
         if session_id in self._sessions:
             return
         if len(self._sessions) >= MAX_SESSIONS:
             raise WorkerError(f"over {MAX_SESSIONS} syncs are under way")
-        self._sessions[session_id] = TreeSession(self._ends, real, options)
+        self._sessions[session_id] = TreeSession(self.ends, real, options)
         self._watch(session_id)
         self._tell()
 

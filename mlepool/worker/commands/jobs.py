@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from signal import Signals
+from typing import Any
 
 from mlepool.wire.values import InputAck, JobInfo, StopReport
 from mlepool.worker.registry import Context, check_size, command
 
-__all__ = ["job", "jobs", "resize", "send_input", "stop"]
+__all__ = ["is_alive", "job", "jobs", "kill", "resize", "send_input", "stop"]
+
+KILL_GRACE = 2.0  # seconds until those are named that even SIGKILL has not ended
+Data = Any  # str or bytes: no annotation that msgspec knows says that
 
 
 @command
@@ -41,14 +45,56 @@ async def stop(
 
 
 @command
+async def kill(ctx: Context, job_id: str) -> StopReport:
+    """Kill a job: SIGKILL to its whole tree of processes, with proof.
+
+    Args:
+        job_id: The job.
+
+    Returns:
+        What was signalled, and what survived, as ``stop`` does.
+
+    Raises:
+        LookupError: If there is no such job.
+    """
+    return await ctx.stop(job_id, signal="SIGKILL", grace=KILL_GRACE)
+
+
+@command(role="view")
 def jobs(ctx: Context) -> list[JobInfo]:
-    """List the jobs that run on this worker, and the latest that have ended."""
+    """List the jobs that run on this worker, and the latest that have ended.
+
+    Returns:
+        A list of :class:`~mlepool.JobInfo`; those that have ended come first.
+    """
     return ctx.job_list()
 
 
-@command
+@command(role="view")
+def is_alive(ctx: Context, job_id: str) -> bool:
+    """Tell if a job has not ended yet.
+
+    Args:
+        job_id: The job.
+
+    Returns:
+        True while it runs, or waits for its turn.
+
+    Raises:
+        LookupError: If there is no such job.
+    """
+    return ctx.job_info(job_id).outcome is None
+
+
+@command(role="view")
 def job(ctx: Context, job_id: str) -> JobInfo:
     """Describe one job, also one that has ended long ago.
+
+    Args:
+        job_id: The job.
+
+    Returns:
+        A :class:`~mlepool.JobInfo`.
 
     Raises:
         LookupError: If there is no such job.
@@ -60,7 +106,7 @@ def job(ctx: Context, job_id: str) -> JobInfo:
 async def send_input(
     ctx: Context,
     job_id: str,
-    data: bytes = b"",
+    data: Data = b"",
     offset: int = 0,
     end: bool = False,
     *,
@@ -70,7 +116,7 @@ async def send_input(
 
     Args:
         job_id: A job that was started with ``stdin=True``, ``input=`` or ``tty=True``.
-        data: The bytes.
+        data: The bytes; a str is sent as UTF-8. No newline is added.
         offset: Position of ``data`` in all that this writer sends; bytes that it has
             sent before are passed over.
         end: True to close stdin after ``data``.
@@ -80,6 +126,11 @@ async def send_input(
         LookupError: If there is no such job.
         BrokenPipeError: If its stdin is closed.
     """
+    if isinstance(data, str):
+        data = data.encode()
+    if not isinstance(data, bytes):
+        kind = type(data).__name__
+        raise TypeError(f"send_input(): data: expected str or bytes, got {kind}")
     return await ctx.feed(job_id, data, offset=offset, end=end, writer=writer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import re
@@ -11,12 +12,16 @@ from typing import Any
 from msgspec import structs
 
 from mlepool.wire.values import JobFiles
-from mlepool.worker.registry import Process, check_size, command
+from mlepool.worker.registry import Context, Function, Process, check_size, command
+from mlepool.worker.slots import MAX_PRIORITY
 
-__all__ = ["run"]
+__all__ = ["exec", "run"]
+
+_mark = command  # where a parameter has that name
 
 SHELL = b"/bin/sh"
 TERMINAL = "xterm-256color"  # a type that all know and most are
+MAX_GPUS = 1024  # no host has so many
 MAX_PATTERNS = 16_000  # characters; they stay in the job's record
 MAX_DISPLAY = 2000  # characters of a command in listings; argv itself is not cut
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -24,6 +29,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @command
 def run(
+    ctx: Context,
     command: str | list[Any],
     *,
     cwd: str | None = None,
@@ -35,6 +41,9 @@ def run(
     orphan_timeout: float | None = None,
     collect: str | list[str] | None = None,
     tree: str = "",
+    priority: int = 0,
+    queue: bool = True,
+    gpus: int = 0,
 ) -> Process:
     """Run a command on the worker's host; its messages are lines of its output.
 
@@ -44,8 +53,8 @@ def run(
     Args:
         command: A list (of str or bytes) is a program and its arguments and meets no
             shell; a str goes to /bin/sh.
-        cwd: Where it runs. Relative to the folder that the worker was started in;
-            ``~`` is the worker's home.
+        cwd: Where it runs; by default where the connection is (``cd``), and relative
+            to that. ``~`` is the home of the worker's account.
         env: Variables to set on top of the worker's own environment.
         stdin: True to send input later with ``send_input``; else stdin is empty.
         tty: True for a terminal in place of pipes: its output is all stdout, with
@@ -59,13 +68,22 @@ def run(
             files in ``cwd``, as lines of a ``.gitignore``. They stay with the job.
         tree: Digest of the tree that was synced for it: ``sync`` gives it. It stays
             with the job: which code was run is known.
+        priority: Where jobs wait in line, those with higher numbers begin first;
+            -1000 to 1000.
+        queue: False to be refused where it would have to wait for a slot or GPUs.
+            ``timeout`` does not count while it waits.
+        gpus: How many GPUs it is to have, of those that nobody uses:
+            CUDA_VISIBLE_DEVICES names them. It waits in line until there are so many.
 
     Raises:
         FileNotFoundError: If the program or cwd is missing.
         PermissionError: If the program may not be executed.
         ValueError: If the command is empty, there is a NUL in an argument, a
             terminal can't have that size, orphan_timeout is no time, or there is no
-            such digest or pattern.
+            such digest or pattern, or there are not so many GPUs, or not so high a
+            priority.
+        WorkerBusyError: If it would have to wait and ``queue`` is False, or the line
+            is full.
     """
     if not command:
         raise ValueError("the command is empty")
@@ -75,12 +93,17 @@ def run(
     process = Process(
         argv,
         display[:MAX_DISPLAY],
-        cwd,
+        str(ctx.cwd if cwd is None else ctx.cwd / os.path.expanduser(cwd)),
         env or {},
         stdin,
         orphan_timeout,
         files=_files(tree, collect),
+        priority=priority,
+        queue=queue,
+        gpus=_gpu_count(gpus, env or {}),
     )
+    if abs(priority) > MAX_PRIORITY:
+        raise ValueError(f"run(): priority is -1000 to 1000, not {priority}")
     if not tty:
         return process
     return structs.replace(
@@ -88,6 +111,36 @@ def run(
         env={"TERM": TERMINAL, **process.env},
         terminal=check_size("run", rows, cols),
     )
+
+
+def _renamed(function: Function, name: str, first: str) -> Function:
+    """Make a command of another one; its first parameter has another name, too."""
+    signature = inspect.signature(function)
+    ctx, old, *others = signature.parameters.values()
+
+    def renamed(ctx: Context, /, **arguments: Any) -> Any:
+        return function(ctx, arguments.pop(first), **arguments)
+
+    doc = function.__doc__ or ""
+    renamed.__name__ = name
+    renamed.__doc__ = doc.replace(f"    {old.name}: ", f"    {first}: ")
+    renamed.__annotations__ = {**function.__annotations__, first: old.annotation}
+    new = [ctx, old.replace(name=first), *others]
+    renamed.__signature__ = signature.replace(parameters=new)  # type: ignore[attr-defined]
+    return _mark(renamed)
+
+
+exec = _renamed(run, "exec", "cmd")
+
+
+def _gpu_count(gpus: int, env: dict[str, str]) -> int:
+    """Check how many GPUs are wanted."""
+    if not 0 <= gpus <= MAX_GPUS:
+        raise ValueError(f"run(): gpus is a number of GPUs, not {gpus}")
+    for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
+        if gpus and name in env:
+            raise ValueError(f"run(): gpus= sets {name}: leave it out of env")
+    return gpus
 
 
 def _files(tree: str, collect: str | list[str] | None) -> JobFiles:

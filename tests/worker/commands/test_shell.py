@@ -1,0 +1,27 @@
+"""What `run` asks for, and its other name."""
+
+import inspect
+from pathlib import Path
+from types import SimpleNamespace
+
+from mlepool.worker.commands import builtin_commands, shell
+from mlepool.worker.registry import Registry, describe
+
+CTX = SimpleNamespace(cwd=Path("/exp"))
+
+
+def test_a_command_runs_where_the_connection_is():
+    for cwd, place in ((None, "/exp"), ("out", "/exp/out"), ("/x", "/x")):
+        assert shell.run(CTX, "true", cwd=cwd).cwd == place
+    assert shell.run(CTX, ["true"], cwd="~").cwd == str(Path.home())
+
+
+def test_exec_is_run_by_the_name_of_conplyent():
+    ours, theirs = (describe(one, getattr(shell, one)) for one in ("run", "exec"))
+    assert [one.name for one in theirs.parameters][0] == "cmd"
+    assert theirs.parameters[1:] == ours.parameters[1:]
+    assert theirs.spawns
+    assert "    cmd: A list" in inspect.getdoc(shell.exec)
+    registry = Registry(builtin_commands())
+    called = registry.find("exec").call(CTX, {"cmd": ["echo", "x"], "cwd": "out"})
+    assert called == shell.run(CTX, ["echo", "x"], cwd="out")
