@@ -6,11 +6,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Disk", "Syncer", "look_at_disk", "punch", "punches", "write_whole"]
+__all__ = ["Disk", "Piece", "Syncer", "look_at_disk", "punch", "punches", "write_whole"]
+
+Piece = bytes | memoryview  # of what is written
 
 logger = logging.getLogger("mlepool.supervisor")
 
@@ -22,7 +24,7 @@ SYNC_AFTER = 0.8 * SYNC_WITHIN  # that it waits for others: we may wake up late
 MANY = 16  # files from which on the whole file system is written out at once
 
 
-def write_whole(fd: int, parts: list[bytes], at: int) -> int:
+def write_whole(fd: int, parts: Sequence[Piece], at: int) -> int:
     """Write at an offset, all or nothing.
 
     Returns:

@@ -5,7 +5,7 @@ import os
 import signal
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mlepool.config import Limits
@@ -25,6 +25,8 @@ __all__ = ["BOOT_ID", "Job"]
 
 READS_AT_ONCE = 2  # reads of one pipe before others get their turn: under 0.5 ms
 LAST_READS = 16  # reads of a pipe that is given up: more than it can hold
+FLOOD = 2 * 1024 * 1024  # bytes within a moment that are very much
+MOMENT = 0.05  # seconds
 BUSY = 32 * 1024  # bytes in one read that show a writer worth a larger pipe
 
 BOOT_ID = boot_id()
@@ -56,6 +58,7 @@ class Job:
         outcome: Set at the end, after it was written to the journal.
         told: When a worker was last told of new output, by the clock that never goes
             back.
+        is_aside: True while another thread moves its output.
     """
 
     def __init__(
@@ -81,6 +84,9 @@ class Job:
         self.stopping: Stopping | None = None
         self.slot = slot
         self.told = 0.0
+        self.is_aside = False
+        self._moment = 0.0
+        self._moved = 0
         head = JobHead(
             order.id,
             order.display,
@@ -117,7 +123,7 @@ class Job:
             owner=self.order.owner,
         )
 
-    def drain(self, fd: int, *, reads: int = READS_AT_ONCE) -> bool:
+    def drain(self, fd: int, *, reads: int = READS_AT_ONCE) -> int | None:
         """Move what a pipe holds to the journal.
 
         Args:
@@ -125,13 +131,14 @@ class Job:
             reads: How many times to read from it at most.
 
         Returns:
-            False if the pipe has ended; it is closed then.
+            How many bytes; None if the pipe has ended, and is closed.
         """
+        count = 0
         for _ in range(reads):
             try:
                 data = os.read(fd, MAX_PAYLOAD)
             except BlockingIOError:
-                return True
+                break
             except OSError as exc:
                 if exc.errno != errno.EIO:
                     raise
@@ -139,13 +146,44 @@ class Job:
             if not data:
                 os.close(fd)
                 del self.pipes[fd]
-                return False
+                return None
+            count += len(data)
             self.recorder.write(self.pipes[fd], data)
             if len(data) >= BUSY and self.recorder.position < 8 * MAX_PAYLOAD:
                 grow_pipe(fd)
             if len(data) < MAX_PAYLOAD:
-                return True
-        return True
+                break
+        return count
+
+    def gulp(self, fd: int, buffers: list[memoryview]) -> int | None:
+        """Move very much of what a pipe holds to the journal, in any thread.
+
+        Args:
+            fd: Our end of the pipe.
+            buffers: Where to read to: a record each.
+
+        Returns:
+            How many bytes; None if the pipe has ended: :meth:`drain` closes it.
+        """
+        try:
+            count = os.readv(fd, buffers)
+        except BlockingIOError:
+            return 0
+        except OSError as exc:
+            if exc.errno != errno.EIO:
+                raise
+            return None
+        pieces = [one[: count - at] for at, one in _placed(buffers) if at < count]
+        if pieces:
+            self.recorder.write(self.pipes[fd], *pieces)
+        return count or None
+
+    def is_flooding(self, count: int, *, now: float) -> bool:
+        """Tell if it writes very much, by what was just read and when."""
+        if now - self._moment > MOMENT:
+            self._moment, self._moved = now, 0
+        self._moved += count
+        return self._moved >= FLOOD
 
     def resize(self, rows: int, cols: int) -> None:
         """Give its terminal another size, if it has one; who runs there is told."""
@@ -234,3 +272,11 @@ class Job:
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome = self.recorder.end(outcome)
+
+
+def _placed(buffers: list[memoryview]) -> Iterator[tuple[int, memoryview]]:
+    """Give each buffer with the count of bytes before it."""
+    at = 0
+    for one in buffers:
+        yield at, one
+        at += len(one)

@@ -23,6 +23,7 @@ import os
 import struct
 import zlib
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -30,7 +31,7 @@ import msgspec
 import xxhash
 
 from mlepool.errors import WorkerError
-from mlepool.supervisor.files import punch, punches, write_whole
+from mlepool.supervisor.files import Piece, punch, punches, write_whole
 from mlepool.wire.messages import Outcome
 from mlepool.wire.records import (
     HEADER_SIZE,
@@ -148,18 +149,21 @@ class JournalWriter:
         self._write([head, proc, _pack_gap(self._gap)])
         self._base = self._size
 
-    def append(self, stream: int, data: bytes, *, time: float) -> None:
-        """Add one piece of output.
+    def append(self, stream: int, *pieces: Piece, time: float) -> None:
+        """Add pieces of output, a record each.
 
         Raises:
-            OSError: If the disk is full; nothing of the piece is written then.
+            OSError: If the disk is full; nothing of the pieces is written then.
         """
-        offset = self._offsets[stream]
-        header = pack_header(stream, len(data), offset, time=time)
-        self._write([header, data])
-        self._digests[stream].update(data)
-        self._offsets[stream] = offset + len(data)
-        self.position += len(header) + len(data)
+        offset, parts = self._offsets[stream], list[Piece]()
+        for data in pieces:
+            parts += (pack_header(stream, len(data), offset, time=time), data)
+            offset += len(data)
+        self._write(parts)
+        for data in pieces:
+            self._digests[stream].update(data)
+        self.position += HEADER_SIZE * len(pieces) + offset - self._offsets[stream]
+        self._offsets[stream] = offset
         if self.position >= self._head.kept:
             self._mark()
 
@@ -225,7 +229,7 @@ class JournalWriter:
         if not self._marks or self.position - self._marks[-1] >= least:
             self._marks.append(self.position)
 
-    def _write(self, parts: list[bytes]) -> None:
+    def _write(self, parts: Sequence[Piece]) -> None:
         self._size = write_whole(self._fd, parts, self._size)
 
 

@@ -21,6 +21,7 @@ from mlepool.supervisor.cgroups import Cgroups, Slot
 from mlepool.supervisor.deaths import Deaths
 from mlepool.supervisor.endings import Endings
 from mlepool.supervisor.files import Syncer, look_at_disk
+from mlepool.supervisor.floods import Floods
 from mlepool.supervisor.job import Job
 from mlepool.supervisor.ledger import Ledger
 from mlepool.supervisor.line import WorkerLine
@@ -54,6 +55,7 @@ LINGER = 5.0  # seconds that an idle supervisor waits for its (first) worker
 TIMEOUT_SIGNAL = "SIGTERM"  # a deadline has passed: there is no time left to ask nicely
 TIMEOUT_GRACE = 2.0  # seconds
 MAX_WAIT = 3600.0  # seconds; epoll takes no more than 24 days
+FLOOD_PAUSE = 0.002  # seconds between two looks at jobs that are drained aside
 GROWTH_PAUSE = 0.001  # seconds between two tellings of one job's output: a wake-up each
 NEWS_DELAY = 0.02  # seconds before telling of a start that nobody waits for
 
@@ -67,6 +69,7 @@ class Keeper:
         syncer: Makes journals safe from a loss of power.
         ledger: Says which jobs are open, to the supervisor after this one.
         strays: Jobs of a supervisor before us that was killed.
+        wake: Makes ``wakeup`` of :meth:`run` readable, from any thread.
     """
 
     def __init__(
@@ -77,10 +80,12 @@ class Keeper:
         syncer: Syncer,
         ledger: Ledger,
         strays: list[Stray],
+        wake: Callable[[], object],
     ) -> None:
         self._folder = folder
         self._syncer = syncer
         self._ledger = ledger
+        self._floods = Floods(wake)
         self._selector = selectors.DefaultSelector()
         self._strays = {stray.id: stray for stray in strays}
         self._jobs: dict[str, Job] = {}
@@ -227,8 +232,7 @@ class Keeper:
             self._announce(job)
             return
         self._by_pid[job.pid] = job
-        for fd in job.pipes:
-            self._watch(fd, functools.partial(self._drain, job, fd))
+        self._watch_pipes(job)
         if order.timeout is not None:
             time_out = functools.partial(self._time_out, job)
             self._timers.set(f"deadline {job.id}", order.timeout, time_out)
@@ -339,8 +343,11 @@ class Keeper:
     # -- jobs
 
     def _drain(self, job: Job, fd: int) -> None:
+        if job.is_aside:
+            return  # since select()
         before = job.recorder.position, job.recorder.dropped
-        if not job.drain(fd):
+        moved = job.drain(fd)
+        if moved is None:
             self._selector.unregister(fd)
             if job.order.terminal is not None:
                 self._close_input(job)  # who is not there any more can't be typed to
@@ -348,10 +355,39 @@ class Keeper:
         after = job.recorder.position, job.recorder.dropped
         if after != before and job.outcome is None:
             self._grown[job.id] = job
+        if moved and job.is_flooding(moved, now=time.monotonic()):
+            self._set_aside(job)
+
+    def _set_aside(self, job: Job) -> None:
+        """Have a job that writes very much drained in the other thread."""
+        for fd in job.pipes:
+            self._selector.unregister(fd)
+        job.is_aside = True
+        self._floods.take(job)
+        if not self._timers.is_set("floods"):
+            self._timers.set("floods", FLOOD_PAUSE, self._look_at_floods)
+
+    def _look_at_floods(self) -> None:
+        """Have readers told of what the other thread has written."""
+        jobs = self._floods.jobs()
+        self._grown.update((job.id, job) for job in jobs)
+        if jobs:
+            self._timers.set("floods", FLOOD_PAUSE, self._look_at_floods)
+
+    def _take_back(self, job: Job) -> None:
+        job.is_aside = False
+        self._grown[job.id] = job
+        self._watch_pipes(job)
+
+    def _watch_pipes(self, job: Job) -> None:
+        for fd in job.pipes:
+            self._watch(fd, functools.partial(self._drain, job, fd))
 
     def _woken(self, wakeup: socket.socket) -> None:
         wakeup.recv(4096)
         self._syncer.settle()
+        for one in self._floods.returned():
+            self._take_back(one)
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -392,6 +428,8 @@ class Keeper:
 
     def _close_pipes(self, job: Any) -> None:
         if job.outcome is None:
+            if isinstance(job, Job) and self._floods.recall(job):
+                self._take_back(job)
             for fd in list(job.pipes):
                 self._selector.unregister(fd)
             job.abandon_pipes()

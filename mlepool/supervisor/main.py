@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import functools
 import gc
 import logging
 import os
@@ -46,10 +48,13 @@ def main(arguments: Sequence[str]) -> int:
     listener = _listen()
     os.write(sys.stdout.fileno(), READY)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    syncer = Syncer(jobs, lambda: waking.send(b"s"))
+    wake = functools.partial(_wake, waking)
+    syncer = Syncer(jobs, wake)
     gc.freeze()  # what is there by now stays: it is not looked at again and again
     try:
-        keeper = Keeper(jobs, listener, syncer=syncer, ledger=ledger, strays=strays)
+        keeper = Keeper(
+            jobs, listener, syncer=syncer, ledger=ledger, strays=strays, wake=wake
+        )
         keeper.run(wakeup)
     finally:
         Path(SOCKET_FILE).unlink(missing_ok=True)
@@ -93,6 +98,11 @@ def _take_lock(folder: Path) -> bool:
             time.sleep(POLL)
         else:
             return True
+
+
+def _wake(waking: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):  # it is full: the loop wakes up anyway
+        waking.send(b"w")
 
 
 def _catch_signals(waking: socket.socket) -> None:

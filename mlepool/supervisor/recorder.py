@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec import structs
 
 from mlepool.config import Limits
-from mlepool.supervisor.files import look_at_disk
+from mlepool.supervisor.files import Piece, look_at_disk
 from mlepool.supervisor.journal import JobHead, JobProcess, JournalWriter
 from mlepool.wire.messages import Outcome
 
@@ -75,18 +75,21 @@ class Recorder:
         """
         self._journal.begin(process)
 
-    def write(self, stream: int, data: bytes) -> None:
-        """Add output."""
+    def write(self, stream: int, *pieces: Piece) -> None:
+        """Add output, a record for each piece."""
+        if len(pieces) > 1 and sum(map(len, pieces)) > self._step:
+            for one in pieces:  # so small a quota is looked at after each
+                self.write(stream, one)
+            return
         if self._journal.position + self.dropped >= self._next_look:
             self._look()
         if self._is_over:
-            self._drop(stream, data, "the quota or the disk is used up")
+            self._drop(stream, pieces, "the quota or the disk is used up")
             return
         try:
-            self._append(stream, data)
+            self._append(stream, pieces)
         except OSError as exc:
-            self._drop(stream, data, str(exc))
-            return
+            self._drop(stream, pieces, str(exc))
 
     def end(self, outcome: Outcome) -> Outcome:
         """Write the end, completed with positions and digests."""
@@ -115,16 +118,16 @@ class Recorder:
         """Remove the journal: there is no such job."""
         self._journal.discard()
 
-    def _append(self, stream: int, data: bytes) -> None:
+    def _append(self, stream: int, pieces: tuple[Piece, ...]) -> None:
         now = time.time()
         try:
-            self._journal.append(stream, data, time=now)
+            self._journal.append(stream, *pieces, time=now)
         except OSError:
             held = self._journal.held
             self._look(is_full=True)
             if self._journal.held == held:
                 raise
-            self._journal.append(stream, data, time=now)
+            self._journal.append(stream, *pieces, time=now)
 
     def _look(self, *, is_full: bool = False) -> None:
         """See to it that neither the quota nor the disk is used up."""
@@ -139,9 +142,10 @@ class Recorder:
         if journal.held > limit - self._step and not journal.trim(limit - self._step):
             self._is_over = journal.held >= limit
 
-    def _drop(self, stream: int, data: bytes, cause: str) -> None:
-        self._journal.skip(stream, len(data))
-        self.dropped += len(data)
+    def _drop(self, stream: int, pieces: tuple[Piece, ...], cause: str) -> None:
+        count = sum(map(len, pieces))
+        self._journal.skip(stream, count)
+        self.dropped += count
         if time.monotonic() >= self._say_again:
             logger.error("job %s: output is dropped: %s", self._id, cause)
             self._say_again = time.monotonic() + SAY_EVERY
