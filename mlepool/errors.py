@@ -208,10 +208,12 @@ class CommandError(MlepoolError, subprocess.CalledProcessError):
         self.host = host
 
     def __str__(self) -> str:
-        end = f"exit status {self.returncode}"
+        end = f"with exit status {self.returncode}"
         if self.returncode < 0:
-            end = f"signal {-self.returncode}"
-        text = f"{self.cmd!r} on {self.host} ended with {end}"
+            end = f"with signal {-self.returncode}"
+        if getattr(self.listener, "exit_code", 0) is None:  # it is no process
+            end = f"as {self.listener.status}: {self.listener.reason}"
+        text = f"{self.cmd!r} on {self.host} ended {end}"
         tail = (self.stderr or self.output or "").splitlines()[-TAIL_LINES:]
         return "\n  ".join([text, *tail])
 
