@@ -48,7 +48,7 @@ HOMES = {
     "rich": {"mlepool.cli.bars"},
     "blake3": {"mlepool.tree", "mlepool.files"},
     "pyfastcdc": {"mlepool.files"},
-    "watchfiles": {"mlepool.files.watcher"},
+    "watchfiles": {"mlepool.files.watcher", "mlepool.worker.reload"},
     "psutil": {"mlepool.worker"},
     "pynvml": {"mlepool.worker"},
     "zstandard": {"mlepool.files"},

@@ -49,6 +49,7 @@ from mlepool.worker.trees import Trees
 __all__ = ["LOCK_FILE", "WORKERS_FOLDER", "Worker"]
 
 LOCK_FILE = "worker.lock"
+LINKS_LIMIT = 1.0  # seconds for links to end; those that don't are cut later
 WORKERS_FOLDER = "workers"  # in the account's folder: where its workers' state is
 
 
@@ -159,8 +160,7 @@ class Worker:
             await acceptor.close()
         self._acceptors.clear()
         self.drain.close()
-        for service in list(self._services):
-            service.peer.close("ending", "the worker ends; its jobs go on")
+        links = [asyncio.ensure_future(one.leave()) for one in list(self._services)]
         await self.answers.close()
         await self._close_custom()
         await self.trees.close()
@@ -178,6 +178,8 @@ class Worker:
                     self._registration.unlink()
             os.close(self._lock)
             self._lock = -1
+        if links:  # who embeds us may close the loop now: none is to be left open
+            await asyncio.wait(links, timeout=LINKS_LIMIT)
 
     def hello(self) -> Hello:
         """Make this worker's first message."""

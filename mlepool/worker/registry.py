@@ -14,8 +14,8 @@ import msgspec
 from mlepool.wire.messages import CommandSpec, Parameter
 from mlepool.wire.values import InputAck, JobFiles, JobInfo, StopReport
 from mlepool.worker.grants import Grant
-from mlepool.worker.live import LiveConfig
 from mlepool.worker.jail import Jail
+from mlepool.worker.live import LiveConfig
 from mlepool.worker.threads import in_thread
 from mlepool.worker.trees import Trees, TreeSession
 

@@ -145,6 +145,11 @@ class Service:
         if code in ("protocol", "version"):
             logger.warning("closed the link to %s: %s", self._link.info.address, cause)
 
+    async def leave(self) -> None:
+        """Say goodbye, since the worker ends; returns once the link is gone."""
+        self.peer.close("ending", "the worker ends; its jobs go on")
+        await self.peer.wait_closed()
+
     def tell(self, event: Event) -> None:
         """Tell the client of something; nothing before it is let in."""
         if self.peer.session.state is State.OPEN:
