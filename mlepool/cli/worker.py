@@ -59,6 +59,16 @@ def serve(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="A label; repeatable."),
     ] = None,
+    commands: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE|FILE", help="Load custom commands from it; repeatable."
+        ),
+    ] = None,
+    reload: Annotated[
+        bool,
+        typer.Option("--reload", help="Load them again whenever their files change."),
+    ] = False,
     setting: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,7 +103,13 @@ def serve(
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    given = {"listen": listen, "name": name, "label": label, "set": setting}
+    given = {
+        "listen": listen,
+        "name": name,
+        "label": label,
+        "commands": [_whole(one) for one in commands or ()],
+        "set": [*(setting or ()), *(["reload=true"] if reload else [])],
+    }
     try:
         source = _source(given, state_dir, config_file)
         found = source.read()
@@ -116,6 +132,12 @@ def serve(
     except (ConfigError, LinkError, WorkerError) as exc:
         typer.echo(f"mlepool worker: {exc}", err=True)
         raise typer.Exit(1) from None
+
+
+def _whole(command: str) -> str:
+    """Make a file's path whole: a unit starts elsewhere."""
+    is_file = command.endswith(".py") or "/" in command
+    return str(Path(command).expanduser().absolute()) if is_file else command
 
 
 def _source(given: Given, state_dir: Path | None, file: Path | None) -> Source:
