@@ -8,9 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from mlepool.cli.reach import Hosts
-from mlepool.cli.transfers import transfer
+from mlepool.cli.transfers import Begin, transfer
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.listener import AsyncListener
+from mlepool.client.options import CallOptions
+from mlepool.client.sharing import SyncOptions, share_sync
+from mlepool.files.base import SourceOptions
 
 __all__ = ["sync"]
 
@@ -61,19 +64,46 @@ def sync(
     Exits with 1 if something could not be synced, with 255 if a host can't be reached.
     """
     options: dict[str, Any] = {
-        "pull": pull,
         "delete": delete,
         "exclude": tuple(exclude or ()),
         "dry_run": plan,
         "checksum": checksum,
         "force": force,
-        "watch": watch,
-        "complete": False,
     }
+    if pull or watch:
+        begin = _begin_each(source, dest, options, pull=pull, watch=watch)
+    else:
+        begin = _begin_shared(source, dest, options)
     are_listed = verbose or watch
+    raise typer.Exit(transfer(hosts, begin, are_listed=are_listed, is_plan=plan))
+
+
+def _begin_each(
+    source: str, dest: str, options: dict[str, Any], *, pull: bool, watch: bool
+) -> Begin:
+    """Give what begins a sync that is one host's alone."""
 
     async def begin(connection: AsyncConnection, folder: str) -> AsyncListener:
         to = os.path.join(dest, folder) if pull else dest
-        return await connection.sync(source, to, **options)
+        return await connection.sync(
+            source, to, pull=pull, watch=watch, complete=False, **options
+        )
 
-    raise typer.Exit(transfer(hosts, begin, are_listed=are_listed, is_plan=plan))
+    return begin
+
+
+def _begin_shared(source: str, dest: str, options: dict[str, Any]) -> Begin:
+    """Give what begins a sync to one of the hosts: the folder is read once for all."""
+    start = share_sync(
+        source,
+        dest,
+        exclude=options["exclude"],
+        ignore_files=SourceOptions().ignore_files,
+        sync_options=SyncOptions(**options),
+        options=CallOptions(complete=False),
+    )
+
+    async def begin(connection: AsyncConnection, _folder: str) -> AsyncListener:
+        return await connection.run_here(start)
+
+    return begin
