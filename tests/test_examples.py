@@ -104,6 +104,19 @@ def test_errors(host):
 
 
 @real
+def test_wait_in_line(start_worker):
+    busy = start_worker("busy", MLEPOOL_MAX_CONCURRENT="1")
+    host = f"localhost:{busy.port}"
+    assert run("wait_in_line", host) == [
+        "first in line: echo urgent, place 1",
+        f"refused: all 1 slots are taken, and 3 jobs wait for one (on {host})",
+        "STOPPED before it began",
+        "SUCCEEDED: urgent",
+        "SUCCEEDED: job 1",
+    ]
+
+
+@real
 def test_sync_files(host):
     assert run("sync_files", host) == ["+ job.py", "42", "0 sent, 1 unchanged"]
 
@@ -181,9 +194,14 @@ def test_the_reference_has_every_public_name():
 def test_the_reference_has_every_option_of_the_command_line():
     text = read("docs/reference/cli.md")
     commands = typer.main.get_command(make_app(COMMANDS)).commands  # type: ignore[attr-defined]
+    actions = [
+        action
+        for command in commands.values()
+        for action in getattr(command, "commands", {}).values()
+    ]
     options = {
         option
-        for command in commands.values()
+        for command in (*commands.values(), *actions)
         for parameter in command.params
         for option in (*parameter.opts, *parameter.secondary_opts)
         if option.startswith("-")

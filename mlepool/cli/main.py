@@ -6,7 +6,7 @@ import functools
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -28,13 +28,15 @@ POSIX_ONLY = frozenset({"fcntl", "grp", "pwd", "resource", "termios", "tty"})
 class _Command(NamedTuple):
     """A subcommand: where its function is, and the first line of that one's docs.
 
-    The line stands here so that help can show it without loading the subcommand.
+    The line stands here so that help can show it without loading the subcommand. One
+    that has actions has a function for each.
     """
 
     module: str
     function: str
     summary: str
     options_first: bool = False
+    actions: Mapping[str, str] = {}
 
 
 COMMANDS = {
@@ -43,6 +45,18 @@ COMMANDS = {
     ),
     "trust": _Command(
         "trust", "trust", "Trust a worker: keep its key and token for this account."
+    ),
+    "token": _Command(
+        *("token", "", "Make, list, revoke and rotate the tokens of a worker here."),
+        actions={
+            "create": "create",
+            "list": "show",
+            "revoke": "revoke",
+            "rotate": "rotate",
+        },
+    ),
+    "audit": _Command(
+        "audit", "audit", "Print a worker's audit log: who did what, and when."
     ),
     "hosts": _Command("hosts", "hosts", "Show the workers that this account knows."),
     # Options end at the first word of the command, as with ssh: the rest is its own.
@@ -88,21 +102,36 @@ def make_app(wanted: Container[str]) -> typer.Typer:
     Args:
         wanted: The subcommands to load; the others are known by name and summary.
     """
-    app = typer.Typer(
+    app = _new_app()
+    app.callback()(_options)
+    for name, command in COMMANDS.items():
+        settings = {"allow_interspersed_args": not command.options_first}
+        if name in wanted and command.actions:
+            app.add_typer(_load_actions(name, command), name=name)
+        elif name in wanted:
+            function = _load(name, command)
+            app.command(name, cls=LightCommand, context_settings=settings)(function)
+        else:
+            app.command(name, help=command.summary)(_not_loaded)
+    return app
+
+
+def _new_app(summary: str | None = None) -> typer.Typer:
+    return typer.Typer(
         cls=LightGroup,
+        help=summary,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         add_completion=False,
         rich_markup_mode=None,  # plain text: an error is a line in a log, not a box
     )
-    app.callback()(_options)
-    for name, command in COMMANDS.items():
-        settings = {"allow_interspersed_args": not command.options_first}
-        if name in wanted:
-            function = _load(name, command)
-            app.command(name, cls=LightCommand, context_settings=settings)(function)
-        else:
-            app.command(name, help=command.summary)(_not_loaded)
+
+
+def _load_actions(name: str, command: _Command) -> typer.Typer:
+    app = _new_app(command.summary)
+    for action, function in command.actions.items():
+        loaded = _load(name, command._replace(function=function))
+        app.command(action, cls=LightCommand)(loaded)
     return app
 
 

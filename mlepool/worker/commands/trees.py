@@ -27,7 +27,7 @@ from mlepool.files.base import (
 )
 from mlepool.files.descent import split_path
 from mlepool.tree import FILE, FOLDER, LINK, MAX_PATH, Entry, encode_pages
-from mlepool.worker.registry import Context, command
+from mlepool.worker.registry import Context, command as offered
 from mlepool.worker.trees import TreeSession
 
 __all__ = [
@@ -55,6 +55,8 @@ RULE_PAGE = 512 * 1024  # bytes: a page of a manifest has as many at most
 MAX_TIME = (1 << 63) - 1  # nanoseconds
 MAX_ANSWER = 768 * 1024  # bytes of content in an answer, which is one frame
 _SESSION = re.compile(r"[0-9a-f]{16}")
+
+command = offered(role="sync")
 
 
 @command
