@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         WorkerBusyError,
         WorkerError,
     )
+    from mlepool.wire.answers import FileInfo, Listing, OsInfo
     from mlepool.wire.values import (
         JobFiles,
         JobInfo,
@@ -91,6 +92,7 @@ _HOMES = {
         "WorkerBusyError",
         "WorkerError",
     ),
+    "mlepool.wire.answers": ("FileInfo", "Listing", "OsInfo"),
     "mlepool.wire.values": (
         "JobFiles",
         "JobInfo",
@@ -119,14 +121,17 @@ __all__ = [
     "Connection",
     "ConnectionClosedError",
     "ConnectionLostError",
+    "FileInfo",
     "JobFiles",
     "JobInfo",
     "JobLostError",
     "Line",
     "Listener",
     "ListenerTimeoutError",
+    "Listing",
     "LocalProtocolError",
     "MlepoolError",
+    "OsInfo",
     "PermissionDeniedError",
     "PortalError",
     "Progress",

@@ -17,11 +17,13 @@ MAX_LINES = 600
 OF_THE_WHOLE = {
     "test_bad_calls.py": "what users mistype, and output that is much or odd",
     "test_bad_input.py": "what no honest client says",
+    "test_builtin_commands.py": "the built-in commands, on a real worker",
     "test_examples.py": "runs examples/",
     "test_layers.py": "import directions",
     "test_limits.py": "quotas, full disks and jobs of the past, on real workers",
     "test_layout.py": "this",
     "test_outlive_links.py": "jobs whose links are cut and whose worker is killed",
+    "test_queue.py": "many runs on few slots, and killed workers",
     "test_run.py": "client, worker and supervisor together, through the public names",
     "test_stops.py": "stops and causes of death, on real workers and processes",
     "test_sync.py": "syncs with real workers, whole and broken",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -20,11 +21,16 @@ class Answers:
     def __init__(self) -> None:
         self._running: dict[tuple[str, str], asyncio.Task[Outcome]] = {}
         self._kept: dict[tuple[str, str], asyncio.Task[Outcome]] = {}
+        self._began = time.monotonic()
 
     @property
     def is_busy(self) -> bool:
         """True while a command is under way."""
         return bool(self._running)
+
+    def may_be_forgotten(self, age: float) -> bool:
+        """Tell if a request of so many seconds ago was made of a former worker."""
+        return age > time.monotonic() - self._began
 
     def find(self, command: str, request_id: str) -> asyncio.Task[Outcome] | None:
         """Find what a request before this one has begun."""

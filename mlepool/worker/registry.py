@@ -47,6 +47,7 @@ class Marks(NamedTuple):
     role: str = "run"
     blocks: bool = False
     repeatable: bool = False
+    once: bool = False
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -136,6 +137,7 @@ class Command:
 
     Attributes:
         is_repeatable: True if it may be called again for a repeated request.
+        is_once: True if it may not, whatever has happened.
     """
 
     def __init__(self, function: Function, spec: CommandSpec) -> None:
@@ -143,6 +145,7 @@ class Command:
         self._function = function
         self._blocks = marks_of(function).blocks
         self.is_repeatable = marks_of(function).repeatable
+        self.is_once = marks_of(function).once
         parameters = inspect.signature(function).parameters
         self._takes_context = next(iter(parameters), "") == "ctx"
         hints = typing.get_type_hints(function)
@@ -219,7 +222,11 @@ def command(function: F, /) -> F: ...
 
 @overload
 def command(
-    *, role: str = "run", blocks: bool = False, repeatable: bool = False
+    *,
+    role: str = "run",
+    blocks: bool = False,
+    repeatable: bool = False,
+    once: bool = False,
 ) -> Callable[[F], F]: ...
 
 
@@ -230,6 +237,7 @@ def command(
     role: str = "run",
     blocks: bool = False,
     repeatable: bool = False,
+    once: bool = False,
 ) -> Any:
     """Mark a function as a command of the worker: ``@command``, ``@command(...)``.
 
@@ -244,10 +252,12 @@ def command(
         blocks: True to call it in a thread, so that it holds up nobody.
         repeatable: True if a request that is repeated over another link may call it
             again; else its answer is kept for that.
+        once: True if it must not be called again for a request that a worker before
+            this one may have had: it is LOST then, which is an error.
     """
 
     def mark(function: Function) -> Function:
-        setattr(function, _MARK, Marks(role, blocks, repeatable))
+        setattr(function, _MARK, Marks(role, blocks, repeatable, once))
         return function
 
     return mark if function is None else mark(function)

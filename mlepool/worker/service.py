@@ -294,10 +294,17 @@ class Service:
         """Answer a repeated request as the first one; False if there was none."""
         if not request.age:
             return False
-        task = self._house.answers.find(request.command, request.id)
+        answers = self._house.answers
+        task = answers.find(request.command, request.id)
         if task is not None:
             self._answer_with(request, task)
-        return task is not None
+            return True
+        is_once = self._house.registry.find(request.command).is_once
+        if is_once and answers.may_be_forgotten(request.age):
+            reason = "another worker was asked: whether it was done can't be told"
+            self._end(request.call, Outcome("LOST", reason=reason))
+            return True
+        return False
 
     def _answer_with(self, request: Request, task: asyncio.Task[Outcome]) -> None:
         def answer(task: asyncio.Task[Outcome]) -> None:

@@ -22,7 +22,7 @@ __all__ = ["copy", "mkdir", "mkdirs", "move", "rm", "touch"]
 FilePath = Any  # str or bytes: no annotation that msgspec knows says that
 
 
-@command(role="sync", blocks=True)
+@command(role="sync", blocks=True, once=True)
 def mkdir(ctx: Context, path: FilePath, mode: int | None = None) -> FileInfo:
     """Make a folder; the one that it is in must be there.
 
@@ -46,7 +46,7 @@ def mkdir(ctx: Context, path: FilePath, mode: int | None = None) -> FileInfo:
         return info_of(place)
 
 
-@command(role="sync", blocks=True)
+@command(role="sync", blocks=True, once=True)
 def mkdirs(ctx: Context, path: FilePath, exist_ok: bool = False) -> FileInfo:
     """Make a folder, and the folders on the way to it.
 
@@ -69,7 +69,7 @@ def mkdirs(ctx: Context, path: FilePath, exist_ok: bool = False) -> FileInfo:
         return info_of(place)
 
 
-@command(role="sync", blocks=True)
+@command(role="sync", blocks=True, once=True)
 def rm(ctx: Context, path: FilePath, recursive: bool = False) -> str:
     """Remove a file, a link or an empty folder.
 
@@ -95,7 +95,7 @@ def rm(ctx: Context, path: FilePath, recursive: bool = False) -> str:
         return place.path
 
 
-@command(role="sync", blocks=True)
+@command(role="sync", blocks=True, once=True)
 def touch(ctx: Context, path: FilePath) -> FileInfo:
     """Make an empty file, or set the time of what is there to now.
 
@@ -117,7 +117,7 @@ def touch(ctx: Context, path: FilePath) -> FileInfo:
         return info_of(place)
 
 
-@command(role="sync", blocks=True)
+@command(role="sync", blocks=True, once=True)
 def copy(
     ctx: Context, src: FilePath, dest: FilePath, recursive: bool = False
 ) -> FileInfo:
@@ -150,7 +150,7 @@ def copy(
             return info_of(target)
 
 
-@command(role="sync", blocks=True)
+@command(role="sync", blocks=True, once=True)
 def move(ctx: Context, src: FilePath, dest: FilePath) -> FileInfo:
     """Move or rename a file or folder on the worker's host.
 

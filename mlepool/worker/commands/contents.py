@@ -87,7 +87,7 @@ def rdfile(ctx: Context, path: FilePath) -> Content:
     return _read(ctx.jail, path, offset=0, size=None, tail=None)
 
 
-@command(role="sync", blocks=True)
+@command(role="sync", blocks=True, once=True)
 def write(
     ctx: Context,
     path: FilePath,
@@ -138,7 +138,7 @@ def write(
         return info_of(place)
 
 
-@command(role="sync", blocks=True)
+@command(role="sync", blocks=True, once=True)
 def wrfile(
     ctx: Context, path: FilePath, data: FileData, append: bool = False
 ) -> FileInfo:

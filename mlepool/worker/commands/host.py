@@ -138,7 +138,7 @@ async def sleep(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-@command(role="admin", blocks=True)
+@command(role="admin", blocks=True, once=True)
 def reboot() -> str:
     """Reboot the host. All jobs end with it.
 
@@ -152,7 +152,7 @@ def reboot() -> str:
     return _call_first(REBOOT)
 
 
-@command(role="admin", blocks=True)
+@command(role="admin", blocks=True, once=True)
 def shutdown() -> str:
     """Shut the host down and switch it off. All jobs end with it.
 
@@ -166,7 +166,7 @@ def shutdown() -> str:
     return _call_first(SHUTDOWN)
 
 
-@command(role="admin")
+@command(role="admin", once=True)
 def close_server(ctx: Context, grace: float = 10.0) -> list[JobInfo]:
     """End the worker. Its jobs go on: the next worker finds them.
 

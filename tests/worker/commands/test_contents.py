@@ -67,7 +67,7 @@ def test_parts_that_can_not_be_are_refused(ctx, lines, options):
 def test_what_is_no_file_is_neither_read_nor_written(ctx):
     os.mkfifo(ctx.cwd / "pipe")
     (ctx.cwd / "folder").mkdir()
-    for call in (read, rdfile, lambda *given: write(*given, "x")):
+    for call in (read, rdfile, lambda ctx, path: write(ctx, path, "x")):
         with pytest.raises(IsADirectoryError):
             call(ctx, "folder")
         with pytest.raises(OSError, match="not a file"):
@@ -118,7 +118,7 @@ def test_nothing_is_read_or_written_outside(ctx, tmp_path):
     (ctx.cwd / "own").mkdir()
     (ctx.cwd / "own/key").write_text("secret")
     for path in ("../secret", "link", "new", "own/key", f"{tmp_path}/secret"):
-        for call in (read, lambda *given: write(*given, "x", parents=True)):
+        for call in (read, lambda ctx, path: write(ctx, path, "x", parents=True)):
             with pytest.raises(PermissionError):
                 call(ctx, path)
     assert (tmp_path / "secret").read_text() == "keep"

@@ -90,7 +90,7 @@ def test_a_failure_to_reboot_is_told(monkeypatch, tmp_path):
 
 
 def test_a_worker_ends_within_a_time():
-    asked = []
+    asked: list[float] = []
     running, ended = SimpleNamespace(outcome=None), SimpleNamespace(outcome=1)
     ctx = SimpleNamespace(close_worker=asked.append, job_list=lambda: [ended, running])
     assert host.close_server(ctx, 2.5) == [running]

@@ -21,7 +21,7 @@ def test_exec_is_run_by_the_name_of_conplyent():
     assert [one.name for one in theirs.parameters][0] == "cmd"
     assert theirs.parameters[1:] == ours.parameters[1:]
     assert theirs.spawns
-    assert "    cmd: A list" in inspect.getdoc(shell.exec)
+    assert "    cmd: A list" in (inspect.getdoc(shell.exec) or "")
     registry = Registry(builtin_commands())
     called = registry.find("exec").call(CTX, {"cmd": ["echo", "x"], "cwd": "out"})
     assert called == shell.run(CTX, ["echo", "x"], cwd="out")
