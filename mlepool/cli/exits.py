@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from mlepool.client.facts import Status
 from mlepool.client.listener import AsyncListener
+from mlepool.errors import WorkerBusyError
 
 __all__ = [
     "FAILED",
@@ -18,6 +19,7 @@ __all__ = [
 ]
 
 FAILED = 1
+BUSY = 75  # as sysexits.h has it for what may be tried again later
 NOT_EXECUTABLE = 126  # as shells do, and likewise the next
 NOT_FOUND = 127
 SIGNAL_BASE = 128  # 128 + n for a signal n, as shells do
@@ -41,7 +43,11 @@ def exit_status(listener: AsyncListener, complain: Callable[[str], None]) -> int
     if listener.ok:
         return 0  # a command of the worker's own
     complain(str(listener.error))
-    kinds = {FileNotFoundError: NOT_FOUND, PermissionError: NOT_EXECUTABLE}
+    kinds = {
+        FileNotFoundError: NOT_FOUND,
+        PermissionError: NOT_EXECUTABLE,
+        WorkerBusyError: BUSY,
+    }
     for kind, status in kinds.items():
         if isinstance(listener.error, kind):
             return status

@@ -35,7 +35,8 @@ def jobs(
 ) -> None:
     """List the jobs of workers.
 
-    Those that run; with --all also the latest that have ended.
+    Those that run, and those that wait, with their place in line; with --all also the
+    latest that have ended.
 
     Exits with 255 if a host that was named can't be reached.
     """
@@ -62,6 +63,9 @@ def in_json(host: str, info: JobInfo) -> dict[str, Any]:
         "id": info.id,
         "host": host,
         "status": info.status,
+        "place": info.place,
+        "priority": info.priority,
+        "gpus": list(info.gpus),
         "exit_code": None if outcome is None else outcome.exit_code,
         "reason": "" if outcome is None else outcome.reason,
         "started": info.started,
@@ -91,7 +95,7 @@ def _row(host: str, info: JobInfo) -> tuple[str, ...]:
     return (
         info.id,
         host,
-        info.status,
+        f"{info.status} {info.place}" if info.place else info.status,
         "" if code is None else str(code),
         clock(info.started),
         ago(info.duration),

@@ -80,6 +80,20 @@ def run(
             show_default=False,
         ),
     ] = None,
+    priority: Annotated[
+        int | None,
+        typer.Option(
+            help="Where jobs wait in line, higher ones go first.", show_default=False
+        ),
+    ] = None,
+    queue: Annotated[
+        bool,
+        typer.Option("--queue/--no-queue", help="Wait in line, or fail if it has to."),
+    ] = True,
+    gpus: Annotated[
+        int | None,
+        typer.Option(help="How many GPUs it is to have.", show_default=False),
+    ] = None,
 ) -> None:
     """Run a command on one host or many, live.
 
@@ -97,6 +111,7 @@ def run(
     what = command[0] if len(command) == 1 else [os.fsencode(one) for one in command]
     keywords: dict[str, Any] = {"cwd": cwd, "timeout": timeout, "detach": detach}
     keywords |= {"sync": sync, "collect": collect or None}
+    keywords |= {"priority": priority, "gpus": gpus, "queue": None if queue else False}
     given = {name: value for name, value in keywords.items() if value is not None}
     if tty:
         raise typer.Exit(_run_at_terminal(targets, what, given))
@@ -257,6 +272,8 @@ class _Jobs:
         self._going[job_id] = connection
         listener = await connection.call(run, (self._command,), keywords, job_id=job_id)
         was_begun = listener.error is None or listener.exit_code is not None
+        if listener.place:
+            self._printer.complain(name, f"it waits in line: place {listener.place}")
         if self._leave and was_begun:
             print(f"{name}: job {listener.id}", flush=True)
             return 0

@@ -70,6 +70,8 @@ def come_back(job_id: str, host: str) -> str:
 def in_words(report: StopReport, host: str) -> list[str]:
     """Say what a stop has done: a line, and one for each process that is left."""
     head = f"job {report.job_id} on {host}"
+    if report.was_waiting:
+        return [f"{head}: waited in line, and will not begin ({report.status})"]
     if not report.signalled and report.complete:
         return [f"{head}: had ended before ({report.status})"]
     sent = ", ".join(

@@ -122,6 +122,7 @@ class StopReport(msgspec.Struct, frozen=True, array_like=True):
         signalled: Every signal sent, in order; empty if it had ended already.
         survivors: Processes still alive at the end; empty means all are dead.
         seconds: How long it took until the last process was gone.
+        was_waiting: True if it waited in line: it has never run.
     """
 
     job_id: str
@@ -129,6 +130,7 @@ class StopReport(msgspec.Struct, frozen=True, array_like=True):
     signalled: tuple[Signalled, ...] = ()
     survivors: tuple[Survivor, ...] = ()
     seconds: float = 0.0
+    was_waiting: bool = False
 
     @property
     def complete(self) -> bool:

@@ -20,6 +20,7 @@ from mlepool.worker.gpus import GpuDriver, NvmlDriver
 from mlepool.worker.job import Job, Reader, Status
 from mlepool.worker.known import KnownJobs
 from mlepool.worker.queue import Host, Queue
+from mlepool.worker.queue_news import first_in_line
 from mlepool.worker.registry import Process
 from mlepool.worker.slots import Wish, client_of
 from mlepool.worker.sweeper import Sweeper
@@ -124,9 +125,12 @@ class JobTable:
         self._note_end = note
 
     def listing(self) -> list[JobInfo]:
-        """Describe the jobs that run or wait, and the latest that have ended."""
+        """Describe the jobs that run or wait, and the latest that have ended.
+
+        Of those that wait as many as go into one answer, the next ones first.
+        """
         self._queue.count_places()
-        return self._jobs.listing()
+        return first_in_line(self._jobs.listing())
 
     def find(self, job_id: str) -> Job:
         """Find a job in memory or on disk.

@@ -161,7 +161,7 @@ class Queue:
         """End a job that waits."""
         now = time.time()
         self._end(job, Outcome("STOPPED", started=now, ended=now, reason=reason))
-        return StopReport(job.id, "STOPPED")
+        return StopReport(job.id, "STOPPED", was_waiting=True)
 
     def count_places(self) -> None:
         """Note where in line each job is now."""

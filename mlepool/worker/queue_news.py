@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import msgspec
+
+from mlepool.wire.values import JobInfo
 from mlepool.worker.known import KnownJobs
 from mlepool.worker.slots import Line
 
-__all__ = ["QueueNews"]
+__all__ = ["QueueNews", "first_in_line"]
+
+MAX_LISTED = 384 * 1024  # bytes of a listing that are of jobs in line: it is one frame
 
 PAUSE = 0.25  # seconds between two tellings ...
 PAUSE_EACH = 0.001  # ... and for each that waits: a thousand messages a second at most
@@ -63,3 +68,16 @@ class QueueNews:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def first_in_line(jobs: list[JobInfo]) -> list[JobInfo]:
+    """Give jobs as they are, but of those that wait, in order, no more than fit."""
+    others = [one for one in jobs if not one.place]
+    waiting = sorted((one for one in jobs if one.place), key=lambda one: one.place)
+    size, count = 0, 0
+    for one in waiting:
+        size += len(msgspec.msgpack.encode(one))
+        if size > MAX_LISTED:
+            break
+        count += 1
+    return others + waiting[:count]

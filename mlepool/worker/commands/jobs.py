@@ -62,10 +62,11 @@ async def kill(ctx: Context, job_id: str) -> StopReport:
 
 @command(role="view")
 def jobs(ctx: Context) -> list[JobInfo]:
-    """List the jobs that run on this worker, and the latest that have ended.
+    """List the jobs of this worker: that run or wait, and the latest that have ended.
 
     Returns:
-        A list of :class:`~mlepool.JobInfo`; those that have ended come first.
+        A list of :class:`~mlepool.JobInfo`; those that have ended come first. Of a
+        very long line no more than go into one answer.
     """
     return ctx.job_list()
 
