@@ -96,8 +96,13 @@ async def _train(
     printer.say(name, f"synced {value.sent} files, tree {value.digest[:12]}")
     command = [sys.executable, "train.py", "--order", str(training.order)]
     command += ["--smoothing", training.smoothing, "--out", "out"]
-    keywords = {"cwd": f"{name}-code", "collect": "out/", "collect_to": results}
-    listener = await connection.run(command, complete=False, **keywords)
+    listener = await connection.run(
+        command,
+        cwd=f"{name}-code",
+        collect="out/",
+        collect_to=results,
+        complete=False,
+    )
     async for batch in listener.batches():
         printer.print(connection.name, batch)
         last = training.stop_after_epoch

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -158,7 +158,7 @@ async def stop_job(
     Raises:
         MlepoolError: If it could not be tried.
     """
-    options = {"signal": signal, "grace": grace, "raise_error": True}
+    options: dict[str, Any] = {"signal": signal, "grace": grace, "raise_error": True}
     listener = await connection.stop(job_id, **options)
     assert isinstance(listener.value, StopReport)
     return listener.value

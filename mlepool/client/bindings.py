@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
 
 import msgspec
 
+from mlepool.client.builtin_commands import BuiltinCommands
 from mlepool.client.calls import Calls, Echo, Work, print_message
-from mlepool.client.commands import BoundCommand, Catalogue
+from mlepool.client.commands import BoundCommand, Catalogue, own_signature
 from mlepool.client.file_methods import FileMethods
 from mlepool.client.listener import AsyncListener
 from mlepool.client.namespaces import Offered, offered
@@ -32,7 +33,7 @@ _ERRANDS = "mlepool.client.errands"
 _WITH_FILES = frozenset({"sync", "collect", "collect_to"})
 
 
-class Bindings(FileMethods):
+class Bindings(BuiltinCommands, FileMethods):
     """What a connection can be asked for: the worker's commands, and our own verbs.
 
     Attributes:
@@ -326,29 +327,11 @@ class Bindings(FileMethods):
         self._catalogue = Catalogue(self.name, specs)
         return self.commands
 
-    if TYPE_CHECKING:
-        # The built-in commands, for editors and type checkers; bound at connect.
-
-        async def run(
-            self, command: str | Sequence[str | bytes], **keywords: Any
-        ) -> AsyncListener:
-            """Run a command on the worker's host."""
-
-        async def stop(self, job_id: str, **keywords: Any) -> AsyncListener:
-            """Stop a job."""
-
-        async def jobs(self, **keywords: Any) -> AsyncListener:
-            """List jobs."""
-
-        async def get_time(self, **keywords: Any) -> AsyncListener:
-            """Give the host's time."""
-
 
 def _row(verb: str) -> tuple[str, str, str, str]:
     function = getattr(Bindings, verb)
-    signature = inspect.signature(function)
-    shown = signature.replace(parameters=list(signature.parameters.values())[1:])
-    return verb, str(shown), "sync", (inspect.getdoc(function) or "").partition("\n")[0]
+    summary = (inspect.getdoc(function) or "").partition("\n")[0]
+    return verb, str(own_signature(function)), "sync", summary
 
 
 def texts_in(name: str, given: str | Iterable[str]) -> tuple[str, ...]:

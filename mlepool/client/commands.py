@@ -7,7 +7,7 @@ import difflib
 import functools
 import inspect
 import keyword
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mlepool.client.checks import check_for
@@ -22,10 +22,17 @@ from mlepool.client.options import (
 from mlepool.errors import RemoteProtocolError
 from mlepool.wire.messages import CommandSpec, Parameter
 
-__all__ = ["BoundCommand", "Catalogue"]
+__all__ = ["BoundCommand", "Catalogue", "own_signature"]
 
 
 _KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
+
+# Names in the built-in commands' annotations that no client knows.
+_ALIASES = {
+    "Data": "str | bytes",
+    "FileData": "str | bytes",
+    "FilePath": "str | bytes | os.PathLike",
+}
 
 
 class _Source:
@@ -51,7 +58,8 @@ class BoundCommand:
     def __init__(self, spec: CommandSpec) -> None:
         self.spec = spec
         self.kind = _kind_of(spec)
-        own = [_parameter(one) for one in spec.parameters]
+        aliases = {} if spec.streams else _ALIASES
+        own = [_parameter(one, aliases) for one in spec.parameters]
         self.own_signature = inspect.Signature(own)
         taken = {one.name for one in own}
         ours = [one for one in CLIENT_PARAMETERS[self.kind] if one.name not in taken]
@@ -187,14 +195,25 @@ def _is_usable(name: str) -> bool:
     return all(one.isidentifier() and not keyword.iskeyword(one) for one in parts)
 
 
-def _parameter(parameter: Parameter) -> inspect.Parameter:
+def own_signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Give a method's signature as people write it, without ``self``."""
+    signature = inspect.signature(function)
+    parameters = [
+        one.replace(annotation=_Source(str(one.annotation)))
+        for one in list(signature.parameters.values())[1:]
+    ]
+    return inspect.Signature(parameters)
+
+
+def _parameter(parameter: Parameter, aliases: dict[str, str]) -> inspect.Parameter:
     positional = parameter.kind == "POSITIONAL_OR_KEYWORD"
     empty = inspect.Parameter.empty
+    annotation = aliases.get(parameter.annotation, parameter.annotation)
     return inspect.Parameter(
         parameter.name,
         inspect.Parameter.POSITIONAL_OR_KEYWORD if positional else _KEYWORD_ONLY,
         default=empty if parameter.default is None else _shown(parameter.default),
-        annotation=_Source(parameter.annotation) if parameter.annotation else empty,
+        annotation=_Source(annotation) if annotation else empty,
     )
 
 

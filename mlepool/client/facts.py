@@ -14,9 +14,10 @@ from mlepool.client.failures import remote_error
 from mlepool.client.intake import Intake
 from mlepool.client.options import CallOptions
 from mlepool.client.output import EvictedError
+from mlepool.client.tables import JobList
 from mlepool.errors import CommandError, CommandTimeoutError, JobLostError
 from mlepool.wire.messages import Outcome
-from mlepool.wire.values import VALUE_TYPES, SyncSummary
+from mlepool.wire.values import VALUE_TYPES, JobInfo, SyncSummary
 
 __all__ = ["Facts", "Status"]
 
@@ -122,7 +123,8 @@ class Facts:
         if outcome is None or outcome.value is None:
             return None
         kind = VALUE_TYPES.get(self.returns)
-        return outcome.value if kind is None else msgspec.convert(outcome.value, kind)
+        value = outcome.value if kind is None else msgspec.convert(outcome.value, kind)
+        return JobList(value) if kind == list[JobInfo] else value
 
     def last_message(self) -> Any:
         """Give the value as the one message of what has said nothing else.

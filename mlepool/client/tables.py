@@ -1,11 +1,15 @@
 """Tables: rows for programs, and text for people."""
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tabulate import tabulate
 
-__all__ = ["Table"]
+from mlepool.wire.messages import Outcome
+from mlepool.wire.values import JobInfo
+
+__all__ = ["JobList", "Table"]
 
 
 class Table(Sequence[tuple[Any, ...]]):
@@ -36,3 +40,38 @@ class Table(Sequence[tuple[Any, ...]]):
 
     def _repr_html_(self) -> str:
         return tabulate(self.rows, self.headers, tablefmt="html", disable_numparse=True)
+
+
+class JobList(list[JobInfo]):
+    """Jobs of a worker; ``str()`` is a table of them."""
+
+    def table(self) -> Table:
+        """Give what people want to know first."""
+        return Table(
+            ("id", "status", "exit", "started", "took", "command"), self._rows()
+        )
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                one.id,
+                one.status,
+                _code(one.outcome),
+                time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.started)),
+                f"{one.duration:.1f} s",
+                one.command if one.command.isprintable() else repr(one.command),
+            )
+            for one in self
+        ]
+
+    def __str__(self) -> str:
+        return str(self.table()) if self else "no job is known"
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+def _code(outcome: Outcome | None) -> str:
+    if outcome is None or outcome.exit_code is None:
+        return ""
+    return str(outcome.exit_code)

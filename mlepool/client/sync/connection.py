@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from mlepool.client.calls import new_job_id, print_message
 from mlepool.client.commands import BoundCommand
@@ -13,6 +13,7 @@ from mlepool.client.connection import AsyncConnection
 from mlepool.client.listener import AsyncListener
 from mlepool.client.namespaces import Offered
 from mlepool.client.portal import Portal
+from mlepool.client.sync.builtin_commands import BuiltinCommands
 from mlepool.client.sync.file_methods import FileMethods
 from mlepool.client.sync.listener import Listener, leave_alone, leaving_alone
 from mlepool.client.tables import Table
@@ -29,7 +30,7 @@ def with_listener(exc: E, portal: Portal) -> E:
     return exc
 
 
-class Connection(FileMethods):
+class Connection(BuiltinCommands, FileMethods):
     """A connection to one worker; as :class:`~mlepool.AsyncConnection`, but blocking.
 
     Usable from any thread, also inside a running event loop (Jupyter).
@@ -281,47 +282,3 @@ class Connection(FileMethods):
         for message in listener:
             print_message(message)
         return listener.wait()
-
-    if TYPE_CHECKING:
-        # The built-in commands, for editors and type checkers; bound at connect.
-
-        def run(
-            self,
-            command: str | list[str] | list[bytes] | list[str | bytes],
-            *,
-            cwd: str | os.PathLike[str] | None = None,
-            env: dict[str, str] | None = None,
-            stdin: bool = False,
-            tty: bool = False,
-            rows: int = 24,
-            cols: int = 80,
-            orphan_timeout: float | None = None,
-            complete: bool = True,
-            timeout: float | None = None,
-            echo_response: bool = False,
-            max_interval: float | None = None,
-            raise_error: bool = False,
-            on_timeout: str = "stop",
-            encoding: str | None = "utf-8",
-            errors: str = "replace",
-            detach: bool = False,
-            input: Any = None,
-            memory: int = ...,
-        ) -> Listener:
-            """Run a command on the worker's host."""
-
-        def stop(
-            self,
-            job_id: str,
-            *,
-            signal: str = "SIGINT",
-            grace: float = 10.0,
-            **keywords: Any,
-        ) -> Listener:
-            """Stop a job."""
-
-        def jobs(self, **keywords: Any) -> Listener:
-            """List jobs."""
-
-        def get_time(self, **keywords: Any) -> Listener:
-            """Give the host's time."""

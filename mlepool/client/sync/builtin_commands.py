@@ -1,0 +1,241 @@
+"""The built-in commands of workers on the blocking face, for editors and type checkers.
+
+As :mod:`mlepool.client.builtin_commands`: none of them is there at run time.
+"""
+
+# ruff: noqa: FBT001, FBT002, PLR0917 -- the worker's signatures, as they are
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Unpack
+
+    from mlepool.client.builtin_commands import CallKeywords, Path, RunKeywords
+    from mlepool.client.sync.listener import Listener
+
+__all__ = ["BuiltinCommands"]
+
+
+class BuiltinCommands:
+    """What workers offer by themselves, as methods of a connection."""
+
+    if TYPE_CHECKING:
+
+        def run(
+            self,
+            command: str | Sequence[Path],
+            *,
+            cwd: Path | None = None,
+            env: dict[str, str] | None = None,
+            stdin: bool = False,
+            tty: bool = False,
+            rows: int = 24,
+            cols: int = 80,
+            orphan_timeout: float | None = None,
+            collect: str | list[str] | None = None,
+            tree: str = "",
+            priority: int = 0,
+            queue: bool = True,
+            gpus: int = 0,
+            **keywords: Unpack[RunKeywords],
+        ) -> Listener:
+            """Run a command on the worker's host."""
+
+        def exec(
+            self,
+            cmd: str | Sequence[Path],
+            *,
+            cwd: Path | None = None,
+            env: dict[str, str] | None = None,
+            stdin: bool = False,
+            tty: bool = False,
+            rows: int = 24,
+            cols: int = 80,
+            orphan_timeout: float | None = None,
+            collect: str | list[str] | None = None,
+            tree: str = "",
+            priority: int = 0,
+            queue: bool = True,
+            gpus: int = 0,
+            **keywords: Unpack[RunKeywords],
+        ) -> Listener:
+            """Run a command on the worker's host."""
+
+        def stop(
+            self,
+            job_id: str,
+            signal: str = "SIGINT",
+            grace: float = 10.0,
+            **keywords: Unpack[CallKeywords],
+        ) -> Listener:
+            """Stop a job: its whole tree of processes, with proof."""
+
+        def kill(self, job_id: str, **keywords: Unpack[CallKeywords]) -> Listener:
+            """Kill a job: SIGKILL to its whole tree of processes, with proof."""
+
+        def jobs(self, **keywords: Unpack[CallKeywords]) -> Listener:
+            """List the jobs that run on this worker, and the latest that have ended."""
+
+        def is_alive(self, job_id: str, **keywords: Unpack[CallKeywords]) -> Listener:
+            """Tell if a job has not ended yet."""
+
+        def job(self, job_id: str, **keywords: Unpack[CallKeywords]) -> Listener:
+            """Describe one job, also one that has ended long ago."""
+
+        def send_input(
+            self,
+            job_id: str,
+            data: str | bytes = b"",
+            offset: int = 0,
+            end: bool = False,
+            *,
+            writer: str = "",
+            **keywords: Unpack[CallKeywords],
+        ) -> Listener:
+            """Write to a job's stdin; returns when the process's pipe has taken it."""
+
+        def resize(
+            self, job_id: str, rows: int, cols: int, **keywords: Unpack[CallKeywords]
+        ) -> Listener:
+            """Give a job's terminal another size."""
+
+        def cd(self, dest: Path = "~", **keywords: Unpack[CallKeywords]) -> Listener:
+            """Go to another folder: this connection's relative paths count from it."""
+
+        def cwd(self, **keywords: Unpack[CallKeywords]) -> Listener:
+            """Tell where this connection is."""
+
+        def ls(
+            self,
+            src: Path = ".",
+            *,
+            after: bytes = b"",
+            **keywords: Unpack[CallKeywords],
+        ) -> Listener:
+            """List a folder: all that is in it, hidden files too, by name."""
+
+        def stat(
+            self, path: Path, *, follow: bool = True, **keywords: Unpack[CallKeywords]
+        ) -> Listener:
+            """Describe a file, folder or link."""
+
+        def glob(
+            self, pattern: Path, *, after: bytes = b"", **keywords: Unpack[CallKeywords]
+        ) -> Listener:
+            """Find files and folders by a pattern, as a shell does."""
+
+        def read(
+            self,
+            path: Path,
+            *,
+            encoding: str | None = "utf-8",
+            errors: str = "strict",
+            offset: int = 0,
+            size: int | None = None,
+            tail: int | None = None,
+            **keywords: Unpack[CallKeywords],
+        ) -> Listener:
+            """Read a file, or a part of it."""
+
+        def rdfile(self, path: Path, **keywords: Unpack[CallKeywords]) -> Listener:
+            """Read a file as bytes."""
+
+        def write(
+            self,
+            path: Path,
+            data: str | bytes,
+            *,
+            encoding: str = "utf-8",
+            append: bool = False,
+            offset: int | None = None,
+            parents: bool = False,
+            **keywords: Unpack[CallKeywords],
+        ) -> Listener:
+            """Write a file: all of it, or a part."""
+
+        def wrfile(
+            self,
+            path: Path,
+            data: str | bytes,
+            append: bool = False,
+            **keywords: Unpack[CallKeywords],
+        ) -> Listener:
+            """Write a file; ``write`` by Conplyent's name."""
+
+        def mkdir(
+            self, path: Path, mode: int | None = None, **keywords: Unpack[CallKeywords]
+        ) -> Listener:
+            """Make a folder; the one that it is in must be there."""
+
+        def mkdirs(
+            self, path: Path, exist_ok: bool = False, **keywords: Unpack[CallKeywords]
+        ) -> Listener:
+            """Make a folder, and the folders on the way to it."""
+
+        def rm(
+            self, path: Path, recursive: bool = False, **keywords: Unpack[CallKeywords]
+        ) -> Listener:
+            """Remove a file, a link or an empty folder."""
+
+        def touch(self, path: Path, **keywords: Unpack[CallKeywords]) -> Listener:
+            """Make an empty file, or set the time of what is there to now."""
+
+        def copy(
+            self,
+            src: Path,
+            dest: Path,
+            recursive: bool = False,
+            **keywords: Unpack[CallKeywords],
+        ) -> Listener:
+            """Copy a file on the worker's host, with its mode and time."""
+
+        def move(
+            self, src: Path, dest: Path, **keywords: Unpack[CallKeywords]
+        ) -> Listener:
+            """Move or rename a file or folder on the worker's host."""
+
+        def get_time(self, **keywords: Unpack[CallKeywords]) -> Listener:
+            """Give the host's time, with its time zone."""
+
+        def os_info(self, **keywords: Unpack[CallKeywords]) -> Listener:
+            """Tell which operating system the host has."""
+
+        def user_name(self, **keywords: Unpack[CallKeywords]) -> Listener:
+            """Tell which account the worker runs as, and so its jobs."""
+
+        def env(self, **keywords: Unpack[CallKeywords]) -> Listener:
+            """Give the environment that jobs get, before what ``run(env=)`` sets."""
+
+        def which(self, program: str, **keywords: Unpack[CallKeywords]) -> Listener:
+            """Find a program as ``run`` would."""
+
+        def sleep(self, seconds: float, **keywords: Unpack[CallKeywords]) -> Listener:
+            """Do nothing for a while, on the worker; it may be given a ``timeout``."""
+
+        def reboot(self, **keywords: Unpack[CallKeywords]) -> Listener:
+            """Reboot the host. All jobs end with it."""
+
+        def shutdown(self, **keywords: Unpack[CallKeywords]) -> Listener:
+            """Shut the host down and switch it off. All jobs end with it."""
+
+        def close_server(
+            self, grace: float = 10.0, **keywords: Unpack[CallKeywords]
+        ) -> Listener:
+            """End the worker. Its jobs go on: the next worker finds them."""
+
+        def set_name(
+            self, name: str | None = None, **keywords: Unpack[CallKeywords]
+        ) -> Listener:
+            """Rename the worker; it keeps the name when it is started again."""
+
+        def set_labels(
+            self, labels: dict[str, str | None], **keywords: Unpack[CallKeywords]
+        ) -> Listener:
+            """Set labels of the worker, beside those that it has; it keeps them."""
+
+        def set_state(
+            self, values: dict[str, Any], **keywords: Unpack[CallKeywords]
+        ) -> Listener:
+            """Set properties of the worker's state."""
