@@ -62,8 +62,9 @@ def check_size(name: str, arguments: dict[str, Any]) -> None:
     """
     if name not in {"write", "wrfile"}:
         return
-    data = arguments.get("data", b"")
-    size = len(data.encode("utf-8", "replace") if isinstance(data, str) else data)
+    data = arguments.get("data")
+    data = data.encode("utf-8", "replace") if isinstance(data, str) else data
+    size = len(data) if isinstance(data, bytes) else 0
     if size > MAX_CONTENT:
         raise ValueError(
             f"{name}(): {size} bytes are over the {MAX_CONTENT} that fit in one call; "
