@@ -7,9 +7,7 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import msgspec
 from msgspec import structs
 
 from mlepool.files.base import Chunk, Offer, Piece, Problem, Scan, SourceOptions
@@ -18,7 +16,7 @@ from mlepool.files.descent import Root, locate_root, open_real
 from mlepool.files.description import Description
 from mlepool.files.ignore import pick
 from mlepool.files.notes import Notes
-from mlepool.files.packs import SAMPLE, Packing, make_piece, pays
+from mlepool.files.pieces import OVERHEAD, PIECE, OpenFile, Pieces
 from mlepool.files.proofs import READ_FLAGS, file_clock, looks, pack_proof, settle
 from mlepool.files.recent import Recent
 from mlepool.files.scan import inodes_of, scan_tree
@@ -26,26 +24,14 @@ from mlepool.files.small import ChangedError, is_as_said, read_small
 from mlepool.files.store import Store
 from mlepool.tree import Entry
 
-__all__ = ["CHANGED", "PIECE", "VANISHED", "TreeReader"]
+__all__ = ["CHANGED", "VANISHED", "TreeReader"]
 
 CHANGED = "it was changed meanwhile"
 VANISHED = "it vanished"
 
-PIECE = 112 * 1024  # bytes: with what is said of it, it fits a frame of 128 KiB
 PART = 16 * 1024 * 1024  # bytes of a file that are read and described at a time
 KEPT = 16 * 1024 * 1024  # bytes of small files that are held until they are asked for
-SHARED = 16 * 1024 * 1024  # bytes of pieces that are held for others who read the same
 DESCRIBED = 256  # files whose descriptions are held
-OVERHEAD = 500  # bytes that holding a small file takes besides its content
-
-
-class _File(NamedTuple):
-    """An open file; ``noted_ns``: what the clock of files said before it was opened."""
-
-    path: bytes
-    fd: int
-    stat: os.stat_result
-    noted_ns: int
 
 
 class TreeReader:
@@ -75,9 +61,7 @@ class TreeReader:
         self._root: Root | None = None
         self._described: Recent[Description] = Recent(DESCRIBED)
         self._small: Recent[tuple[Entry, bytes, tuple[Chunk, ...]]] = Recent(KEPT)
-        self._pieces: Recent[Piece] = Recent(SHARED if is_shared else 0)
-        self._pays: Recent[bool] = Recent(DESCRIBED)
-        self._packing = Packing()
+        self._pieces = Pieces(is_shared=is_shared)
         self._clock = 0
         self._notes = Notes(store)
 
@@ -148,7 +132,7 @@ class TreeReader:
         try:
             with self._opened(entry) as file:
                 self._compare(file)
-                return list(self._read_ranges(file, number, ranges, pack=pack))
+                return list(self._pieces.of_ranges(file, number, ranges, pack=pack))
         except (OSError, ChangedError) as exc:
             return _problem(entry, exc)
 
@@ -199,7 +183,7 @@ class TreeReader:
         return root
 
     @contextlib.contextmanager
-    def _opened(self, entry: Entry) -> Iterator[_File]:
+    def _opened(self, entry: Entry) -> Iterator[OpenFile]:
         """Open a file that is as the entry says, and stays so until it is closed."""
         folder, name = (self._root or self._open()).parent(entry.path)
         fd = os.open(name, READ_FLAGS, dir_fd=folder)
@@ -207,7 +191,7 @@ class TreeReader:
             stat, noted_ns = settle(fd)
             if not is_as_said(stat, entry):
                 raise ChangedError
-            yield _File(entry.path, fd, stat, noted_ns)
+            yield OpenFile(entry.path, fd, stat, noted_ns)
             if looks(os.fstat(fd)) != looks(stat):
                 raise ChangedError
         finally:
@@ -231,7 +215,7 @@ class TreeReader:
             self._notes.add(entry.path, found.stat, found.packed, noted_ns=noted_ns)
         return found.part(offset)
 
-    def _begin(self, entry: Entry, file: _File) -> None:
+    def _begin(self, entry: Entry, file: OpenFile) -> None:
         """Take what is known of a file, if that is how it looks now."""
         found = self._described.get(file.path)
         if found is None or found.proof != pack_proof(file.stat):
@@ -240,7 +224,7 @@ class TreeReader:
             found.add(known or ())
             self._described.put(file.path, found)
 
-    def _compare(self, file: _File) -> Description | None:
+    def _compare(self, file: OpenFile) -> Description | None:
         """See that a file is the one that was described; None if none was."""
         found = self._described.get(file.path)
         if found is not None and found.proof != pack_proof(file.stat):
@@ -275,58 +259,17 @@ class TreeReader:
         return data, chunks
 
     def _read_whole(self, number: int, entry: Entry, *, pack: bool) -> Piece | Problem:
+        key = entry.path, entry.mtime_ns, 0, entry.size
+        piece = self._pieces.held(number, key)
+        if piece is not None:
+            return piece
         try:
-            if self._is_shared:
-                return self._read_shared(number, entry, pack=pack)
             data, _ = self._content(entry)
         except (OSError, ChangedError) as exc:
             return _problem(entry, exc)
-        self._small.drop(entry.path)
-        return self._make_piece(number, data, pack=pack)
-
-    def _make_piece(self, number: int, data: bytes, *, pack: bool) -> Piece:
-        return (
-            self._packing.make_piece(number, data) if pack else Piece(number, 0, data)
-        )
-
-    def _read_shared(self, number: int, entry: Entry, *, pack: bool) -> Piece:
-        key = entry.path, entry.mtime_ns, 0, entry.size
-        piece = self._pieces.get(key)
-        if piece is None:
-            data, _ = self._content(entry)
-            piece = self._make_piece(number, data, pack=pack)
-            self._pieces.put(key, piece, size=len(piece.data) + OVERHEAD)
-        return msgspec.structs.replace(piece, number=number)
-
-    def _read_ranges(
-        self,
-        file: _File,
-        number: int,
-        ranges: Sequence[tuple[int, int]],
-        *,
-        pack: bool,
-    ) -> Iterator[Piece]:
-        does_pay = pack and self._does_pay(file)
-        for begin, length in ranges:
-            for at in range(begin, begin + length, PIECE):
-                size = min(PIECE, begin + length - at)
-                key = file.path, file.stat.st_ctime_ns, at, size
-                piece = self._pieces.get(key)
-                if piece is None:
-                    data = os.pread(file.fd, size, at)
-                    if len(data) != size:
-                        raise ChangedError
-                    piece = make_piece(number, at, data, is_packing=does_pay)
-                    self._pieces.put(key, piece, size=len(data) + OVERHEAD)
-                yield msgspec.structs.replace(piece, number=number)
-
-    def _does_pay(self, file: _File) -> bool:
-        """Tell by a file's beginning if it is to be packed."""
-        known = self._pays.get(file.path)
-        if known is None:
-            known = pays(os.pread(file.fd, SAMPLE, 0))
-            self._pays.put(file.path, known)
-        return known
+        if not self._is_shared:
+            self._small.drop(entry.path)
+        return self._pieces.whole(number, key, data, pack=pack)
 
     def _known(self, entries: Sequence[Entry]) -> list[tuple[Chunk, ...] | None]:
         """Give what is known of files that look as the entries say."""

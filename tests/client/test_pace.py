@@ -9,7 +9,7 @@ import pytest
 from mlepool.client.pace import FAST, LEAST, TRIPS, Pace
 from mlepool.client.remote_trees import RemoteSource, RemoteTarget
 from mlepool.files.base import Piece, SourceOptions, TargetOptions
-from mlepool.files.reading import PIECE
+from mlepool.files.pieces import PIECE
 from mlepool.tree import FILE, Entry
 from tests.tools import in_real_time
 

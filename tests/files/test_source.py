@@ -15,8 +15,9 @@ from blake3 import blake3
 from mlepool.files.base import Chunk, Offer, Piece, Problem, Source, SourceOptions
 from mlepool.files.chunks import chunk_bytes, content_digest
 from mlepool.files.packs import unpack
+from mlepool.files.pieces import PIECE
 from mlepool.files.proofs import file_clock
-from mlepool.files.reading import CHANGED, PART, PIECE, VANISHED, TreeReader
+from mlepool.files.reading import CHANGED, PART, VANISHED, TreeReader
 from mlepool.files.source import LocalSource
 from mlepool.files.store import Store
 from mlepool.tree import FILE, Entry

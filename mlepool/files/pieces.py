@@ -1,0 +1,98 @@
+"""Pieces: bytes of files for their way, packed where that is a gain."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from mlepool.files.base import Piece
+from mlepool.files.packs import SAMPLE, Packing, make_piece, pays
+from mlepool.files.recent import Recent
+from mlepool.files.small import ChangedError
+
+__all__ = ["OVERHEAD", "PIECE", "OpenFile", "Pieces"]
+
+PIECE = 112 * 1024  # bytes: with what is said of it, it fits a frame of 128 KiB
+SHARED = 16 * 1024 * 1024  # bytes of pieces that are held for others who read the same
+SAMPLED = 256  # files of which it is remembered whether packing pays
+OVERHEAD = 500  # bytes that holding a small file takes besides its content
+
+
+class OpenFile(NamedTuple):
+    """An open file; ``noted_ns``: what the clock of files said before it was opened."""
+
+    path: bytes
+    fd: int
+    stat: os.stat_result
+    noted_ns: int
+
+
+class Pieces:
+    """Makes the pieces of one tree's files.
+
+    Args:
+        is_shared: Several read the same files: some MiB of pieces are held for the
+            others.
+    """
+
+    def __init__(self, *, is_shared: bool) -> None:
+        self._held: Recent[Piece] = Recent(SHARED if is_shared else 0)
+        self._pays: Recent[bool] = Recent(SAMPLED)
+        self._packing = Packing()
+
+    def held(self, number: int, key: Hashable) -> Piece | None:
+        """Give a piece that was made of late under another number, if it is held."""
+        piece = self._held.get(key)
+        return None if piece is None else msgspec.structs.replace(piece, number=number)
+
+    def whole(self, number: int, key: Hashable, data: bytes, *, pack: bool) -> Piece:
+        """Make a small file's content a piece."""
+        if pack:
+            piece = self._packing.make_piece(number, data)
+        else:
+            piece = Piece(number, 0, data)
+        self._held.put(key, piece, size=len(piece.data) + OVERHEAD)
+        return piece
+
+    def of_ranges(
+        self,
+        file: OpenFile,
+        number: int,
+        ranges: Sequence[tuple[int, int]],
+        *,
+        pack: bool,
+    ) -> Iterator[Piece]:
+        """Make ranges (offset, length) of a file pieces, in their order.
+
+        Raises:
+            ChangedError: If the file is shorter by now.
+            OSError: If it can't be read.
+        """
+        does_pay = pack and self._does_pay(file)
+        for begin, length in ranges:
+            for at in range(begin, begin + length, PIECE):
+                size = min(PIECE, begin + length - at)
+                key = file.path, file.stat.st_ctime_ns, at, size
+                piece = self.held(number, key)
+                if piece is None:
+                    data = os.pread(file.fd, size, at)
+                    if len(data) != size:
+                        raise ChangedError
+                    piece = make_piece(number, at, data, is_packing=does_pay)
+                    self._held.put(key, piece, size=len(data) + OVERHEAD)
+                yield piece
+
+    def clear(self) -> None:
+        """Let go of all."""
+        self._held.clear()
+
+    def _does_pay(self, file: OpenFile) -> bool:
+        """Tell by a file's beginning if it is to be packed."""
+        known = self._pays.get(file.path)
+        if known is None:
+            known = pays(os.pread(file.fd, SAMPLE, 0))
+            self._pays.put(file.path, known)
+        return known
