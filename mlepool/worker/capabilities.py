@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, overload
 
 from mlepool.worker.custom import UnfitError, place_of
 from mlepool.worker.registry import Function, find_commands, is_command
@@ -14,6 +14,8 @@ from mlepool.worker.registry import Function, find_commands, is_command
 __all__ = ["NAME", "Part", "capability", "parts_of"]
 
 NAME = "__capability__"  # in a module: it is one capability, of this name
+T = TypeVar("T", bound=Callable[..., Any])
+
 _MARK = "__mlepool_capability__"
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -38,6 +40,10 @@ class Part(NamedTuple):
     shutdown: Callable[[], Any] | None = None
 
 
+@overload
+def capability(thing: T, /) -> T: ...
+@overload
+def capability(*, name: str = "") -> Callable[[T], T]: ...
 def capability(thing: Any = None, /, *, name: str = "") -> Any:
     """Mark a class as a capability: ``@capability``, ``@capability(name="images")``.
 

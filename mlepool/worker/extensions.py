@@ -60,7 +60,7 @@ class Extensions:
         self.sources = list(sources)
         self._builtin = frozenset(builtin)
         self._changed = changed
-        self._loaded: dict[str, _Loaded] = {}
+        self._loaded: dict[int, _Loaded] = {}  # by the source's id()
         self._ending: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
         self._is_closed = False
@@ -94,13 +94,13 @@ class Extensions:
 
     async def _load(self, source: Source) -> _Loaded:
         """Read one source; it takes the place of what it gave before, unless broken."""
-        loaded, before = await self._read(source), self._loaded.get(source.label)
+        loaded, before = await self._read(source), self._loaded.get(id(source))
         if self._is_closed or (before is not None and loaded.errors):
             _retire(loaded)
             if before is not None:
                 before.errors = [f"{one} (kept as it was)" for one in loaded.errors]
             return before or loaded
-        self._loaded[source.label] = loaded
+        self._loaded[id(source)] = loaded
         if before is not None:
             _retire(before)
         return loaded
@@ -147,43 +147,43 @@ class Extensions:
 
     def _offer(self) -> None:
         commands: dict[str, CustomCommand] = {}
-        tops: dict[str, tuple[str, str]] = {}
+        owners: dict[str, tuple[CustomCommand, str]] = {}
         errors = []
-        for label in (source.label for source in self.sources):
-            loaded = self._loaded.get(label, _Loaded())
+        for source in self.sources:
+            loaded = self._loaded.get(id(source), _Loaded())
             errors += loaded.errors
-            for name, (command, place) in loaded.commands.items():
-                problem = self._clash(name, place, label, tops=tops)
-                if problem or name in commands:
-                    errors.append(problem or f"{place}: {name} is there already")
+            for name, found in loaded.commands.items():
+                owner = owners.setdefault(name.partition(".")[0], found)
+                problem = self._clash(name, found, owner)
+                if problem:
+                    errors.append(problem)
                 else:
-                    commands[name] = command
+                    commands[name] = found[0]
         self.errors = errors
         self._changed(commands, errors[:MAX_ERRORS])
 
     def _clash(
-        self, name: str, place: str, label: str, *, tops: dict[str, tuple[str, str]]
+        self,
+        name: str,
+        found: tuple[CustomCommand, str],
+        owner: tuple[CustomCommand, str],
     ) -> str:
         """Say why a name is taken; empty if it is not."""
-        top, dot, _ = name.partition(".")
+        command, place = found
+        first, its_place = owner
+        top = name.partition(".")[0]
         if top in self._builtin:
             return f"{place}: {name}: {top} is a command of every worker"
-        kind = "capability" if dot else "command"
-        owner = tops.setdefault(top, (f"{label} {kind}", place))
-        if owner[0] == f"{label} {kind}":
+        if first.bundle is command.bundle:
             return ""
-        return f"{place}: {name}: there is a {kind_of(owner)} {top}, of {owner[1]}"
+        kind = "capability" if "." in first.spec.name else "command"
+        return f"{place}: {name}: there is a {kind} {top} already, at {its_place}"
 
     def _shut_down(self, part: Part) -> None:
         if part.shutdown is not None:
             work = asyncio.get_running_loop().create_task(_finish(part))
             self._ending.add(work)
             work.add_done_callback(self._ending.discard)
-
-
-def kind_of(owner: tuple[str, str]) -> str:
-    """Say what has a name already."""
-    return owner[0].rpartition(" ")[2]
 
 
 def _retire(loaded: _Loaded) -> None:

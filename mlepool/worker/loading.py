@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import linecache
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = ["GROUP", "LoadError", "Source", "find_sources", "in_words"]
 
 GROUP = "mlepool.commands"  # of entry points
 OUR_FOLDER = Path(__file__).parent
+LIBRARY = sysconfig.get_path("stdlib")
 MAX_TEXT = 500  # characters of an error: it is part of the worker's state
 
 
@@ -151,7 +153,7 @@ def in_words(error: BaseException, label: str) -> str:
         place = f"{error.filename}:{error.lineno}"
         text = f"{type(error).__name__}: {error.msg}"
     else:
-        place = _place(error) or label
+        place = _place(error, label) or label
         what = "" if isinstance(error, UnfitError) else f"{type(error).__name__}: "
         text = f"{what}{error}"
     return f"{place}: {text}"[:MAX_TEXT]
@@ -166,19 +168,21 @@ def _source(wanted: Any, root: Path) -> Source:
     return ModuleSource(text)
 
 
-def _place(error: BaseException) -> str:
-    """Give the last line of others' code that the error came through."""
+def _place(error: BaseException, label: str) -> str:
+    """Give the last line of the author's own that the error came through."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if not _is_machinery(frame.filename)
     ]
+    frames = [frame for frame in frames if frame.filename == label] or frames
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
 
 
 def _is_machinery(filename: str) -> bool:
     is_ours = Path(filename).parent == OUR_FOLDER
-    return is_ours or filename.startswith("<frozen") or "/importlib/" in filename
+    is_library = filename.startswith(LIBRARY) and "site-packages" not in filename
+    return is_ours or is_library or filename.startswith("<frozen")
 
 
 def _take_out(name: str) -> dict[str, ModuleType]:

@@ -187,17 +187,19 @@ def conn(inside) -> Iterator[mlepool.Connection]:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "value", "messages"),
+    ("call", "given"),
     [
-        ("add", {"a": 1}, 2, None),
-        ("add_later", {"a": 1}, 2, None),
-        ("passed_on", {}, 5, None),
-        ("count", {"to": 3}, "counted", [0, 1, 2]),
-        ("count_later", {"to": 2}, None, [{"number": 0}, {"number": 1}]),
-        ("give", {"kind": "path"}, "/a", None),
+        (("add", {"a": 1}), (2, None)),
+        (("add_later", {"a": 1}), (2, None)),
+        (("passed_on", {}), (5, None)),
+        (("count", {"to": 3}), ("counted", [0, 1, 2])),
+        (("count_later", {"to": 2}), (None, [{"number": 0}, {"number": 1}])),
+        (("give", {"kind": "path"}), ("/a", None)),
     ],
 )
-def test_functions_of_all_kinds_run(conn, name, arguments, value, messages):
+def test_functions_of_all_kinds_run(conn, call, given):
+    name, arguments = call
+    value, messages = given
     listener = getattr(conn, name)(**arguments)
     assert (listener.status, listener.value) == ("SUCCEEDED", value)
     if messages is not None:
@@ -257,7 +259,7 @@ def test_at_its_quota_the_head_and_the_tail_are_kept(conn):
 
 
 def test_an_exception_comes_with_the_authors_own_traceback(conn):
-    error = conn.fail().error
+    error: Any = conn.fail().error
     assert isinstance(error, FileNotFoundError)
     assert (error.errno, error.filename) == (2, "/there")
     assert "in fail" in error.traceback
@@ -265,17 +267,18 @@ def test_an_exception_comes_with_the_authors_own_traceback(conn):
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "text"),
+    ("call", "text"),
     [
-        ("leave", {}, "3"),
-        ("fail_oddly", {}, "its text can't be had: RuntimeError"),
-        ("fail_later", {}, "KeyboardInterrupt"),
-        ("give", {"kind": "object"}, r"give\(\): what it returned can't be sent"),
-        ("give", {"kind": "large"}, r"give\(\): what it returned is 2000005 bytes"),
-        ("yield_object", {}, "what it yielded is not a value that can be sent"),
+        (("leave", {}), "3"),
+        (("fail_oddly", {}), "its text can't be had: RuntimeError"),
+        (("fail_later", {}), "KeyboardInterrupt"),
+        (("give", {"kind": "object"}), r"give\(\): what it returned can't be sent"),
+        (("give", {"kind": "large"}), r"give\(\): what it returned is 2000005 bytes"),
+        (("yield_object", {}), "what it yielded is not a value that can be sent"),
     ],
 )
-def test_whatever_is_wrong_is_the_commands_own_failure(conn, name, arguments, text):
+def test_whatever_is_wrong_is_the_commands_own_failure(conn, call, text):
+    name, arguments = call
     listener = getattr(conn, name)(**arguments)
     assert listener.status == "FAILED"
     with pytest.raises(mlepool.RemoteError, match=text):
