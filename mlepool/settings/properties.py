@@ -129,6 +129,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     try:
         text = msgspec.json.encode(values)
         plain: dict[str, Any] = msgspec.json.decode(text)
+        msgspec.msgpack.encode(plain)  # it takes no number over 64 bits
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise ValueError(f"it can't be sent: {exc}") from exc
     if len(text) > MAX_PROPERTIES:
