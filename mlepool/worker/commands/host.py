@@ -48,10 +48,10 @@ SHUTDOWN = (("systemctl", "poweroff"), ("shutdown", "-h", "now"), ("poweroff",))
 
 @command(role="view")
 def get_time() -> datetime.datetime:
-    """Give the host's time, with its time zone.
+    """Give the host's time.
 
     Returns:
-        A ``datetime``.
+        A ``datetime`` with a time zone, which is UTC on the client's side.
     """
     return datetime.datetime.now().astimezone()
 
