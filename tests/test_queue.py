@@ -17,7 +17,7 @@ pytestmark = pytest.mark.real
 
 MANY = 500
 QUEUED = 30
-KILLS = 3
+KILLS = 2
 PENDING_COST = 8 * 1024  # bytes of a worker's memory for each job that waits
 LEFT = 4 * 1024 * 1024  # bytes that a worker may keep of so many
 
@@ -57,7 +57,8 @@ def test_500_runs_at_once_on_two_slots_are_never_more_than_two(tmp_path):
             for one in jobs:
                 await one.wait()
             assert {one.exit_code for one in jobs} == {0}
-            begins = [one.intake.outcome.started for one in jobs]
+            outcomes = [one.intake.outcome for one in jobs]
+            begins = [one.started for one in outcomes if one is not None]
             assert begins == sorted(begins)
             assert memory(pid) - before < LEFT
 

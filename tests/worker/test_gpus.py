@@ -3,12 +3,15 @@
 import asyncio
 import json
 import os
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 import mlepool
+from mlepool.client.connection import AsyncConnection
 from mlepool.errors import WorkerError
 from mlepool.worker.gpus import (
     MAX_IDLE_MEMORY,
@@ -19,7 +22,7 @@ from mlepool.worker.gpus import (
     environment,
     look,
 )
-from tests.worker.test_queue import orders, served, until
+from tests.worker.houses import House, house, orders, served, until
 
 GIB = 1024**3
 
@@ -47,54 +50,68 @@ class Rack:
         )
 
 
+class Racked:
+    """A worker with three GPUs, for all tests that do not harm it."""
+
+    def __init__(self, house: House, rack: Rack) -> None:
+        self.house, self.rack = house, rack
+
+    def run(self, test: Callable[[AsyncConnection], Coroutine[Any, Any, None]]) -> None:
+        self.rack.problem = None
+        for index in range(3):
+            self.rack.use(index)
+        self.house.run(test)
+
+
+@pytest.fixture(scope="module")
+def racked(tmp_path_factory) -> Iterator[Racked]:
+    rack = Rack(3)
+    with house(tmp_path_factory.mktemp("gpus"), None, gpus=rack) as shared:
+        yield Racked(shared, rack)
+
+
 SHOW = "echo $CUDA_DEVICE_ORDER $CUDA_VISIBLE_DEVICES $NVIDIA_VISIBLE_DEVICES"
 
 
 @pytest.mark.real
-def test_jobs_get_gpus_of_their_own_and_wait_for_free_ones(tmp_path):
-    async def main() -> None:
-        rack = Rack(3)
-        rack.use(0, 4711)  # a stranger's
-        async with served(tmp_path, None, gpus=rack) as (_, conn):
-            first = await conn.run(
-                f"{SHOW}; read x", stdin=True, gpus=1, complete=False
-            )
-            assert await first.next() == "PCI_BUS_ID 1 GPU-1"
-            large = await conn.run(SHOW, gpus=2, complete=False)
-            await until(lambda: large.status == "PENDING" and large.place == 1)
-            small = await conn.run(SHOW, gpus=1, complete=False)
-            plain = await conn.run(["echo", "plain"])  # needs none, and waits for none
-            assert plain.output == "plain\n"
-            (info,) = [one for one in (await conn.jobs()).value if one.id == first.id]
-            assert info.gpus == (1,)
-            await first.send_input("\n")
-            assert (await large.wait()).output == "PCI_BUS_ID 1,2 GPU-1,GPU-2\n"
-            assert (await small.wait()).output == "PCI_BUS_ID 1 GPU-1\n"
-            state = {"gpus": 3, "gpus_free": 2}
-            await until(lambda: state.items() <= conn.state["slots"].items())
-            assert orders(tmp_path) == []
+def test_jobs_get_gpus_of_their_own_and_wait_for_free_ones(racked):
+    async def main(conn: AsyncConnection) -> None:
+        racked.rack.use(0, 4711)  # a stranger's
+        first = await conn.run(f"{SHOW}; read x", stdin=True, gpus=1, complete=False)
+        assert await first.next() == "PCI_BUS_ID 1 GPU-1"
+        large = await conn.run(SHOW, gpus=2, complete=False)
+        await until(lambda: large.status == "PENDING" and large.place == 1)
+        small = await conn.run(SHOW, gpus=1, complete=False)
+        plain = await conn.run(["echo", "plain"])  # needs none, and waits for none
+        assert plain.output == "plain\n"
+        assert (await conn.job(first.id)).value.gpus == (1,)
+        await first.send_input("\n")
+        assert (await large.wait()).output == "PCI_BUS_ID 1,2 GPU-1,GPU-2\n"
+        assert (await small.wait()).output == "PCI_BUS_ID 1 GPU-1\n"
+        state = {"gpus": 3, "gpus_free": 2}
+        await until(lambda: state.items() <= conn.state["slots"].items())
+        assert orders(racked.house.folder) == []
 
-    asyncio.run(main())
+    racked.run(main)
 
 
 @pytest.mark.real
-def test_more_gpus_than_there_are_are_refused_at_once(tmp_path):
-    async def main() -> None:
-        rack = Rack(2)
-        async with served(tmp_path, None, gpus=rack) as (_, conn):
-            many = await conn.run(SHOW, gpus=3)
-            assert isinstance(many.error, ValueError)
-            assert "gpus=3: this worker has 2" in str(many.error)
-            rack.use(1, 4711)
-            now = await conn.run(SHOW, gpus=2, queue=False)
-            assert isinstance(now.error, mlepool.WorkerBusyError)
-            assert "2 GPUs and a slot are not free now (1 GPUs are)" in str(now.error)
-            clash = await conn.run(SHOW, gpus=1, env={"CUDA_VISIBLE_DEVICES": "0"})
-            assert "leave it out of env" in str(clash.error)
-            assert [one.id for one in (await conn.jobs()).value] == []
-            assert (await conn.run(SHOW, gpus=1, queue=False)).ok
+def test_more_gpus_than_there_are_are_refused_at_once(racked):
+    async def main(conn: AsyncConnection) -> None:
+        many = await conn.run(SHOW, gpus=4)
+        assert isinstance(many.error, ValueError)
+        assert "gpus=4: this worker has 3" in str(many.error)
+        racked.rack.use(1, 4711)
+        now = await conn.run(SHOW, gpus=3, queue=False)
+        assert isinstance(now.error, mlepool.WorkerBusyError)
+        assert "3 GPUs and a slot are not free now (2 GPUs are)" in str(now.error)
+        clash = await conn.run(SHOW, gpus=1, env={"CUDA_VISIBLE_DEVICES": "0"})
+        assert "leave it out of env" in str(clash.error)
+        known = {one.id for one in (await conn.jobs()).value}
+        assert known.isdisjoint((many.id, now.id, clash.id))
+        assert (await conn.run(SHOW, gpus=1, queue=False)).ok
 
-    asyncio.run(main())
+    racked.run(main)
 
 
 @pytest.mark.real
@@ -127,39 +144,45 @@ def test_gpus_come_back_only_with_proof_also_over_a_restart(tmp_path):
 
 
 @pytest.mark.real
-def test_a_tree_that_lives_on_keeps_its_gpus(tmp_path):
-    async def main() -> None:
-        async with served(tmp_path, None, gpus=Rack(1)) as (_, conn):
-            script = "setsid sleep 600 >/dev/null 2>&1 & echo $!"
-            job = await conn.run(script, gpus=1)
-            pid = int(job.output)
-            kept = {job.id: f"it has ended, but left pid {pid}"}
-            await until(lambda: conn.state["slots"].get("gpus_kept") == kept)
-            os.kill(pid, 9)
-            await until(lambda: conn.state["slots"]["gpus_free"] == 1)
+def test_a_tree_that_lives_on_keeps_its_gpus(racked):
+    async def main(conn: AsyncConnection) -> None:
+        job = await conn.run("setsid sleep 600 >/dev/null 2>&1 & echo $!", gpus=1)
+        pid = int(job.output)
+        kept = {job.id: f"it has ended, but left pid {pid}"}
+        await until(lambda: conn.state["slots"].get("gpus_kept") == kept)
+        os.kill(pid, 9)
+        await until(lambda: conn.state["slots"]["gpus_free"] == 3)
 
-    asyncio.run(main())
+    racked.run(main)
 
 
 @pytest.mark.real
-def test_a_driver_that_fails_for_a_while_ends_nobody(tmp_path):
+def test_a_driver_that_fails_for_a_while_ends_nobody(racked):
+    async def main(conn: AsyncConnection) -> None:
+        rack = racked.rack
+        for index in range(3):
+            rack.use(index, 4711)
+        waiting = await conn.run(SHOW, gpus=1, complete=False)
+        await until(lambda: waiting.place == 1)
+        rack.problem = RuntimeError("fell off the bus")
+        before = rack.looks
+        await until(lambda: rack.looks >= before + 2)
+        assert waiting.status == "PENDING"
+        rack.problem = None
+        rack.use(0)
+        assert (await waiting.wait()).ok
+
+    racked.run(main)
+
+
+@pytest.mark.real
+def test_without_a_driver_there_are_no_gpus(tmp_path):
     async def main() -> None:
         rack = Rack(1)
         rack.problem = WorkerError("no driver today")
         async with served(tmp_path, None, gpus=rack) as (_, conn):
             none = await conn.run(SHOW, gpus=1)
             assert "gpus=1: no driver today" in str(none.error)
-            rack.problem = None
-            rack.use(0, 4711)
-            waiting = await conn.run(SHOW, gpus=1, complete=False)
-            await until(lambda: waiting.place == 1)
-            rack.problem = RuntimeError("fell off the bus")
-            before = rack.looks
-            await until(lambda: rack.looks >= before + 2)
-            assert waiting.status == "PENDING"
-            rack.problem = None
-            rack.use(0)
-            assert (await waiting.wait()).ok
 
     asyncio.run(main())
 

@@ -4,115 +4,89 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 import mlepool
 from mlepool.client.connection import AsyncConnection
-from mlepool.config import ListenAddress, WorkerConfig
 from mlepool.supervisor.messages import Spawn
 from mlepool.testing.kill import kill_supervisor
 from mlepool.worker.backlog import MAX_ORDER, Backlog, Order
-from mlepool.worker.daemon import Worker
 from mlepool.worker.slots import Ticket
 from tests.needs import small_disk
+from tests.worker.houses import House, connected, house, orders, served, until
 
 pytestmark = pytest.mark.real
 
 NEVER = "sleep 600"
 
 
-@contextlib.asynccontextmanager
-async def served(
-    folder: Path, limit: int | None = 1, **options: Any
-) -> AsyncIterator[tuple[Worker, AsyncConnection]]:
-    """Run a worker in this loop, and connect to it."""
-    here = ListenAddress("127.0.0.1", 0)
-    state = folder / "state"
-    config = WorkerConfig(state, here, "queue", folder, max_concurrent=limit)
-    async with (
-        Worker(config, **options) as worker,
-        mlepool.AsyncClientPool() as pool,
-        pool.add(f"unix:{state}") as conn,
-    ):
-        yield worker, conn
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> Iterator[House]:
+    """A worker with one slot, for all tests that do not harm it."""
+    with house(tmp_path_factory.mktemp("queue")) as shared:
+        yield shared
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait for a fact."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+async def facts(
+    conn: AsyncConnection, *jobs: mlepool.AsyncListener
+) -> list[tuple[str, int]]:
+    """Ask what jobs are at: status and place of each."""
+    found = {one.id: (one.status, one.place) for one in (await conn.jobs()).value}
+    return [found[one.id] for one in jobs]
 
 
-def orders(folder: Path) -> list[Path]:
-    return sorted((folder / "state/queue").glob("*.order"))
+def test_a_run_over_capacity_is_pending_and_begins_in_its_turn(shared):
+    async def main(conn: AsyncConnection) -> None:
+        running = await conn.run("read x", stdin=True, complete=False)
+        first = await conn.run("echo first", complete=False)
+        second = await conn.run("echo second", complete=False)
+        urgent = await conn.run("echo urgent", complete=False, priority=1)
+        assert running.status == "RUNNING"
+        assert [one.status for one in (first, second, urgent)] == ["PENDING"] * 3
+        assert (first.place, second.place, urgent.place) == (1, 2, 1)
+        assert (first.duration, first.exit_code, first.done) == (0.0, None, False)
+        assert await facts(conn, running, urgent, first, second) == [
+            ("RUNNING", 0),
+            *(("PENDING", place) for place in (1, 2, 3)),
+        ]
+        await until(lambda: (first.place, second.place) == (2, 3))  # it is told
+        await until(lambda: conn.state["slots"]["waiting"] == 3)
+        again = await conn.attach(second.id)
+        assert (again.status, again.place) == ("PENDING", 3)
+        await running.send_input("\n")
+        done = [await one.wait() for one in (urgent, first, second, again)]
+        begins = [one.intake.outcome.started for one in done[:3]]  # type: ignore[union-attr]
+        assert begins == sorted(begins)
+        assert [one.output for one in done[2:]] == ["second\n"] * 2
+        assert (second.place, second.status) == (0, "SUCCEEDED")
+        assert orders(shared.folder) == []
+        slots = {"max": 1, "running": 0, "waiting": 0}
+        await until(lambda: conn.state["slots"] == slots)
+
+    shared.run(main)
 
 
-async def facts(conn: AsyncConnection) -> dict[str, tuple[str, int]]:
-    """Ask for all jobs: status and place by command."""
-    jobs = (await conn.jobs()).value
-    return {one.command: (one.status, one.place) for one in jobs}
+def test_who_may_not_wait_is_refused_and_leaves_nothing_behind(shared):
+    async def main(conn: AsyncConnection) -> None:
+        free = await conn.run("echo free", queue=False)
+        assert free.output == "free\n"
+        await conn.run(NEVER, complete=False)
+        refused = await conn.run("echo no", queue=False, complete=False)
+        assert isinstance(refused.error, mlepool.WorkerBusyError)
+        assert "all 1 slots are taken" in str(refused.error)
+        with pytest.raises(mlepool.WorkerBusyError):
+            await conn.run("echo no", queue=False, raise_error=True)
+        with pytest.raises(LookupError):
+            await conn.attach(refused.id)
+        assert refused.id not in [one.id for one in (await conn.jobs()).value]
+        journals = [one.name for one in (shared.folder / "state/jobs").iterdir()]
+        assert f"{refused.id}.journal" not in journals
+        for bad in (await conn.run("a", priority=1001), await conn.run("a", gpus=-1)):
+            assert isinstance(bad.error, ValueError)
 
-
-def test_a_run_over_capacity_is_pending_and_begins_in_its_turn(tmp_path):
-    async def main() -> None:
-        async with served(tmp_path) as (_, conn):
-            running = await conn.run("read x", stdin=True, complete=False)
-            first = await conn.run("echo first", complete=False)
-            second = await conn.run("echo second", complete=False)
-            urgent = await conn.run("echo urgent", complete=False, priority=1)
-            assert running.status == "RUNNING"
-            assert [one.status for one in (first, second, urgent)] == ["PENDING"] * 3
-            assert (first.place, second.place, urgent.place) == (1, 2, 1)
-            assert (first.duration, first.exit_code, first.done) == (0.0, None, False)
-            assert await facts(conn) == {
-                "read x": ("RUNNING", 0),
-                "echo urgent": ("PENDING", 1),
-                "echo first": ("PENDING", 2),
-                "echo second": ("PENDING", 3),
-            }
-            await until(lambda: (first.place, second.place) == (2, 3))  # it is told
-            await until(lambda: conn.state["slots"]["waiting"] == 3)
-            again = await conn.attach(second.id)
-            assert (again.status, again.place) == ("PENDING", 3)
-            await running.send_input("\n")
-            done = [await one.wait() for one in (urgent, first, second, again)]
-            begins = [one.intake.outcome.started for one in done[:3]]  # type: ignore[union-attr]
-            assert begins == sorted(begins)
-            assert [one.output for one in done[2:]] == ["second\n"] * 2
-            assert (second.place, second.status) == (0, "SUCCEEDED")
-            assert orders(tmp_path) == []
-            slots = {"max": 1, "running": 0, "waiting": 0}
-            await until(lambda: conn.state["slots"] == slots)
-
-    asyncio.run(main())
-
-
-def test_who_may_not_wait_is_refused_and_leaves_nothing_behind(tmp_path):
-    async def main() -> None:
-        async with served(tmp_path) as (_, conn):
-            free = await conn.run("echo free", queue=False)
-            assert free.output == "free\n"
-            await conn.run(NEVER, complete=False)
-            refused = await conn.run("echo no", queue=False, complete=False)
-            assert isinstance(refused.error, mlepool.WorkerBusyError)
-            assert "all 1 slots are taken" in str(refused.error)
-            with pytest.raises(mlepool.WorkerBusyError):
-                await conn.run("echo no", queue=False, raise_error=True)
-            with pytest.raises(LookupError):
-                await conn.attach(refused.id)
-            assert "echo no" not in await facts(conn)
-            journals = [one.name for one in (tmp_path / "state/jobs").iterdir()]
-            assert f"{refused.id}.journal" not in journals
-            for wrong in ({"priority": 1001}, {"gpus": -1}):
-                bad = await conn.run("true", **wrong)
-                assert isinstance(bad.error, ValueError)
-
-    asyncio.run(main())
+    shared.run(main)
 
 
 def test_a_pending_job_that_is_stopped_has_ended_for_good(tmp_path):
@@ -122,10 +96,9 @@ def test_a_pending_job_that_is_stopped_has_ended_for_good(tmp_path):
             await conn.run(NEVER, complete=False, detach=True)
             waiting = await conn.run(f"touch {ran}", complete=False, detach=True)
             report = await waiting.stop()
-            assert (report.status, report.signalled, report.complete) == (
-                *("STOPPED", ()),
-                True,
-            )
+            assert (report.status, report.signalled) == ("STOPPED", ())
+            assert report.complete
+            assert report.was_waiting
             assert (waiting.status, waiting.duration) == ("STOPPED", 0.0)
             assert waiting.reason.startswith("stopped by ")
             assert orders(tmp_path) == []
@@ -142,69 +115,68 @@ def test_a_pending_job_that_is_stopped_has_ended_for_good(tmp_path):
     asyncio.run(main())
 
 
-def test_what_ends_with_its_connection_ends_in_line_too(tmp_path):
-    async def main() -> None:
-        async with served(tmp_path) as (_, conn):
-            await conn.run(NEVER, complete=False)
-            async with (
-                mlepool.AsyncClientPool() as pool,
-                pool.add(f"unix:{tmp_path}/state") as other,
-            ):
-                owned = await other.run("echo owned", complete=False)
-                left = await other.run("echo left", complete=False, detach=True)
-            assert await facts(conn) == {
-                NEVER: ("RUNNING", 0),
-                "echo owned": ("STOPPED", 0),
-                "echo left": ("PENDING", 1),
-            }
-            assert owned.id != left.id
-            await conn.stop(left.id)
+def test_what_ends_with_its_connection_ends_in_line_too(shared):
+    async def main(conn: AsyncConnection) -> None:
+        await conn.run(NEVER, complete=False)
+        async with connected(shared.folder) as other:
+            owned = await other.run("echo owned", complete=False)
+            left = await other.run("echo left", complete=False, detach=True)
+        assert await facts(conn, owned, left) == [("STOPPED", 0), ("PENDING", 1)]
+        await conn.stop(left.id)
 
-    asyncio.run(main())
+    shared.run(main)
 
 
-def test_more_slots_let_more_begin_and_fewer_stop_nothing(tmp_path):
-    async def main() -> None:
-        async with served(tmp_path, None) as (worker, conn):
+def test_more_slots_let_more_begin_and_fewer_stop_nothing(shared):
+    async def main(conn: AsyncConnection) -> None:
+        table, jobs = shared.worker.jobs, []
 
-            async def begin() -> mlepool.AsyncListener:
-                return await conn.run("read x", stdin=True, complete=False)
-
-            jobs = [await begin()]
-            assert conn.state["slots"] == {"max": None, "running": None, "waiting": 0}
-            worker.jobs.set_max_concurrent(2)  # one that runs counts
-            jobs += [await begin() for _ in range(4)]
-            runs = ["RUNNING", "PENDING"]
-            assert [one.status for one in jobs] == [*runs[:1] * 2, *runs[1:] * 3]
-            worker.jobs.set_max_concurrent(3)
-            await until(lambda: jobs[2].status == "RUNNING")
-            worker.jobs.set_max_concurrent(1)
-            await jobs[0].send_input("\n")
-            await jobs[0].wait()
-            assert [one.status for one in jobs[1:]] == [*runs[:1] * 2, *runs[1:] * 2]
-            worker.jobs.set_max_concurrent(None)
-            await until(lambda: {one.status for one in jobs[1:]} == {"RUNNING"})
-
-    asyncio.run(main())
-
-
-def test_no_time_counts_in_line_and_input_waits(tmp_path):
-    async def main() -> None:
-        async with served(tmp_path) as (_, conn):
-            first = await conn.run("sleep 0.8", complete=False)
-            fed = asyncio.create_task(conn.run("cat", input="a\nb\n"))
-            bounded = await conn.run(
-                "echo 1; sleep 60", complete=False, timeout=0.4, max_interval=0.3
+        async def begin(count: int) -> None:
+            jobs.extend(
+                [
+                    await conn.run("read x", stdin=True, complete=False)
+                    for _ in range(count)
+                ]
             )
-            assert bounded.status == "PENDING"
-            line = await bounded.next()  # no ListenerTimeoutError before
-            assert (first.status, line) == ("SUCCEEDED", "1")
-            assert (await fed).output == "a\nb\n"
-            with pytest.raises(mlepool.CommandTimeoutError):
-                await bounded.wait()
-            assert 0.4 <= bounded.duration < 3.0
 
-    asyncio.run(main())
+        def states() -> str:
+            return "".join(one.status[0] for one in jobs)
+
+        table.set_max_concurrent(None)
+        await begin(1)
+        slots = {"max": None, "running": None, "waiting": 0}
+        await until(lambda: conn.state["slots"] == slots)
+        table.set_max_concurrent(2)  # the one that runs counts
+        await begin(4)
+        assert states() == "RRPPP"
+        table.set_max_concurrent(3)
+        await until(lambda: states() == "RRRPP")
+        table.set_max_concurrent(1)
+        await jobs[0].send_input("\n")
+        await jobs[0].wait()
+        assert states() == "SRRPP"
+        table.set_max_concurrent(None)
+        await until(lambda: states() == "SRRRR")
+
+    shared.run(main)
+
+
+def test_no_time_counts_in_line_and_input_waits(shared):
+    async def main(conn: AsyncConnection) -> None:
+        first = await conn.run("sleep 0.8", complete=False)
+        fed = asyncio.create_task(conn.run("cat", input="a\nb\n"))
+        bounded = await conn.run(
+            "echo 1; sleep 60", complete=False, timeout=0.4, max_interval=0.3
+        )
+        assert bounded.status == "PENDING"
+        line = await bounded.next()  # no ListenerTimeoutError before
+        assert (first.status, line) == ("SUCCEEDED", "1")
+        assert (await fed).output == "a\nb\n"
+        with pytest.raises(mlepool.CommandTimeoutError):
+            await bounded.wait()
+        assert 0.4 <= bounded.duration < 3.0
+
+    shared.run(main)
 
 
 def test_jobs_wait_while_there_is_no_supervisor_and_begin_with_the_next(tmp_path):
@@ -222,21 +194,20 @@ def test_jobs_wait_while_there_is_no_supervisor_and_begin_with_the_next(tmp_path
     asyncio.run(main())
 
 
-def test_orders_are_the_accounts_own_and_go_when_the_supervisor_has_them(tmp_path):
-    async def main() -> None:
+def test_orders_are_the_accounts_own_and_go_when_the_supervisor_has_them(shared):
+    async def main(conn: AsyncConnection) -> None:
         secret = {"KEY": "hunter2"}
-        async with served(tmp_path) as (_, conn):
-            running = await conn.run("read x", stdin=True, complete=False)
-            last = await conn.run("read x", stdin=True, env=secret, complete=False)
-            (path,) = orders(tmp_path)
-            assert b"hunter2" in path.read_bytes()
-            assert stat.S_IMODE(path.stat().st_mode) == 0o600
-            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-            await running.send_input("\n")
-            await until(lambda: last.status == "RUNNING")
-            assert list(path.parent.iterdir()) == []
+        running = await conn.run("read x", stdin=True, complete=False)
+        last = await conn.run("read x", stdin=True, env=secret, complete=False)
+        (path,) = orders(shared.folder)
+        assert b"hunter2" in path.read_bytes()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        await running.send_input("\n")
+        await until(lambda: last.status == "RUNNING")
+        assert list(path.parent.iterdir()) == []
 
-    asyncio.run(main())
+    shared.run(main)
 
 
 def test_without_room_for_its_order_a_run_fails_and_is_not_left_in_line(tmp_path):
