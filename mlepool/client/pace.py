@@ -6,8 +6,9 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from weakref import WeakKeyDictionary
 
-__all__ = ["Pace", "Trip"]
+__all__ = ["Pace", "Trip", "pace_of"]
 
 FAST = 40_000_000  # bytes/s; about half of what one core packs, as it reads and sends
 LEAST = 64 * 1024  # bytes; with less on the way its delay is measured, not the link
@@ -62,3 +63,16 @@ class Pace:
     def _note(self, size: float, seconds: float) -> None:
         if size >= LEAST:
             self._rates.append(size / max(seconds, 1e-6))
+
+
+_known: WeakKeyDictionary[object, dict[str, Pace]] = WeakKeyDictionary()
+
+
+def pace_of(asker: object, direction: str) -> Pace:
+    """Give the pace of what makes requests, which all of its syncs measure.
+
+    Args:
+        asker: It.
+        direction: Which way content goes: a link may be slower one way.
+    """
+    return _known.setdefault(asker, {}).setdefault(direction, Pace())

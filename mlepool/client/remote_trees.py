@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from mlepool.client.pace import Pace
+from mlepool.client.pace import pace_of
 from mlepool.client.remote_sessions import (
     Asker,
     RemoteSession,
@@ -70,7 +70,7 @@ class RemoteSource(RemoteSession):
 
     def __init__(self, asker: Asker, root: bytes, options: SourceOptions) -> None:
         super().__init__(asker, root, options)
-        self._pace = Pace()
+        self._pace = pace_of(asker, self.KIND)
 
     async def read(
         self,
@@ -141,7 +141,7 @@ class RemoteTarget(RemoteSession):
     ) -> None:
         super().__init__(asker, root, options)
         self._waiting = waiting
-        self._pace = Pace()
+        self._pace = pace_of(asker, self.KIND)
 
     @property
     def wants_packed(self) -> bool:

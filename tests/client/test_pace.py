@@ -153,3 +153,17 @@ async def test_requests_are_larger_over_a_fast_link(asker, most):
         await target.write(pieces)
     assert asker.counts[0] == 3  # nothing is known yet
     assert max(asker.counts) == most
+
+
+@in_real_time
+async def test_what_one_sync_has_measured_the_next_one_knows():
+    asker, other = Asker(), Asker()
+    for _ in range(TRIPS):
+        first = RemoteTarget(asker, b"tree", TargetOptions())
+        await first.write([Piece(0, 0, bytes(2 * LEAST))])
+    assert not RemoteTarget(asker, b"another", TargetOptions()).wants_packed
+    assert RemoteTarget(other, b"tree", TargetOptions()).wants_packed
+    source = RemoteSource(asker, b"tree", SourceOptions())
+    entry = Entry(b"file", FILE, 0o644, LEAST, 1)
+    await source.read(entry, 0, ranges=[(0, LEAST)])
+    assert asker.was_packed == [True]  # the other way
