@@ -130,6 +130,11 @@ def test_stop_a_job(host):
     assert last == "STOPPED; survivors: 0"
 
 
+@real
+def test_custom_commands():
+    assert run("custom_commands") == ["'at 1'", "1", "'at 2'", "4", "SUCCEEDED 100 %"]
+
+
 def test_every_example_is_run_here():
     tests = Path(__file__).read_text()
     assert {path.stem for path in EXAMPLES} == set(re.findall(r'run\("(\w+)"', tests))

@@ -17,6 +17,7 @@ MAX_LINES = 600
 OF_THE_WHOLE = {
     "test_bad_calls.py": "what users mistype, and output that is much or odd",
     "test_bad_input.py": "what no honest client says",
+    "test_custom_commands.py": "a user's own commands, from their file to the prompt",
     "test_builtin_commands.py": "the built-in commands, on a real worker",
     "test_examples.py": "runs examples/",
     "test_layers.py": "import directions",
