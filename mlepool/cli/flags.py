@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlepool.config import DAY, ListenAddress
 from mlepool.errors import ConfigError
 from mlepool.settings.keys import KEYS
 from mlepool.settings.reading import Found
@@ -57,13 +58,18 @@ def print_settings(found: Found) -> None:
         value: Any = found.config
         for name in key.place.split("."):
             value = getattr(value, name)
+        if key.name == "retain_days":
+            value /= DAY
         origin = found.origins.get(key.name, "default")
         print(f"{key.name:<16} {_shown(value):<32} {origin}")
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, ListenAddress):
+        host = f"[{value.host}]" if ":" in value.host else value.host
+        return f"{'' if value.tls else 'ws://'}{host}:{value.port}"
     if isinstance(value, os.PathLike):
         return str(value)
-    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+    if isinstance(value, tuple):
         return os.pathsep.join(map(str, value)) or "-"
     return repr(value) if value or isinstance(value, int | float) else "-"
