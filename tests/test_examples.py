@@ -15,12 +15,15 @@ import mlepool
 from mlepool.cli.main import COMMANDS, make_app
 from mlepool.client.options import CallOptions
 from mlepool.wire import messages
+from mlepool.worker.commands import builtin_commands
+from mlepool.worker.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
 DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
 PROTOCOL = "docs/topics/protocol.md"
+COMMANDS_PAGE = "docs/reference/commands.md"
 MAX_LINES = 30
 LIMIT = 60.0  # seconds for one example on a busy machine
 
@@ -234,3 +237,30 @@ def test_the_protocol_page_has_the_parts_of_messages():
     for kind in (messages.Outcome, messages.Failure, messages.Parameter):
         assert f"{', '.join(kind.__struct_fields__)}." in text
     assert ", ".join(messages.CommandSpec.__struct_fields__) in text
+
+
+def test_the_reference_has_every_built_in_command_with_its_role():
+    found = r"^\| `(.+?)` \| [^|]* \| `(\w+)` \|"
+    rows = re.findall(found, read(COMMANDS_PAGE), re.M)
+    specs = Registry(builtin_commands()).catalogue()
+    assert dict(rows) == {f"{one.name}({call_of(one)})": one.role for one in specs}
+
+
+def call_of(spec: messages.CommandSpec) -> str:
+    """Write a command's parameters as its reference does."""
+    words: list[str] = []
+    for one in spec.parameters:
+        if one.kind == "KEYWORD_ONLY" and "*" not in words:
+            words.append("*")
+        words.append(one.name if one.default is None else f"{one.name}={one.default}")
+    return ", ".join(words)
+
+
+def test_what_is_compared_has_its_test_or_is_said_to_be_missing():
+    rows = re.findall(r"^\| .* \| (.*) \|$", read("docs/topics/compared.md"), re.M)
+    cells = [one for one in rows if one not in {"Test", "---"}]
+    assert len(cells) > 80
+    for cell in cells:
+        place, _, name = cell.strip("`").partition("::")
+        if not cell.startswith("not here"):
+            assert f"def {name}(" in read(f"tests/{place}"), cell
