@@ -26,19 +26,16 @@ from mlepool.worker.answers import Answers
 from mlepool.worker.assembly import make_config
 from mlepool.worker.audit import AuditLog
 from mlepool.worker.commands import builtin_commands
-from mlepool.worker.custom import CustomCommand
 from mlepool.worker.drain import Drain
 from mlepool.worker.ends import LocalEnds
-from mlepool.worker.extensions import Extensions
 from mlepool.worker.facts import at_once, gather
 from mlepool.worker.gate import Gate
 from mlepool.worker.gpus import GpuDriver
 from mlepool.worker.identity import Identity
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.live import LiveConfig
-from mlepool.worker.loading import find_sources
+from mlepool.worker.offering import Offering
 from mlepool.worker.registry import Registry
-from mlepool.worker.reload import watch
 from mlepool.worker.rereading import Rereader
 from mlepool.worker.service import Service
 from mlepool.worker.state import RunStatus, StateBoard, properties_of
@@ -99,12 +96,13 @@ class Worker:
         self.board.update(**at_once(), version=__version__, pid=os.getpid())
         self.board.update(**properties_of(self.config, before=self.config))
         self.registry = Registry(builtin_commands())
-        self._custom = Extensions(
-            find_sources([*config.commands, *commands], root=config.root),
-            builtin=self.registry.builtin,
-            changed=self._custom_changed,
+        self._custom = Offering(
+            [*config.commands, *commands],
+            root=config.root,
+            registry=self.registry,
+            board=self.board,
+            tell=self._tell,
         )
-        self._watching: asyncio.Task[None] | None = None
         self.address = ""
         self.port = 0
         self.answers = Answers()
@@ -162,7 +160,9 @@ class Worker:
         self.drain.close()
         links = [asyncio.ensure_future(one.leave()) for one in list(self._services)]
         await self.answers.close()
-        await self._close_custom()
+        if hasattr(self, "jobs"):
+            await self.jobs.tasks.close()
+        await self._custom.close()
         await self.trees.close()
         self._ends.close()
         if self._finding is not None:
@@ -214,7 +214,7 @@ class Worker:
             What is wrong with any of them, as ``file:line: what``; it is in the
             worker's state, too, as ``load_errors``.
         """
-        return await self._custom.load()
+        return await self._custom.reload()
 
     def join_url(self, host: str = "127.0.0.1") -> str:
         """Give what clients need to know, a secret: ``mlepool.add(url)`` takes it.
@@ -224,23 +224,6 @@ class Worker:
         """
         url = self.identity.join_url(host, self.port)
         return url if self.config.listen.tls else f"{url}&scheme=ws"
-
-    def _custom_changed(
-        self, commands: dict[str, CustomCommand], errors: list[str]
-    ) -> None:
-        self.registry.offer(commands)
-        names = {name.partition(".")[0] for name in commands if "." in name}
-        self.board.update(capabilities=sorted(names), load_errors=errors)
-        event = Event("catalogue", list(self.registry.catalogue()))
-        for service in tuple(self._services):
-            service.tell(event)
-
-    async def _close_custom(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-        if hasattr(self, "jobs"):
-            await self.jobs.tasks.close()
-        await self._custom.close()
 
     def _is_answering(self) -> bool:
         return self.answers.is_busy or self.trees.status == "syncing"
@@ -259,7 +242,9 @@ class Worker:
         self.board.update(**await in_thread(gather, name="facts"))
 
     def _state_changed(self, changes: dict[str, Any]) -> None:
-        event = Event("state-change", changes)
+        self._tell(Event("state-change", changes))
+
+    def _tell(self, event: Event) -> None:
         for service in tuple(self._services):
             service.tell(event)
 
@@ -287,9 +272,7 @@ class Worker:
         self.gate = Gate(tokens, self.access, audit=self.audit, jobs=self.jobs)
         self.jobs.on_end(self.gate.job_ended)
         await self.jobs.open()
-        await self._custom.load()
-        if self.config.reload:
-            self._watching = loop.create_task(watch(self._custom))
+        await self._custom.open(is_watched=self.config.reload)
         self.on_reconfigured(self._reconfigured)
         listen = self.config.listen
         tcp = await listen_websocket(

@@ -2,56 +2,84 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 from mlepool.worker.extensions import Extensions
 from mlepool.worker.loading import Source
 
-__all__ = ["watch"]
+__all__ = ["Seen", "look_at", "watch"]
 
 logger = logging.getLogger("mlepool.worker")
 
 STEP = 50  # ms without a change, after which those that came are told
 DEBOUNCE = 400  # ms after the first change, at which they are told in any case
+LOOK_EVERY = 2.0  # seconds between two looks at what tells of no change: a network's
+
+# Of each file what tells one version from another; None if it is not there.
+Seen = dict[Path, tuple[int, int, int] | None]
 
 
-async def watch(extensions: Extensions) -> None:
+def look_at(sources: Iterable[Source]) -> Seen:
+    """Note how the files of sources are."""
+    return {path: _look(path) for source in sources for path in source.files()}
+
+
+async def watch(extensions: Extensions, seen: Seen) -> None:
     """Load each source again that changes, until cancelled.
 
-    Folders are watched and not files, since editors put a new file in the old one's
-    place. Who has saved half of a file has saved a broken one: the commands stay as
-    they were until the rest is there.
+    Who has saved half of a file has saved a broken one: the commands stay as they were
+    until the rest is there.
+
+    Args:
+        extensions: The commands.
+        seen: How their files were before they were loaded.
     """
+    async for _ in _occasions({path.parent for path in look_at(extensions.sources)}):
+        changed = []
+        for source in extensions.sources:
+            now = look_at([source])
+            if any(seen.get(path, version) != version for path, version in now.items()):
+                changed.append(source)
+            seen.update(now)
+        if changed:
+            labels = ", ".join(source.label for source in changed)
+            logger.info("reading again: %s", labels)
+            await extensions.load(changed)
+
+
+async def _occasions(folders: Iterable[Path]) -> AsyncIterator[None]:
+    """Give a turn at once, after each change in folders, and now and then.
+
+    Folders are watched and not files, since editors put a new file in an old one's
+    place.
+    """
+    yield
     try:
         from watchfiles import awatch
-    except ImportError:
-        logger.error("--reload needs watchfiles: pip install watchfiles")
-        return
-    owners = _owners(extensions.sources)
-    folders = {path.parent for path in owners if path.parent.is_dir()}
-    if not folders:
-        return
-    changes = awatch(*folders, recursive=False, step=STEP, debounce=DEBOUNCE)
-    async for found in changes:
-        paths = {Path(path) for _, path in found}
-        hit = [source for path in paths for source in owners.get(path, ())]
-        if hit:
-            await _reload(extensions, [one for one in extensions.sources if one in hit])
+
+        changes = awatch(
+            *(folder for folder in folders if folder.is_dir()),
+            recursive=False,
+            step=STEP,
+            debounce=DEBOUNCE,
+            rust_timeout=int(LOOK_EVERY * 1000),
+            yield_on_timeout=True,
+        )
+        async for _ in changes:
+            yield
+    except (ImportError, OSError, RuntimeError) as exc:
+        logger.warning("changes of commands are seen a little later: %s", exc)
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        yield
 
 
-async def _reload(extensions: Extensions, sources: list[Source]) -> None:
-    labels = ", ".join(source.label for source in sources)
-    logger.info("reading again: %s", labels)
-    errors = await extensions.load(sources)
-    if not errors:
-        logger.info("offered as they are now: %s", labels)
-
-
-def _owners(sources: Iterable[Source]) -> dict[Path, list[Source]]:
-    owners: dict[Path, list[Source]] = {}
-    for source in sources:
-        for path in source.files():
-            owners.setdefault(path.resolve(), []).append(source)
-    return owners
+def _look(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
