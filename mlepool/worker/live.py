@@ -18,7 +18,10 @@ __all__ = ["NEEDS_RESTART", "OVERRIDES_FILE", "LiveConfig", "Overrides"]
 logger = logging.getLogger("mlepool.worker")
 
 OVERRIDES_FILE = "state.json"  # in the state folder: what clients have set
-NEEDS_RESTART = ("state_dir", "listen", "root", "hub", "hub_token")
+NEEDS_RESTART = (
+    *("state_dir", "listen", "root", "commands", "reload"),
+    *("hub", "hub_token"),
+)
 
 Hook = Callable[[WorkerConfig], None]
 
