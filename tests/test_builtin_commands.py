@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import getpass
 import io
+import json
 import os
 import signal
 import time
@@ -140,6 +141,9 @@ def test_files_are_written_read_and_looked_at(conn, folder):
     conn.mkdir("to")
     assert conn.copy("raw", "to/").value.path == f"{folder}/to/raw"
     assert conn.move("notes.txt", "to/n").value.name == "n"
+    values = {"lr": 0.1, "layers": [1, 2]}
+    conn.write("config.json", json.dumps(values, indent="\t"))
+    assert json.loads(conn.read("config.json").value) == values
     assert conn.rm("to", recursive=True).value == f"{folder}/to"
 
 

@@ -11,6 +11,7 @@ from mlepool.worker.grants import Grant
 from mlepool.worker.jail import Jail
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.live import LiveConfig
+from mlepool.worker.threads import Threads
 from mlepool.worker.trees import Trees, TreeSession
 
 __all__ = ["CallContext"]
@@ -28,6 +29,7 @@ class CallContext(NamedTuple):
         cwd: The connection's working directory.
         live: The worker's settings.
         close: Has the worker end, after so many seconds at the latest.
+        threads: Where what blocks is called for this client.
     """
 
     jobs: JobTable
@@ -37,7 +39,8 @@ class CallContext(NamedTuple):
     grant: Grant
     cwd: Path
     live: LiveConfig
-    close: Callable[[float], None] = lambda grace: None
+    close: Callable[[float], None]
+    threads: Threads
 
     @property
     def jail(self) -> Jail:

@@ -16,7 +16,7 @@ from mlepool.wire.values import InputAck, JobFiles, JobInfo, StopReport
 from mlepool.worker.grants import Grant
 from mlepool.worker.jail import Jail
 from mlepool.worker.live import LiveConfig
-from mlepool.worker.threads import in_thread
+from mlepool.worker.threads import Threads
 from mlepool.worker.trees import Trees, TreeSession
 
 __all__ = [
@@ -93,6 +93,10 @@ class Context(Protocol):
         """The connection's working directory."""
 
     @property
+    def threads(self) -> Threads:
+        """Where what blocks is called for this client."""
+
+    @property
     def jail(self) -> Jail:
         """The paths that the client's file commands may use."""
 
@@ -166,7 +170,7 @@ class Command:
         work = functools.partial(self._function, **given)
         if self._takes_context:
             work = functools.partial(self._function, context, **given)
-        return in_thread(work) if self._blocks else work()
+        return context.threads.call(work) if self._blocks else work()
 
 
 class Registry:

@@ -46,6 +46,7 @@ from mlepool.worker.known import check_job_id
 from mlepool.worker.live import LiveConfig
 from mlepool.worker.registry import Command, Process, Registry
 from mlepool.worker.tasks import Caller
+from mlepool.worker.threads import Threads
 from mlepool.worker.trees import Trees
 from mlepool.worker.visitor import Visitor
 
@@ -102,6 +103,7 @@ class Service:
             cwd=house.root,
             live=house.live,
             close=house.drain.begin,
+            threads=Threads(),
         )
         self._visitor: Visitor  # once they are let in; before that, nothing is asked
         self._calls: CallTable[Reader | None] = CallTable()
@@ -201,6 +203,7 @@ class Service:
                     self._call(request, command)
         except Exception as exc:
             # The top of a client's call: whatever it was, the client is told.
+            self._visitor.note_failure(request, exc)
             self._fail(request, exc)
 
     def _call(self, request: Request, command: Command) -> None:
@@ -233,12 +236,12 @@ class Service:
         self, request: Request, command: CustomCommand, context: CallContext
     ) -> None:
         """Begin a job inside the worker."""
-        state = self._house.state
+        state, allow = self._house.state, context.jail.resolve
         job = self._house.jobs.tasks.start(
             request.id,
             command,
             request.arguments,
-            caller=Caller(context.caller, context.grant, context.cwd, state),
+            caller=Caller(context.caller, context.grant, context.cwd, state, allow),
             timeout=request.timeout,
         )
         self._read(job, request)
@@ -413,6 +416,7 @@ class Service:
             # The top of a task: whatever it was, the client is told.
             if isinstance(exc, TimeoutError) and limit.expired():
                 return Outcome("TIMED_OUT", reason="timeout")
+            self._visitor.note_failure(request, exc)
             return failed(exc)
 
     def _fail(self, asked: Request | Attach, exc: Exception) -> None:

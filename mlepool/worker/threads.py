@@ -8,21 +8,46 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["in_thread"]
+__all__ = ["Threads", "in_thread"]
 
 T = TypeVar("T")
 
+MAX_THREADS = 64  # of one client; each has a stack, and its disk may never answer
 
-async def in_thread(call: Callable[[], T], *, name: str = "mlepool call") -> T:
+
+class Threads:
+    """One client's threads: so many at a time, the next ones wait for their turn."""
+
+    def __init__(self, most: int = MAX_THREADS) -> None:
+        self._free = asyncio.Semaphore(most)
+
+    async def call(self, call: Callable[[], T]) -> T:
+        """Call something in a new thread, as :func:`in_thread`."""
+        await self._free.acquire()
+        return await in_thread(call, ended=self._free.release)
+
+
+async def in_thread(
+    call: Callable[[], T],
+    *,
+    name: str = "mlepool call",
+    ended: Callable[[], None] = lambda: None,
+) -> T:
     """Call something in a new thread, and wait for it.
 
     The thread does not keep the process alive. Cancelled, only the wait ends.
+
+    Args:
+        call: What to call.
+        name: The thread's.
+        ended: Called in the loop when the thread has ended, waited for or not.
     """
     loop = asyncio.get_running_loop()
     result: asyncio.Future[T] = loop.create_future()
     context = contextvars.copy_context()
 
     def tell(value: T | None, error: BaseException | None) -> None:
+        ended()
         if result.done():
             return
         if error is None:

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 
+from mlepool.settings.properties import looks_secret
 from mlepool.wire.answers import OsInfo
 from mlepool.wire.values import JobInfo
 from mlepool.worker.jobs import base_environment
@@ -33,11 +34,9 @@ __all__ = [
 ]
 
 HIDDEN = "(hidden)"
-# In a variable's name: its value is for admins.
-_SECRET = re.compile(
-    r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|PRIVATE|AUTH|COOKIE|DSN|_PW$|^PW$|_PAT$",
-    re.IGNORECASE,
-)
+# In a variable's name, besides what is a secret anywhere: its value is for admins.
+_SECRET = re.compile(r"KEY$|(^|_)(PASS|AUTH|DSN|PW|PAT|CREDS?)($|_)", re.IGNORECASE)
+_FOLDERS = frozenset({"PWD", "OLDPWD"})  # no passwords, though they look like it
 _USER_IN_URL = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)")
 _SYSTEMS = {"darwin": "mac", "win32": "windows"}
 POWER_LIMIT = 30.0  # seconds that the program may take which ends the host
@@ -218,9 +217,10 @@ def _call(argv: list[str]) -> str:
 
 
 def _hidden(name: str, value: str) -> str:
-    if _SECRET.search(name) and value:
-        return HIDDEN
-    return _USER_IN_URL.sub(HIDDEN, value)
+    if name in _FOLDERS:
+        return value
+    is_secret = looks_secret(name) or _SECRET.search(name)
+    return HIDDEN if value and is_secret else _USER_IN_URL.sub(HIDDEN, value)
 
 
 def _text(value: bytes) -> str:

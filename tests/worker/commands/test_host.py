@@ -28,13 +28,14 @@ def test_the_host_is_described():
 
 
 def test_secrets_in_the_environment_are_for_admins(monkeypatch, tmp_path):
-    secrets = {"API_TOKEN": "t", "dbPassword": "p", "AWS_SECRET_ACCESS_KEY": "k"}
+    secrets = {"API_TOKEN": "t", "dbPassword": "p", "SIGN_KEY": "k", "DB_PASS": "x"}
+    monkeypatch.setenv("PWD", "/somewhere")
     for name, value in {**secrets, "MLEPOOL_X": "ours", "PLAIN": "shown"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DB_URL", "pg://ann:pass@db/x")
     found = host.env(SimpleNamespace(grant=Grant("ci", frozenset({"run"}))))
     assert {found[name] for name in secrets} == {"(hidden)"}
-    assert found["PLAIN"] == "shown"
+    assert (found["PLAIN"], found["PWD"]) == ("shown", "/somewhere")
     assert found["DB_URL"] == "pg://(hidden)@db/x"
     assert found["PYTHONUNBUFFERED"] == "1"
     assert "MLEPOOL_X" not in found
