@@ -91,6 +91,12 @@ class JobInfo(msgspec.Struct, frozen=True, array_like=True):
         end = self.outcome.ended if self.outcome is not None else time.time()
         return max(0.0, end - self.started)
 
+    def __repr__(self) -> str:
+        text = self.command if len(self.command) <= 60 else f"{self.command[:57]}..."
+        return f"<Job {self.id} {self.status} {self.duration:.1f} s: {text!r}>"
+
+    __str__ = __repr__
+
 
 class Survivor(msgspec.Struct, frozen=True, array_like=True):
     """A process that a stop did not end, and why."""

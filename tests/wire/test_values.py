@@ -33,6 +33,12 @@ def test_an_ended_job_tells_how_and_how_long():
     assert job.duration == 2.5
 
 
+def test_a_job_reads_as_a_line():
+    job = JobInfo("5f3a", "false", 4711, started=100.0, outcome=ENDED)
+    assert str([job]) == "[<Job 5f3a FAILED 2.5 s: 'false'>]"
+    assert len(str(JobInfo("5f3a", "x" * 1000, 1, 0.0))) < 120
+
+
 def test_a_stop_is_complete_if_nothing_survived():
     assert StopReport("id", "STOPPED").complete
     survivors = (Survivor(1, "init", "not ours"),)

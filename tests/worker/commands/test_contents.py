@@ -2,6 +2,7 @@
 
 import os
 import stat
+import threading
 
 import pytest
 
@@ -124,6 +125,41 @@ def test_nothing_is_read_or_written_outside(ctx, tmp_path):
     assert (tmp_path / "secret").read_text() == "keep"
     assert not (tmp_path / "made").exists()
     assert (ctx.cwd / "own/key").read_text() == "secret"
+
+
+def test_a_folder_that_is_swapped_all_the_time_leads_nowhere(ctx, tmp_path):
+    secret, sub, aside = tmp_path / "secret", ctx.cwd / "sub", ctx.cwd / "aside"
+    for folder in (secret, sub):
+        folder.mkdir()
+        (folder / "f").write_text(folder.name)
+    is_over = threading.Event()
+
+    def swap() -> None:
+        while not is_over.is_set():
+            sub.rename(aside)
+            sub.symlink_to(secret)
+            sub.unlink()
+            aside.rename(sub)
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    outcomes = set()
+    try:
+        for _ in range(300):
+            try:
+                outcomes.add(read(ctx, "sub/f").data)
+                write(ctx, "sub/f", "sub")
+                write(ctx, "sub/new", "x", append=True)
+            except OSError as exc:
+                outcomes.add(type(exc))
+    finally:
+        is_over.set()
+        swapper.join()
+    allowed = {b"sub", PermissionError, FileNotFoundError, NotADirectoryError}
+    assert outcomes <= allowed
+    assert len(outcomes) > 1
+    assert os.listdir(secret) == ["f"]
+    assert (secret / "f").read_text() == "secret"
 
 
 def test_a_link_to_a_file_stays_one(ctx):
