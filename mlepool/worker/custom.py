@@ -8,7 +8,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import inspect as types
@@ -16,13 +16,25 @@ from msgspec import inspect as types
 from mlepool.wire.messages import CommandSpec
 from mlepool.worker.registry import Command, Function, describe, in_words
 
-__all__ = ["Bundle", "CustomCommand", "UnfitError", "place_of"]
+__all__ = ["Bundle", "CustomCommand", "Given", "UnfitError", "place_of"]
 
 _STARS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class UnfitError(Exception):
     """A function can't be a command; the text says why."""
+
+
+class Given(NamedTuple):
+    """A call's arguments, as they were checked.
+
+    Attributes:
+        values: By name.
+        paths: Those that a client has given, wherever in them.
+    """
+
+    values: dict[str, Any]
+    paths: tuple[PurePath, ...] = ()
 
 
 class Bundle:
@@ -105,19 +117,21 @@ class CustomCommand(Command):
         self._expected = {one.name: one.annotation for one in spec.parameters}
         self._arguments = _arguments(name, parameters, hints)
 
-    def check(self, arguments: Mapping[str, Any], cwd: Path) -> dict[str, Any]:
+    def check(self, arguments: Mapping[str, Any], cwd: Path) -> Given:
         """Check a call's arguments; paths count from the connection's directory.
 
         Raises:
             TypeError: If they don't fit; names command, argument and what is expected.
         """
-        hook = functools.partial(_convert, cwd)
+        paths: list[PurePath] = []
+        hook = functools.partial(_convert, cwd=cwd, paths=paths)
         try:
             checked = msgspec.convert(dict(arguments), self._arguments, dec_hook=hook)
         except msgspec.ValidationError as exc:
             raise TypeError(f"{self.spec.name}(): {self._in_words(exc)}") from None
         own = {name: cwd / path for name, path in self._own_paths.items()}
-        return {**own, **{name: getattr(checked, name) for name in arguments}}
+        values = {name: getattr(checked, name) for name in arguments}
+        return Given({**own, **values}, tuple(paths))
 
     def prepare(self, context: object, given: Mapping[str, Any]) -> Callable[[], Any]:
         """Make the call, with arguments that were checked."""
@@ -200,9 +214,11 @@ def _customs(info: Any, seen: set[Any]) -> Iterator[Any]:
                     yield from _customs(one, seen)
 
 
-def _convert(cwd: Path, kind: type[PurePath], value: Any) -> Any:
+def _convert(
+    kind: type[PurePath], value: Any, *, cwd: Path, paths: list[PurePath]
+) -> PurePath:
     if not isinstance(value, str):
         raise TypeError(f"Expected `path`, got `{type(value).__name__}`")
-    if issubclass(kind, Path):
-        return cwd / Path(value).expanduser()
-    return kind(value)
+    path = cwd / Path(value).expanduser() if issubclass(kind, Path) else kind(value)
+    paths.append(path)
+    return path

@@ -226,6 +226,8 @@ class Worker:
         return url if self.config.listen.tls else f"{url}&scheme=ws"
 
     def _is_answering(self) -> bool:
+        if len(self.jobs.tasks):
+            return True
         return self.answers.is_busy or self.trees.status == "syncing"
 
     def _sync_changed(self) -> None:

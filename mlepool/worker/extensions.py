@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 from mlepool.worker.capabilities import Part
 from mlepool.worker.custom import Bundle, CustomCommand, UnfitError, place_of
 from mlepool.worker.loading import LoadError, Source, in_words
@@ -20,6 +22,7 @@ logger = logging.getLogger("mlepool.worker")
 LOAD_LIMIT = 60.0  # seconds to read one source, and as many for its setup()
 SHUTDOWN_LIMIT = 10.0  # seconds for a shutdown()
 MAX_ERRORS = 20  # that are told; the log has all
+MAX_CATALOGUE = 512 * 1024  # bytes; a client gets it, and more, in one frame
 
 
 class _Loaded:
@@ -148,13 +151,18 @@ class Extensions:
     def _offer(self) -> None:
         commands: dict[str, CustomCommand] = {}
         owners: dict[str, tuple[CustomCommand, str]] = {}
-        errors = []
+        errors, size = [], 0
         for source in self.sources:
             loaded = self._loaded.get(id(source), _Loaded())
             errors += loaded.errors
             for name, found in loaded.commands.items():
                 owner = owners.setdefault(name.partition(".")[0], found)
+                size += len(msgspec.msgpack.encode(found[0].spec))
                 problem = self._clash(name, found, owner)
+                if not problem and size > MAX_CATALOGUE:
+                    problem = (
+                        f"{found[1]}: {name}: there are too many and too long docs"
+                    )
                 if problem:
                     errors.append(problem)
                 else:

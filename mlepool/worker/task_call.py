@@ -29,6 +29,7 @@ class TaskCall:
         name: The command's, for threads.
         give: Takes a yielded value; False if nobody wants more.
         stopped: Set once it is to stop.
+        check: Called first, in a thread; raises what forbids the call.
 
     Attributes:
         is_cancellable: True while it is a coroutine that runs in the loop.
@@ -42,12 +43,14 @@ class TaskCall:
         is_async: bool,
         give: Callable[[Any], bool],
         stopped: StopFlag,
+        check: Callable[[], object] | None = None,
     ) -> None:
         self._work = work
         self._name = name
         self._is_async = is_async
         self._give = give
         self._stopped = stopped
+        self._check = check
         self._thread = 0
         self.is_cancellable = is_async
 
@@ -55,6 +58,8 @@ class TaskCall:
         """Call it, and give what it returns."""
         result: Any
         if self._is_async:
+            if self._check is not None:
+                await in_thread(self._check, name=self._name)
             result = self._work()
         else:
             result = await in_thread(self._in_thread, name=self._name)
@@ -76,6 +81,8 @@ class TaskCall:
 
     def _in_thread(self) -> Any:
         self._thread = threading.get_ident()
+        if self._check is not None:
+            self._check()
         result = self._work()
         return self._drain(result) if inspect.isgenerator(result) else result
 

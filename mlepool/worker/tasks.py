@@ -21,7 +21,7 @@ from mlepool.supervisor.journal import JobHead, JobProcess
 from mlepool.supervisor.messages import Grown
 from mlepool.supervisor.recorder import Recorder
 from mlepool.wire.messages import Outcome
-from mlepool.worker.custom import Bundle, CustomCommand
+from mlepool.worker.custom import Bundle, CustomCommand, Given
 from mlepool.worker.grants import Grant
 from mlepool.worker.job import Job, Status
 from mlepool.worker.known import KnownJobs
@@ -50,12 +50,15 @@ class Caller(NamedTuple):
         grant: What it may do.
         cwd: Its connection's working directory.
         state: Gives the worker's state.
+        allow: Checks a path that it gives; blocking. A PermissionError if it may not
+            use that.
     """
 
     name: str
     grant: Grant
     cwd: Path
     state: Callable[[], dict[str, Any]]
+    allow: Callable[[str], object] = lambda path: None
 
 
 class Tasks:
@@ -169,7 +172,7 @@ class Tasks:
         self,
         job: Job,
         command: CustomCommand,
-        given: dict[str, Any],
+        given: Given,
         *,
         caller: Caller,
         recorder: Recorder,
@@ -188,11 +191,17 @@ class Tasks:
             stopped=stopped,
             output=output,
         )
+
+        def check() -> None:
+            for path in given.paths:
+                caller.allow(str(path))
+
         call = TaskCall(
-            command.prepare(context, given),
+            command.prepare(context, given.values),
             name=f"{job.command} {job.id}",
             is_async=command.is_async,
             give=output.write_value,
+            check=check if given.paths else None,
             stopped=stopped,
         )
         return Task(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
-from mlepool.worker.custom import Bundle, CustomCommand, UnfitError, place_of
+from mlepool.worker.custom import Bundle, CustomCommand, Given, UnfitError, place_of
 
 CWD = Path("/somewhere")
 
@@ -55,7 +55,7 @@ def make(function: Any, name: str = "takes") -> CustomCommand:
 
 
 def check(**arguments: Any) -> dict[str, Any]:
-    return make(takes).check(arguments, CWD)
+    return make(takes).check(arguments, CWD).values
 
 
 def test_arguments_become_what_their_annotations_say():
@@ -165,7 +165,9 @@ def test_other_paths_are_made_as_they_are():
     def function(path: PurePosixPath) -> None:
         pass
 
-    assert make(function).check({"path": "a"}, CWD) == {"path": PurePosixPath("a")}
+    assert make(function).check({"path": "a"}, CWD) == Given(
+        {"path": PurePosixPath("a")}, (PurePosixPath("a"),)
+    )
 
 
 def test_a_bundle_is_shut_down_once_it_is_retired_and_idle():

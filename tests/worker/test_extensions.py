@@ -8,7 +8,7 @@ import pytest
 
 from mlepool.worker import capability, command
 from mlepool.worker.custom import CustomCommand
-from mlepool.worker.extensions import Extensions
+from mlepool.worker.extensions import MAX_CATALOGUE, Extensions
 from mlepool.worker.loading import find_sources
 
 DONE: list[str] = []
@@ -131,6 +131,16 @@ def test_what_can_not_be_offered_is_said_and_the_rest_is_there(things, offered, 
     if things[0] != "gone.py":
         assert error.startswith(f"{__file__}:")
     assert "not set up, but shut down" not in DONE
+
+
+def test_docs_that_no_frame_would_hold_are_not_offered():
+    def long() -> None:
+        pass
+
+    long.__doc__ = "x" * MAX_CATALOGUE
+    custom = loaded(fine, long)
+    assert list(custom.offered) == ["fine"]
+    assert "long: there are too many and too long docs" in custom.errors[0]
 
 
 FILE = """

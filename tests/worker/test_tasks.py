@@ -286,6 +286,33 @@ def test_whatever_is_wrong_is_the_commands_own_failure(conn, call, text):
     assert conn.add(1).value == 2
 
 
+def size(path: Path) -> int:
+    return path.stat().st_size
+
+
+async def size_later(paths: list[Path]) -> int:
+    return sum(one.stat().st_size for one in paths)
+
+
+def test_a_path_must_be_where_the_client_may_go(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/file").write_text("1234")
+    (tmp_path / "out").write_text("secret")
+    (tmp_path / "in/link").symlink_to(tmp_path / "out")
+    roots = {"root": tmp_path / "in", "roots": (tmp_path / "in",)}
+    settings = {"state_dir": tmp_path / "state", "listen": "127.0.0.1:0", **roots}
+    with (
+        serve_in_thread([size, size_later], **settings) as worker,
+        mlepool.ClientPool() as pool,
+        pool.add("localhost", worker.port) as conn,
+    ):
+        assert conn.size("file").value == 4
+        assert conn.size_later(["file", str(tmp_path / "in/file")]).value == 8
+        for path in ("../out", str(tmp_path / "out"), "link"):
+            assert isinstance(conn.size(path).error, PermissionError)
+            assert isinstance(conn.size_later(["file", path]).error, PermissionError)
+
+
 # -- stops
 
 
