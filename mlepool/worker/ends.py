@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from mlepool.config import account_dir, default_state_dir
 from mlepool.files.base import Source, SourceOptions, Target, TargetOptions
-from mlepool.worker.grants import Grant
+from mlepool.worker.grants import FULL, Grant, common_roots
 from mlepool.worker.jail import Jail, check_roots
 
 __all__ = ["FILES_FOLDER", "LocalEnds"]
@@ -32,11 +32,25 @@ class LocalEnds:
         self._state = state / FILES_FOLDER
         self._root = os.fsencode(root)
         self._roots = tuple(roots)
+        self._allowed: tuple[Path, ...] = ()
         self._store: Any = None
+        self._lender: LocalEnds | None = None
+        self._grant = FULL
 
     def allow(self, roots: Sequence[Path]) -> None:
         """Have other folders that all trees must be in, from now on."""
         self._roots = tuple(roots)
+
+    def confined(self, cwd: Path, grant: Grant) -> LocalEnds:
+        """Give the ends of one client's trees, for one tree.
+
+        Args:
+            cwd: What relative paths count from.
+            grant: What the client may do.
+        """
+        ends = LocalEnds(self._state.parent, root=cwd, roots=self._roots)
+        ends._grant, ends._lender = grant, self
+        return ends
 
     def jail(self, cwd: Path, grant: Grant) -> Jail:
         """Give the paths that a client's file commands may use."""
@@ -48,7 +62,8 @@ class LocalEnds:
 
         Raises:
             ValueError: If it can't be a path.
-            PermissionError: If it is not inside the allowed folders.
+            PermissionError: If it is not inside the allowed folders; of them,
+                :meth:`target` is told.
         """
         if not root or b"\0" in root:
             raise ValueError(f"not a path: {root[:200]!r}")
@@ -57,7 +72,8 @@ class LocalEnds:
     def _resolve(self, root: bytes) -> bytes:
         path = os.path.join(self._root, os.path.expanduser(root))
         real = os.path.realpath(path)
-        check_roots(real, self._roots, path)
+        self._allowed = common_roots(self._roots, self._grant.roots)
+        check_roots(real, self._allowed, path)
         return real
 
     def source(self, root: bytes, options: SourceOptions) -> Source:
@@ -75,7 +91,7 @@ class LocalEnds:
             options,
             state=self._state,
             store=self._open_store(),
-            allowed=self._roots,
+            allowed=self._allowed,
             own=self._own_folders(),
             waiting=waiting,
         )
@@ -91,6 +107,8 @@ class LocalEnds:
             self._store.close()
 
     def _open_store(self) -> Any:
+        if self._lender is not None:
+            return self._lender._open_store()
         if self._store is None:
             self._store = _load("store").Store(self._state)
         return self._store

@@ -116,7 +116,7 @@ def common_roots(some: Sequence[Path], others: Sequence[Path]) -> tuple[Path, ..
     this may wait for a disk.
 
     Raises:
-        PermissionDeniedError: If both name folders, and none is in both.
+        PermissionError: If both name folders, and none is in both.
     """
     if not some or not others:
         return (*some, *others)
@@ -124,7 +124,7 @@ def common_roots(some: Sequence[Path], others: Sequence[Path]) -> tuple[Path, ..
     inner = [one for one, other in pairs if is_inside(one, other)]
     inner += [other for one, other in pairs if is_inside(other, one)]
     if not inner:
-        raise denied("the folders of this token are outside of those of the worker")
+        raise PermissionError("this token's folders are outside of the worker's")
     return tuple(Path(os.fsdecode(one)) for one in dict.fromkeys(inner))
 
 

@@ -44,6 +44,9 @@ class Ends(Protocol):
     async def resolve(self, root: bytes) -> bytes:
         """Give a root's real path; relative ones count from the worker's root."""
 
+    def confined(self, cwd: Path, grant: Grant) -> Ends:
+        """Give the ends of one client's trees, for one tree."""
+
     def jail(self, cwd: Path, grant: Grant) -> Jail:
         """Give the paths that a client's file commands may use."""
 
@@ -202,7 +205,12 @@ class Trees:
         self._last = ""
 
     async def open(
-        self, session_id: str, root: bytes, options: SourceOptions | TargetOptions
+        self,
+        session_id: str,
+        root: bytes,
+        options: SourceOptions | TargetOptions,
+        *,
+        ends: Ends | None = None,
     ) -> None:
         """Begin a session; nothing if it has begun.
 
@@ -210,17 +218,20 @@ class Trees:
             session_id: The client's id for it.
             root: The tree, as the client calls it.
             options: Of a source, or of a target.
+            ends: Makes the tree; by default as all are made.
 
         Raises:
             ValueError: If the root can't be a path.
+            PermissionError: If the tree may not be there.
             WorkerError: If there are too many sessions.
         """
-        real = await self.ends.resolve(root)
+        ends = ends or self.ends
+        real = await ends.resolve(root)
         if session_id in self._sessions:
             return
         if len(self._sessions) >= MAX_SESSIONS:
             raise WorkerError(f"over {MAX_SESSIONS} syncs are under way")
-        self._sessions[session_id] = TreeSession(self.ends, real, options)
+        self._sessions[session_id] = TreeSession(ends, real, options)
         self._watch(session_id)
         self._tell()
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from msgspec import structs
 
+from mlepool.errors import PermissionDeniedError
 from mlepool.files.base import TargetReport
 from mlepool.files.descent import is_inside
 from mlepool.wire.messages import CommandSpec, Request
@@ -184,6 +185,14 @@ class Visitor:
                 deleted=value.deleted,
                 problems=len(value.problems),
             )
+
+    def note_failure(self, request: Request, exc: Exception) -> None:
+        """Write down that files are not open to them, or not to the account."""
+        if isinstance(exc, PermissionError) and not isinstance(
+            exc, PermissionDeniedError
+        ):
+            facts = {"command": request.command.lstrip("_"), "job": request.id}
+            self._write("refused", right=next(iter(in_words([str(exc)]))), **facts)
 
     # -- within
 

@@ -64,8 +64,7 @@ async def tree_open_source(
     ctx: Context, session: str, root: bytes, options: SourceOptions
 ) -> None:
     """Begin to read a tree."""
-    await ctx.trees.open(_checked(session), root, options)
-    ctx.tree(session)
+    await _open(ctx, _checked(session), root, options)
 
 
 @command
@@ -73,8 +72,7 @@ async def tree_open_target(
     ctx: Context, session: str, root: bytes, options: TargetOptions
 ) -> None:
     """Begin to write a tree."""
-    await ctx.trees.open(_checked(session), root, options)
-    ctx.tree(session)
+    await _open(ctx, _checked(session), root, options)
 
 
 @command
@@ -260,6 +258,14 @@ async def tree_commit(ctx: Context, session: str) -> TargetReport:
 async def tree_close(ctx: Context, session: str, is_success: bool) -> None:
     """Let go of a tree, and of what was not committed."""
     await ctx.trees.end(session, is_success=is_success)
+
+
+async def _open(
+    ctx: Context, session: str, root: bytes, options: SourceOptions | TargetOptions
+) -> None:
+    ends = ctx.trees.ends.confined(ctx.cwd, ctx.grant)
+    await ctx.trees.open(session, root, options, ends=ends)
+    ctx.tree(session)
 
 
 def _first(problems: list[Problem]) -> list[Problem]:

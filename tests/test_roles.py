@@ -1,0 +1,341 @@
+"""Roles, patterns, folders, revocation: what a real worker lets whom do."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mlepool
+from mlepool.wire.messages import Ended, Request
+from mlepool.worker.audit import read_audit
+from mlepool.worker.commands import builtin_commands
+from mlepool.worker.identity import Identity, new_secret
+from mlepool.worker.registry import Registry
+from mlepool.worker.tokens import FIRST, Token, TokenStore
+from tests.conftest import RunningWorker, wait_until
+from tests.raw import raw_client
+
+pytestmark = pytest.mark.real
+
+REGISTRY = Registry(builtin_commands())
+ROLES = {name: REGISTRY.find(name).spec.role for name in builtin_commands()}
+
+
+class Guarded:
+    """A real worker, and who comes to it with which token."""
+
+    def __init__(self, folder: Path) -> None:
+        self.running = RunningWorker(folder)
+        self.state = self.running.state_dir
+        self.tokens = TokenStore(self.state)
+        self._names = (f"t{number}" for number in range(1000))
+
+    def token(self, *roles: str, **settings: Any) -> Token:
+        token = Token(next(self._names), new_secret(), roles, **settings)
+        self.tokens.create(token)
+        return token
+
+    def url(self, token: Token) -> str:
+        identity = Identity(self.state)
+        return identity.join_url("127.0.0.1", self.running.port, token=token.secret)
+
+    def lines(self, **facts: Any) -> list[dict[str, Any]]:
+        """Give the lines of the audit log that say this."""
+        found = [one for one in read_audit(self.state) if one is not None]
+        return [
+            one
+            for one in found
+            if all(one.get(key) == value for key, value in facts.items())
+        ]
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory) -> Iterator[Guarded]:
+    guarded = Guarded(tmp_path_factory.mktemp("guarded"))
+    yield guarded
+    guarded.running.end()
+
+
+Enter = Callable[[Token], mlepool.Connection]
+
+
+@pytest.fixture
+def enter(guarded) -> Iterator[Enter]:
+    """Connect with a token."""
+    with mlepool.ClientPool() as pool:
+
+        def connect(token: Token) -> mlepool.Connection:
+            connection = pool.add(guarded.url(token), name=token.id)
+            connection.connect(timeout=20)
+            return connection
+
+        yield connect
+
+
+@pytest.fixture
+def local(guarded) -> Iterator[mlepool.Connection]:
+    """Be the worker's account on its machine."""
+    with mlepool.ClientPool() as pool, pool.add(f"unix:{guarded.state}") as conn:
+        yield conn
+
+
+# -- each role tries everything
+
+
+@pytest.mark.parametrize("role", ["view", "run", "sync", "admin"])
+def test_each_role_may_do_what_it_is_for_and_nothing_else(guarded, role):
+    token = guarded.token(role)
+    outcomes = {}
+    with raw_client(guarded.running, token=token.secret) as client:
+        for number, name in enumerate(ROLES, start=1):
+            # Nobody has such an argument: who is let through does nothing, either.
+            client.send(Request(number, f"{role}{number}", name, {"nonsense": 1}))
+            outcomes[name] = client.wait_for(Ended).outcome.failure
+    refused = {}
+    for name, failure in outcomes.items():
+        assert failure is not None, name
+        if failure.type_name == "PermissionDeniedError":
+            refused[name] = failure.message
+        else:
+            assert failure.type_name == "TypeError", (name, failure)
+    forbidden = {name for name in ROLES if role not in (ROLES[name], "admin")}
+    assert set(refused) == forbidden
+    for name, text in refused.items():
+        expected = f"needs the role {ROLES[name]!r}; this token ({token.name!r}) has: "
+        assert text == expected + role
+    noted = guarded.lines(event="refused", token=token.name)
+    assert {one["command"] for one in noted} == {one.lstrip("_") for one in forbidden}
+    assert {one["right"] for one in noted} == {
+        f"the role {ROLES[name]!r}" for name in forbidden
+    }
+
+
+def test_every_command_has_a_role_and_none_of_files_is_for_those_who_view():
+    assert set(ROLES.values()) == {"view", "run", "sync", "admin"}
+    hidden = {role for name, role in ROLES.items() if name.startswith("_tree")}
+    assert hidden == {"sync"}
+    for name in ("reboot", "shutdown", "close_server"):
+        assert ROLES[name] == "admin"
+
+
+# -- what that means for users
+
+
+def test_who_may_view_sees_jobs_and_starts_nothing(guarded, enter, tmp_path):
+    local = enter(guarded.token("run"))
+    job = local.run("echo secret of the owner")
+    viewer = enter(guarded.token("view"))
+    assert job.id in {one.id for one in viewer.jobs().value}
+    attached = viewer.attach(job.id)
+    assert attached.wait()
+    assert attached.stdout == "secret of the owner\n"
+    trace = tmp_path / "trace"
+    done = viewer.run(["touch", str(trace)])
+    assert isinstance(done.error, mlepool.PermissionDeniedError)
+    with pytest.raises(PermissionError, match="needs the role 'run'"):
+        viewer.run(["touch", str(trace)], raise_error=True)
+    with pytest.raises(mlepool.PermissionDeniedError, match="needs the role 'sync'"):
+        viewer.put(b"x", str(trace), raise_error=True)
+    assert not trace.exists()
+    assert not guarded.lines(event="accepted", job=done.id)
+
+
+def test_who_may_run_reads_the_own_jobs_only(guarded, enter, local):
+    other = local.run("echo secret of the owner")
+    token = guarded.token("run")
+    runner = enter(token)
+    own = runner.run("echo mine")
+    assert own.stdout == "mine\n"
+    attached = runner.attach(own.id)
+    assert attached.wait()
+    assert attached.stdout == "mine\n"
+    again = enter(guarded.token("view"))
+    infos = {one.id: one for one in again.jobs().value}
+    assert (infos[own.id].owner, infos[other.id].owner) == (token.name, "local")
+    with pytest.raises(mlepool.PermissionDeniedError, match="role 'view'"):
+        runner.attach(other.id)
+
+
+def test_who_may_run_some_commands_runs_no_others(guarded, enter, tmp_path):
+    patterns = ("echo *", "/bin/cat")
+    runner = enter(guarded.token("run", commands=patterns))
+    assert runner.run(["echo", "a b"]).stdout == "a b\n"
+    assert runner.run("echo  a  b").stdout == "a b\n"
+    trace = tmp_path / "trace"
+    for command in (
+        ["touch", str(trace)],
+        f"echo x > {trace}",
+        f"echo `touch {trace}`",
+        f"echo x; touch {trace}",
+        ["/bin/sh", "-c", f"touch {trace}"],
+        ["sh", "-c", f"touch {trace}"],
+    ):
+        done = runner.run(command)
+        assert isinstance(done.error, mlepool.PermissionDeniedError), command
+        assert "'echo *', '/bin/cat'" in str(done.error)
+    evil = runner.run(["echo", "x"], env={"LD_PRELOAD": "/tmp/x.so"})
+    assert "to set LD_PRELOAD" in str(evil.error)
+    assert not trace.exists()
+
+
+def test_who_may_run_some_commands_types_into_no_others_job(guarded, enter, local):
+    shell = local.run("read line; echo got $line", stdin=True, complete=False)
+    runner = enter(guarded.token("run", "view", commands=("/bin/cat",)))
+    for call in (
+        lambda: runner.attach(shell.id).send_input("rm\n"),
+        lambda: runner.stop(shell.id, raise_error=True),
+    ):
+        with pytest.raises(mlepool.PermissionDeniedError, match="started that job"):
+            call()
+    shell.send_input("well\n")
+    shell.wait()
+    assert shell.stdout == "got well\n"
+    own = runner.run(["/bin/cat"], stdin=True, complete=False)
+    own.send_input("mine\n")
+    own.close_input()
+    own.wait()
+    assert own.stdout == "mine\n"
+
+
+def test_who_may_use_some_folders_gets_to_no_others(guarded, enter, tmp_path):
+    data, beside = tmp_path / "data", tmp_path / "data-b"
+    for one in (data / "in", beside):
+        one.mkdir(parents=True)
+    (beside / "secret").write_text("secret")
+    (data / "link").symlink_to(beside)
+    client = enter(guarded.token("run", "sync", roots=(str(data),)))
+    assert client.run("pwd").stdout == f"{data}\n"
+    assert client.run("pwd", cwd="in").stdout == f"{data}/in\n"
+    client.put(b"mine", "file", raise_error=True)
+    assert (data / "file").read_bytes() == b"mine"
+    assert client.read("file", raise_error=True).value == "mine"
+    for place in ("..", "../data-b", "link", str(beside), "/"):
+        done = client.run("pwd", cwd=place)
+        assert isinstance(done.error, mlepool.PermissionDeniedError), place
+        assert "a folder of its own" in str(done.error)
+        with pytest.raises(PermissionError):
+            client.put(b"evil", f"{place}/evil", raise_error=True)
+        with pytest.raises(PermissionError):
+            client.get(f"{place}/secret", tmp_path / "got", raise_error=True)
+        with pytest.raises(PermissionError):
+            client.read(f"{place}/secret", raise_error=True)
+    assert sorted(os.listdir(beside)) == ["secret"]
+    assert not (tmp_path / "got").exists()
+
+
+def test_the_workers_own_folder_is_closed_to_who_is_no_admin(guarded, enter):
+    client = enter(guarded.token("sync"))
+    for name in ("tokens.json", "token", "key.pem", "audit/audit.jsonl"):
+        with pytest.raises(PermissionError, match="own folder"):
+            client.read(str(guarded.state / name), raise_error=True)
+        with pytest.raises(PermissionError):
+            client.write(str(guarded.state / name), "x", raise_error=True)
+
+
+# -- tokens that end
+
+
+def gone(connection: mlepool.Connection) -> str:
+    """Wait until the worker has sent somebody away; why they can't come back."""
+    begin = time.monotonic()
+    wait_until(lambda: not connection.is_connected)
+    assert time.monotonic() - begin < 5  # two seconds, on a busy machine
+    with pytest.raises(mlepool.AuthenticationError) as caught:
+        connection.connect(timeout=20)
+    return str(caught.value)
+
+
+def test_who_has_a_revoked_token_is_sent_away_and_does_not_come_back(guarded, enter):
+    token = guarded.token("view", "run")
+    connection = enter(token)
+    job = connection.run("read line", stdin=True, complete=False)
+    guarded.tokens.revoke(token.name)
+    said = f"this token ({token.name!r}) was revoked on "
+    assert said in gone(connection)
+    assert isinstance(job.error, mlepool.ConnectionLostError)
+    assert said in str(job.error)
+    assert not guarded.lines(event="ended", job=job.id)
+
+
+def test_an_expired_token_is_of_no_use_from_then_on(guarded, enter):
+    token = guarded.token("run", expires=time.time() + 1.0)
+    assert f"this token ({token.name!r}) has expired on " in gone(enter(token))
+
+
+def test_the_next_request_after_a_revocation_does_nothing(guarded, enter, tmp_path):
+    token = guarded.token("run")
+    trace = tmp_path / "trace"
+    with raw_client(guarded.running, token=token.secret) as client:
+        guarded.tokens.revoke(token.name)
+        client.send(Request(1, "late", "run", {"command": ["touch", str(trace)]}))
+        said = client.rest()
+    assert "was revoked" in str(said[-1])
+    assert not trace.exists()
+
+
+def test_rotating_the_first_token_ends_its_links_and_not_local_ones(
+    guarded, enter, local
+):
+    identity = Identity(guarded.state)
+    first = Token(FIRST, identity.token, ("admin",))
+    connection = enter(first)
+    new = guarded.tokens.rotate(FIRST)
+    assert "this token ('first') was revoked" in gone(connection)
+    assert enter(new).run("echo well").stdout == "well\n"
+    assert local.run("echo well").stdout == "well\n"
+
+
+# -- the audit log
+
+
+def test_a_job_is_in_the_log_from_its_begin_to_its_end(guarded, enter):
+    token = guarded.token("run")
+    job = enter(token).run(
+        ["sh", "-c", "echo $KEY; exit 3"], env={"KEY": "hush"}, cwd="/"
+    )
+    assert job.stdout == "hush\n"
+    accepted, ended = guarded.lines(job=job.id)
+    assert accepted["event"] == "accepted"
+    assert (accepted["token"], accepted["token_id"]) == (token.name, token.id)
+    assert accepted["address"].startswith("127.0.0.1:")
+    assert accepted["argv"] == ["sh", "-c", "echo $KEY; exit 3"]
+    assert (accepted["env"], accepted["cwd"]) == (["KEY"], "/")
+    assert (ended["event"], ended["token"]) == ("ended", token.name)
+    assert (ended["status"], ended["exit_code"]) == ("FAILED", 3)
+    assert ended["digest"].startswith("xxh3-128:")
+    assert "hush" not in str((accepted, ended))
+
+
+def test_a_sync_is_in_the_log_with_its_folder_and_counts(guarded, enter, tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    (source / "file").write_text("the contents")
+    token = guarded.token("sync")
+    enter(token).sync(source, str(target), raise_error=True)
+    (synced,) = guarded.lines(event="synced", token=token.name)
+    assert (synced["written"], synced["deleted"], synced["problems"]) == (1, 0, 0)
+    opened = guarded.lines(command="tree_open_target", session=synced["session"])
+    assert [one["root"] for one in opened] == [str(target)]
+    assert "the contents" not in str(guarded.lines(token=token.name))
+
+
+def test_no_secret_is_ever_in_the_log(guarded, local):
+    local.run("cat", input="typed secret\n")
+    text = str(guarded.lines())
+    for token in guarded.tokens.listing():
+        assert token.secret not in text
+    assert "typed secret" not in text
+    assert guarded.lines(token="local", event="connected")
+
+
+def test_who_kills_the_worker_by_a_command_is_in_its_log(start_worker):
+    victim = start_worker("victim")
+    pid = victim.process.pid
+    with raw_client(victim) as client:
+        client.send(Request(1, "last", "run", {"command": ["kill", "-9", str(pid)]}))
+        victim.process.wait(20)
+    found = [one for one in read_audit(victim.state_dir) if one is not None]
+    assert [one["argv"] for one in found if "argv" in one] == [["kill", "-9", str(pid)]]
