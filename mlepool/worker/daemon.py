@@ -73,7 +73,7 @@ class Worker:
         access: Judges who wants to come in.
         gate: Lets clients in, and writes down what they do.
         audit: Where that is written.
-        drain: Ends it when a client has asked for that: then ``drain.ended`` is set.
+        drain: Closes it when a client has asked for that; then ``drain.ended`` is set.
         address: Where it listens, for people; set once it listens.
         port: The TCP port that it listens on.
     """
@@ -108,7 +108,7 @@ class Worker:
         self.answers = Answers()
         self._ends = LocalEnds(config.state_dir, root=config.root, roots=config.roots)
         self.trees = Trees(self._ends, changed=self._sync_changed)
-        self.drain = Drain(self._is_answering)
+        self.drain = Drain(self._is_answering, self.close)
         self._acceptors: list[UnixAcceptor | WebSocketAcceptor] = []
         self._lock = -1
         self._shown = self.config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from mlepool.errors import WorkerError
 
@@ -18,14 +18,18 @@ class Drain:
 
     Args:
         is_busy: Tells if something goes on that should come to its end.
+        end: Closes the worker.
 
     Attributes:
-        ended: Set when the worker is to close.
+        ended: Set when the worker has closed.
     """
 
-    def __init__(self, is_busy: Callable[[], bool]) -> None:
+    def __init__(
+        self, is_busy: Callable[[], bool], end: Callable[[], Awaitable[None]]
+    ) -> None:
         self.ended = asyncio.Event()
         self._is_busy = is_busy
+        self._end = end
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, grace: float) -> None:
@@ -48,7 +52,7 @@ class Drain:
 
     def close(self) -> None:
         """Wait no more; twice is fine."""
-        if self._task is not None:
+        if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
 
     async def _wait(self, grace: float) -> None:
@@ -59,4 +63,7 @@ class Drain:
                     await asyncio.sleep(LOOK_EVERY)
                     if not self._is_busy():
                         break
-        self.ended.set()
+        try:
+            await self._end()
+        finally:
+            self.ended.set()

@@ -3,6 +3,7 @@
 import os
 import stat
 import threading
+from typing import Any
 
 import pytest
 
@@ -143,7 +144,7 @@ def test_a_folder_that_is_swapped_all_the_time_leads_nowhere(ctx, tmp_path):
 
     swapper = threading.Thread(target=swap)
     swapper.start()
-    outcomes = set()
+    outcomes: set[Any] = set()
     try:
         for _ in range(300):
             try:
