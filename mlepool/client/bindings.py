@@ -12,11 +12,12 @@ import msgspec
 
 from mlepool.client.builtin_commands import BuiltinCommands
 from mlepool.client.calls import Calls, Echo, Work, print_message
-from mlepool.client.commands import BoundCommand, Catalogue, own_signature
+from mlepool.client.commands import BoundCommand, Catalogue
 from mlepool.client.file_methods import FileMethods
 from mlepool.client.listener import AsyncListener
 from mlepool.client.namespaces import Offered, offered
 from mlepool.client.options import Kind, split_options
+from mlepool.client.signatures import own_signature, readable
 from mlepool.client.tables import Table
 from mlepool.errors import RemoteProtocolError
 from mlepool.wire.messages import CommandSpec
@@ -171,6 +172,7 @@ class Bindings(BuiltinCommands, FileMethods):
         )
         return await found  # type: ignore[no-any-return]
 
+    @readable
     async def sync(
         self,
         source: str | os.PathLike[str],

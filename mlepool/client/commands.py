@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import functools
 import inspect
 import keyword
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from mlepool.client.checks import check_for
@@ -19,10 +18,11 @@ from mlepool.client.options import (
     option_docs,
     split_options,
 )
+from mlepool.client.signatures import Source, plain, shown
 from mlepool.errors import RemoteProtocolError
 from mlepool.wire.messages import CommandSpec, Parameter
 
-__all__ = ["BoundCommand", "Catalogue", "own_signature"]
+__all__ = ["BoundCommand", "Catalogue"]
 
 
 _KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
@@ -33,16 +33,6 @@ _ALIASES = {
     "FileData": "str | bytes",
     "FilePath": "str | bytes | os.PathLike",
 }
-
-
-class _Source:
-    """Text that shows as it is in a signature."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        return self._text
 
 
 class BoundCommand:
@@ -65,7 +55,7 @@ class BoundCommand:
         ours = [one for one in CLIENT_PARAMETERS[self.kind] if one.name not in taken]
         self.signature = inspect.Signature(
             sorted([*own, *ours], key=lambda one: one.kind),
-            return_annotation=_Source("Listener"),
+            return_annotation=Source("Listener"),
         )
         self._ours = [one.name for one in ours]
         self._names = {*taken, *self._ours}
@@ -82,12 +72,13 @@ class BoundCommand:
     @functools.cached_property
     def async_signature(self) -> inspect.Signature:
         """The same for the asyncio face."""
-        return self.signature.replace(return_annotation=_Source("AsyncListener"))
+        return self.signature.replace(return_annotation=Source("AsyncListener"))
 
     @functools.cached_property
     def doc(self) -> str:
         """The worker's docstring, and what the client's keywords mean."""
-        return f"{self.spec.doc}\n\n{option_docs(self._ours)}\n".lstrip()
+        ours = option_docs(self._ours, kind=self.kind)
+        return f"{plain(self.spec.doc)}\n\n{ours}\n".lstrip()
 
     @property
     def summary(self) -> str:
@@ -195,16 +186,6 @@ def _is_usable(name: str) -> bool:
     return all(one.isidentifier() and not keyword.iskeyword(one) for one in parts)
 
 
-def own_signature(function: Callable[..., Any]) -> inspect.Signature:
-    """Give a method's signature as people write it, without ``self``."""
-    signature = inspect.signature(function)
-    parameters = [
-        one.replace(annotation=_Source(str(one.annotation)))
-        for one in list(signature.parameters.values())[1:]
-    ]
-    return inspect.Signature(parameters)
-
-
 def _parameter(parameter: Parameter, aliases: dict[str, str]) -> inspect.Parameter:
     positional = parameter.kind == "POSITIONAL_OR_KEYWORD"
     empty = inspect.Parameter.empty
@@ -212,14 +193,6 @@ def _parameter(parameter: Parameter, aliases: dict[str, str]) -> inspect.Paramet
     return inspect.Parameter(
         parameter.name,
         inspect.Parameter.POSITIONAL_OR_KEYWORD if positional else _KEYWORD_ONLY,
-        default=empty if parameter.default is None else _shown(parameter.default),
-        annotation=_Source(annotation) if annotation else empty,
+        default=empty if parameter.default is None else shown(parameter.default),
+        annotation=Source(annotation) if annotation else empty,
     )
-
-
-def _shown(source: str) -> Any:
-    """Make a default value of its source text; it is only shown, never sent."""
-    try:
-        return ast.literal_eval(source)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return _Source(source)

@@ -10,6 +10,7 @@ from typing import IO, Any
 from mlepool.client.calls import Calls
 from mlepool.client.listener import AsyncListener
 from mlepool.client.options import Kind, split_options
+from mlepool.client.signatures import readable
 
 __all__ = ["FileMethods"]
 
@@ -29,6 +30,7 @@ class FileMethods:
     raise_error: bool
     _calls: Calls
 
+    @readable
     async def put(
         self,
         source: Path | Sequence[Path] | IO[bytes] | bytes,
@@ -70,6 +72,7 @@ class FileMethods:
             "put", (source, destination), keywords, dry_run=dry_run
         )
 
+    @readable
     async def get(
         self,
         source: Path | Sequence[Path],
@@ -98,6 +101,7 @@ class FileMethods:
             "get", (source, destination), keywords, dry_run=dry_run
         )
 
+    @readable
     async def transfer(self, src: Path, dest: Path, **keywords: Any) -> AsyncListener:
         """Put one file or folder on the worker, as Conplyent's ``transfer`` does.
 

@@ -115,10 +115,16 @@ CLIENT_PARAMETERS = {kind: _parameters(names) for kind, names in _BY_KIND.items(
 _NAMES = {kind: frozenset(names) for kind, names in _BY_KIND.items()}
 
 
-def option_docs(names: Iterable[str]) -> str:
+def option_docs(names: Iterable[str], *, kind: Kind) -> str:
     """Describe options as a section of a command's docs."""
+    given = {
+        Kind.VALUE: "what is returned is its ``value``",
+        Kind.JOB: "its messages are what is yielded, ``value`` what is returned",
+        Kind.PROCESS: "its messages are lines of output",
+    }
     lines = [f"    {name}: {_DOCS[name]}" for name in names]
-    return "\n".join(["Keywords of every call, for this side:", *lines])
+    head = f"A call gives a Listener: {given[kind]}."
+    return "\n".join([head, "These keywords are for it:", *lines])
 
 
 def split_options(

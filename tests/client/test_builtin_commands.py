@@ -70,13 +70,14 @@ def test_help_is_whole_and_fits_a_terminal(name):
     bound = BoundCommand(SPECS[name])
     assert SPECS[name].doc.splitlines()[0].endswith((".", "?", ":"))
     assert max(map(len, bound.doc.splitlines())) <= 88
-    assert "Keywords of every call, for this side:\n    complete: " in bound.doc
+    assert "These keywords are for it:\n    complete: " in bound.doc
     documented = bound.doc.partition("Args:")[2]
     for one in SPECS[name].parameters:
         assert f"    {one.name}: " in documented, one.name
         assert one.annotation
     shown = str(bound.signature)
     assert "FilePath" not in shown
+    assert ":class:" not in bound.doc
     assert shown.endswith("-> Listener")
     assert str(bound.async_signature).endswith("-> AsyncListener")
 
@@ -100,3 +101,21 @@ def test_jobs_are_printed_as_a_table(conn):
     assert "\x1b" not in str(table)
     assert "<table>" in table._repr_html_()
     assert str(JobList()) == "no job is known"
+
+
+VERBS = ("sync", "put", "get", "transfer")
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_help_of_our_own_verbs_is_whole_on_both_faces(name):
+    texts = []
+    for kind in (mlepool.AsyncConnection, mlepool.Connection):
+        method = getattr(kind, name)
+        assert "'" not in str(inspect.signature(method)).partition(" = (")[0]
+        text = inspect.getdoc(method) or ""
+        assert ":meth:" not in text
+        assert text.partition("Args:")[2].startswith("\n    s")
+        texts.append(text)
+    asyncs, blocking = texts
+    assert set(asyncs.splitlines()) < set(blocking.splitlines())
+    assert "Ctrl-C while this waits stops it" in blocking

@@ -194,7 +194,7 @@ def test_completion_and_help_know_them_on_both_faces(pool, offering):
         assert text.startswith("Python Library Documentation: function resize in")
         assert "resize(path: str, width: int = 100, *, mode: Literal[" in text
         assert ") -> Listener\n    Make a picture smaller.\n    \n    Args:" in text
-        assert "Keywords of every call, for this side:\n        complete: Wait" in text
+        assert "These keywords are for it:\n        complete: Wait" in text
         assert "detach: Do not stop it" in text
         assert "encoding" not in text
         assert "Work on pictures." in pydoc.render_doc(conn.images)

@@ -7,6 +7,7 @@ from typing import IO, Any
 
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.file_methods import Path
+from mlepool.client.signatures import like
 from mlepool.client.sync.listener import Listener
 
 __all__ = ["FileMethods"]
@@ -21,6 +22,7 @@ class FileMethods:
     _async: AsyncConnection
     _listen: Callable[..., Listener]
 
+    @like(AsyncConnection.put)
     def put(
         self,
         source: Path | Sequence[Path] | IO[bytes] | bytes,
@@ -29,10 +31,14 @@ class FileMethods:
         dry_run: bool = False,
         **keywords: Any,
     ) -> Listener:
-        """Put files and folders on the worker; see :meth:`AsyncConnection.put`."""
+        """Put files and folders on the worker.
+
+        Ctrl-C while this waits stops it: what is there is as it was.
+        """
         put = self._async.put
         return self._listen(put, source, destination, dry_run=dry_run, **keywords)
 
+    @like(AsyncConnection.get)
     def get(
         self,
         source: Path | Sequence[Path],
@@ -41,10 +47,17 @@ class FileMethods:
         dry_run: bool = False,
         **keywords: Any,
     ) -> Listener:
-        """Get files and folders from the worker; see :meth:`AsyncConnection.get`."""
+        """Get files and folders from the worker.
+
+        Ctrl-C while this waits stops it: what is there is as it was.
+        """
         get = self._async.get
         return self._listen(get, source, destination, dry_run=dry_run, **keywords)
 
+    @like(AsyncConnection.transfer)
     def transfer(self, src: Path, dest: Path, **keywords: Any) -> Listener:
-        """Put one file or folder there; see :meth:`AsyncConnection.transfer`."""
+        """Put one file or folder there.
+
+        Ctrl-C while this waits stops it: what is there is as it was.
+        """
         return self._listen(self._async.transfer, src, dest, **keywords)
