@@ -239,6 +239,7 @@ class Worker:
         self._ends.allow(config.roots)
         self.jobs.reconfigure(config.limits, config.retention)
         self.jobs.set_max_concurrent(config.max_concurrent)
+        self.audit.size = config.audit_size
 
     async def _find_facts(self) -> None:
         self.board.update(**await in_thread(gather, name="facts"))

@@ -43,7 +43,6 @@ class Identity:
         WorkerError: If they can't be made or read, or are damaged.
 
     Attributes:
-        token: The first token's secret, as it was at the start.
         fingerprint: SHA-256 of the certificate; clients know the worker by it.
         is_new: True if they were made just now.
     """
@@ -56,14 +55,19 @@ class Identity:
                 self._make()
             certificate = (state_dir / CERTIFICATE_FILE).read_text()
             der = ssl.PEM_cert_to_DER_cert(certificate)
-            self.token = (state_dir / TOKEN_FILE).read_text().strip()
+            token = self.token
         except (OSError, ValueError) as exc:
             raise WorkerError(_damaged(state_dir, str(exc))) from exc
-        if len(self.token) < MIN_TOKEN:
+        if len(token) < MIN_TOKEN:
             # With an empty file everybody would know the token.
             raise WorkerError(_damaged(state_dir, f"{TOKEN_FILE} is too short"))
         self.channel = hashlib.sha256(der).digest()
         self.fingerprint = base64.urlsafe_b64encode(self.channel).decode().rstrip("=")
+
+    @property
+    def token(self) -> str:
+        """The first token's secret, as it is now: it may be rotated at any time."""
+        return (self._state_dir / TOKEN_FILE).read_text().strip()
 
     def discard(self) -> None:
         """Undo the making, while nobody has seen it: the next start is the first."""

@@ -125,8 +125,10 @@ def test_the_first_token_can_be_rotated_and_not_revoked(folder):
     with pytest.raises(WorkerError, match="rotate it instead"):
         folder.user.revoke(FIRST)
     assert folder.worker.find(token_id(folder.first)) is not None
+    identity = Identity(folder.path)
     new = folder.user.rotate(FIRST)
-    assert Identity(folder.path).token == new.secret != folder.first
+    assert identity.token == new.secret != folder.first
+    assert new.secret in identity.join_url("gpu1", 1)
     gone = folder.worker.find(token_id(folder.first))
     assert gone is not None
     assert "was revoked" in gone.problem(folder.now)
