@@ -174,6 +174,7 @@ def test_a_new_version_is_there_at_once_and_a_broken_one_is_not(conn, served):
     wait_until(lambda: not conn.state["load_errors"])
     wait_until(lambda: "resize" in dir(conn.images))
     assert resize("a.png").ok
+    assert "change detected" not in served.running.log
 
 
 def test_who_attaches_gets_all_of_it_over_a_link_that_is_cut(served):

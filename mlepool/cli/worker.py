@@ -103,6 +103,8 @@ def serve(
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
+    # It tells of each change in a folder, and the log may be a file in there.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     given = {
         "listen": listen,
         "name": name,
