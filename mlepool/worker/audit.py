@@ -7,7 +7,6 @@ is in it. It is not waited for that it is safe from a loss of power.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import logging
 import os
 import time
@@ -24,6 +23,7 @@ logger = logging.getLogger("mlepool.worker")
 AUDIT_FOLDER = "audit"  # in the state folder
 AUDIT_FILE = "audit.jsonl"
 FILES = 8  # that the log consists of: the oldest eighth goes at a time
+LOOK_EVERY = 1.0  # seconds between two looks whether the file is still there
 MAX_WORDS = 4000  # characters of a command, or of an argument
 
 # Arguments of the built-in commands that may stand in the log. What others hold is
@@ -32,6 +32,9 @@ OPEN_ARGUMENTS = (
     *("job_id", "signal", "grace", "session", "root", "path", "paths", "pattern"),
     *("src", "dest", "source", "destination", "recursive", "delay"),
 )
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 class AuditLog:
@@ -53,7 +56,10 @@ class AuditLog:
         self._folder = state_dir / AUDIT_FOLDER
         self._clock = clock
         self._fd = -1
+        self._size = 0
         self._limit = 0
+        self._looked = 0.0
+        self._second = (0, "")
         self._is_torn = False
         self._missing = 0
 
@@ -61,11 +67,12 @@ class AuditLog:
         """Write a line; facts that are None are left out."""
         if self.size <= 0:
             return
-        line = self._line(event, facts)
+        now = self._clock()
+        line = self._line(event, facts, now)
         try:
-            self._open(len(line))
+            self._open(len(line), now)
             if self._missing:
-                self._append(self._line("lost", {"lines": self._missing}))
+                self._append(self._line("lost", {"lines": self._missing}, now))
                 logger.warning("the audit log goes on; %d lines lack", self._missing)
                 self._missing = 0
             self._append(line)
@@ -81,39 +88,52 @@ class AuditLog:
             os.close(self._fd)
             self._fd = -1
 
-    def _line(self, event: str, facts: dict[str, Any]) -> bytes:
-        now = datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
-        when = now.isoformat(timespec="milliseconds")
-        known = {name: one for name, one in facts.items() if one is not None}
-        data = {"time": when, "event": event, **known}
-        return msgspec.json.encode(data) + b"\n"
+    def _line(self, event: str, facts: dict[str, Any], now: float) -> bytes:
+        second = int(now)
+        if second != self._second[0]:  # formatting a time takes longer than all else
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = second, text
+        when = f"{self._second[1]}.{int((now - second) * 1000):03d}+00:00"
+        data = {"time": when, "event": event}
+        data.update((name, one) for name, one in facts.items() if one is not None)
+        return _encode(data) + b"\n"
 
     def _append(self, line: bytes) -> None:
         """Write a line by one call, so that those of others don't get into it."""
         if self._is_torn:
             line = b"\n" + line
         written = os.write(self._fd, line)
+        self._size += written
         self._is_torn = written != len(line)
         if self._is_torn:
             raise OSError(f"only {written} bytes of a line could be written")
 
-    def _open(self, size: int) -> None:
+    def _open(self, size: int, now: float) -> None:
         """Have a file open that is still there, and has room for a line."""
         if self._fd >= 0:
-            stat = os.fstat(self._fd)
-            if stat.st_nlink and stat.st_size + size <= self._limit:
+            is_there = self._look(now)
+            if is_there and self._size + size <= self._limit:
                 return
             self.close()
-            if stat.st_nlink:
+            if is_there:
                 self._rotate()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._fd = os.open(self._folder / AUDIT_FILE, flags, 0o600)
-        end = os.fstat(self._fd).st_size
+        end = self._size = os.fstat(self._fd).st_size
         self._is_torn = end > 0 and os.pread(self._fd, 1, end - 1) != b"\n"
         # Beyond its share where it can't be renamed: it is tried again after another.
         share = self.size // FILES
         self._limit = share if end + size <= share else end + size + share
+
+    def _look(self, now: float) -> bool:
+        """Tell if the file is still there; look now and then, others write, too."""
+        if abs(now - self._looked) < LOOK_EVERY:
+            return True
+        self._looked = now
+        stat = os.fstat(self._fd)
+        self._size = stat.st_size
+        return stat.st_nlink > 0
 
     def _rotate(self) -> None:
         """Rename the files by one; the oldest is replaced."""
@@ -146,11 +166,11 @@ def in_words(words: Iterable[bytes | str]) -> list[str]:
     for one in words:
         if isinstance(one, str):
             one = one.encode("utf-8", "surrogateescape")
-        text = one[: room + 1].decode("utf-8", "backslashreplace")
-        shown.append(text if len(one) <= room else f"{text[:room]}...")
-        room -= len(one)
-        if room <= 0:
+        if len(one) > room:
+            shown.append(one[:room].decode("utf-8", "backslashreplace") + "...")
             break
+        shown.append(one.decode("utf-8", "backslashreplace"))
+        room -= len(one)
     return shown
 
 

@@ -11,6 +11,7 @@ from mlepool.worker.audit import (
     AUDIT_FILE,
     AUDIT_FOLDER,
     FILES,
+    LOOK_EVERY,
     MAX_WORDS,
     AuditLog,
     facts_of,
@@ -78,10 +79,14 @@ def test_the_oldest_part_goes_and_the_rest_stays_in_order(tmp_path):
     assert numbers[0] > 0
 
 
-def test_a_log_that_was_moved_away_is_begun_anew(log, tmp_path):
+def test_a_log_that_was_moved_away_is_begun_anew(tmp_path):
+    now = [1000.0]
+    log = AuditLog(tmp_path, size=1 << 20, clock=lambda: now[0])
     log.write("before")
     the_file(tmp_path).unlink()
+    now[0] += LOOK_EVERY
     log.write("after")
+    log.close()
     assert [one["event"] for one in lines(tmp_path) if one] == ["after"]
 
 
