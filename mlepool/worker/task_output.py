@@ -47,6 +47,8 @@ class TaskOutput:
         self._is_open = True
         self._is_telling = False
         self._told = 0.0
+        self._batch = bytearray()
+        self._stream = YIELDED  # that the batch is of
         self._held: Progress | None = None
         self._next_progress = 0.0
 
@@ -87,6 +89,7 @@ class TaskOutput:
         """
         with self._lock:
             self._write_held()
+            self._write_batch()
             self._is_open = False
             return self._recorder.end(outcome)
 
@@ -104,11 +107,21 @@ class TaskOutput:
         if not self._is_open:
             return False
         for part in parts:
-            self._recorder.write(stream, part)
+            if stream != self._stream or len(self._batch) + len(part) > MAX_PAYLOAD:
+                self._write_batch()
+                self._stream = stream
+            self._batch += part
         if not self._is_telling:
+            self._write_batch()
             self._is_telling = True
             self._soon(self._tell)
         return True
+
+    def _write_batch(self) -> None:
+        """Write what came since readers were last told: as one record, not hundreds."""
+        if self._batch:
+            self._recorder.write(self._stream, bytes(self._batch))
+            self._batch.clear()
 
     def _soon(self, call: Callable[[], object]) -> None:
         # The loop may have ended with the worker, and a thread of it lived on.
@@ -121,5 +134,7 @@ class TaskOutput:
             self._loop.call_later(wait, self._tell)
             return
         self._told = self._loop.time()
-        self._is_telling = False  # first: what grows from now on is told again
+        with self._lock:
+            self._write_batch()
+            self._is_telling = False  # what comes from now on is told again
         self._grown()
