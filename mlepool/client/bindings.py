@@ -50,7 +50,9 @@ class Bindings(BuiltinCommands, FileMethods):
     def __getattr__(self, name: str) -> Offered[Awaitable[AsyncListener]]:
         if name.startswith("_"):
             raise AttributeError(name)
-        return self.offered(name, self._method)  # type: ignore[no-any-return]
+        return self.offered(  # type: ignore[no-any-return]
+            name, self._method, blocks=False
+        )
 
     def __dir__(self) -> list[str]:
         offered = self._catalogue.within("") if self._catalogue is not None else []
@@ -85,14 +87,25 @@ class Bindings(BuiltinCommands, FileMethods):
         """
         return self._known(name).find(name)
 
-    def offered(self, name: str, bind: Callable[[BoundCommand], Any]) -> Any:
+    def offered(
+        self, name: str, bind: Callable[[BoundCommand], Any], *, blocks: bool
+    ) -> Any:
         """Give a method, or a capability's actions, by name.
+
+        Args:
+            name: The name.
+            bind: Makes the method.
+            blocks: Of which face.
 
         Raises:
             AttributeError: As :meth:`find`.
         """
-        known = self._known(name)
-        return offered(lambda: self._catalogue or known, name, bind)
+        known = self._catalogue or self._known(name)
+        found = known.offers.get((name, blocks))
+        if found is None:
+            found = offered(lambda: self._catalogue or known, name, bind)
+            known.offers[name, blocks] = found
+        return found
 
     async def call_named(
         self, name: str, /, *args: Any, **keywords: Any

@@ -41,8 +41,7 @@ class BoundCommand:
     Attributes:
         spec: As the worker sent it.
         kind: What it is to this side.
-        own_signature: The worker's parameters alone.
-        signature: These, and the client's keywords after them.
+        signature: The worker's parameters, and the client's keywords after them.
     """
 
     def __init__(self, spec: CommandSpec) -> None:
@@ -50,7 +49,6 @@ class BoundCommand:
         self.kind = _kind_of(spec)
         aliases = {} if spec.streams else _ALIASES
         own = [_parameter(one, aliases) for one in spec.parameters]
-        self.own_signature = inspect.Signature(own)
         taken = {one.name for one in own}
         ours = [one for one in CLIENT_PARAMETERS[self.kind] if one.name not in taken]
         self.signature = inspect.Signature(
@@ -68,6 +66,13 @@ class BoundCommand:
             for one in spec.parameters
             if one.name not in OF_EVERY_CALL
         }
+
+    @functools.cached_property
+    def own_signature(self) -> inspect.Signature:
+        """The worker's parameters alone."""
+        parameters = self.signature.parameters.values()
+        own = [one for one in parameters if one.name not in self._ours]
+        return inspect.Signature(own)
 
     @functools.cached_property
     def async_signature(self) -> inspect.Signature:
@@ -109,13 +114,17 @@ class BoundCommand:
                 self.signature.bind(*args, **keywords)
             except TypeError as exc:
                 raise TypeError(f"{self.spec.name}(): {exc}") from None
-        arguments = {}
-        for name in self._checks.keys() & named.keys():
+        arguments, ours = {}, {}
+        for name, value in named.items():
+            check = self._checks.get(name)
+            if check is None:
+                ours[name] = value
+                continue
             try:
-                arguments[name] = self._checks[name](named.pop(name))
+                arguments[name] = check(value)
             except TypeError as exc:
                 raise TypeError(f"{self.spec.name}(): {name}{exc}") from None
-        options, _ = split_options(named, kind=self.kind)
+        options, _ = split_options(ours, kind=self.kind)
         return options, arguments
 
 
@@ -128,6 +137,8 @@ class Catalogue:
 
     Attributes:
         worker: As given.
+        offers: What was made of it for attributes of a connection, by name: each is
+            asked for again and again.
 
     Raises:
         RemoteProtocolError: If a signature can't be one.
@@ -135,9 +146,10 @@ class Catalogue:
 
     def __init__(self, worker: str, specs: tuple[CommandSpec, ...]) -> None:
         self.worker = worker
+        self.offers: dict[tuple[str, bool], Any] = {}
         usable = [spec for spec in specs if _is_usable(spec.name)]
         try:
-            self._commands = {spec.name: BoundCommand(spec) for spec in usable}
+            self._commands = {spec.name: _bound(spec) for spec in usable}
         except (ValueError, TypeError) as exc:
             raise RemoteProtocolError(f"a command's signature is wrong: {exc}") from exc
 
@@ -172,6 +184,10 @@ class Catalogue:
         raise AttributeError(
             f"the worker {self.worker} has no command {name!r}{hint}", name=name
         )
+
+
+# Many workers offer the same, and each of them again over its next link.
+_bound = functools.lru_cache(maxsize=512)(BoundCommand)
 
 
 def _kind_of(spec: CommandSpec) -> Kind:

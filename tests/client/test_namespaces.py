@@ -111,8 +111,8 @@ class Offering:
         self._links: list[ClientLink] = []
 
     def answer(self, client: ClientLink) -> None:
-        client.let_in(SPECS, token=TOKEN)
         self._links.append(client)
+        client.let_in(SPECS, token=TOKEN)
         while True:
             request = client.receive()
             if isinstance(request, Request):

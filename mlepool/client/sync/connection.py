@@ -13,6 +13,7 @@ from mlepool.client.connection import AsyncConnection
 from mlepool.client.listener import AsyncListener
 from mlepool.client.namespaces import Offered
 from mlepool.client.portal import Portal
+from mlepool.client.signatures import like
 from mlepool.client.sync.builtin_commands import BuiltinCommands
 from mlepool.client.sync.file_methods import FileMethods
 from mlepool.client.sync.listener import Listener, leave_alone, leaving_alone
@@ -145,6 +146,7 @@ class Connection(BuiltinCommands, FileMethods):
         attached = self._async.attach(job_id, offset=offset, **keywords)
         return Listener(self._portal.call(attached), self._portal)
 
+    @like(AsyncConnection.sync)
     def sync(
         self,
         source: str | os.PathLike[str],
@@ -160,7 +162,7 @@ class Connection(BuiltinCommands, FileMethods):
         watch: bool = False,
         **keywords: Any,
     ) -> Listener:
-        """Make a folder on the worker like one here; see :meth:`AsyncConnection.sync`.
+        """Make a folder on the worker like one here.
 
         Ctrl-C while this waits stops it: the tree is as it was.
         """
@@ -216,7 +218,9 @@ class Connection(BuiltinCommands, FileMethods):
     def __getattr__(self, name: str) -> Offered[Listener]:
         if name.startswith("_"):
             raise AttributeError(name)
-        return self._async.offered(name, self._method)  # type: ignore[no-any-return]
+        return self._async.offered(  # type: ignore[no-any-return]
+            name, self._method, blocks=True
+        )
 
     def __dir__(self) -> list[str]:
         names = (one.partition(".")[0] for one in self.server_methods())
