@@ -216,6 +216,14 @@ def test_a_wrong_token_is_refused_and_repeated_nowhere(gate, pool):
 
 
 @is_elsewhere
+def test_a_refusal_that_comes_with_the_links_end_is_no_fault(gate, caplog):
+    for _ in range(5):
+        refused(mlepool.AuthenticationError, "127.0.0.1", gate.port, token=WRONG)
+    assert [one for one in caplog.records if one.name == "asyncio"] == []
+    forgive(gate)
+
+
+@is_elsewhere
 def test_the_token_of_another_worker_is_wrong(gate, worker, pool):
     other = worker.token()
     text = refused(mlepool.AuthenticationError, "127.0.0.1", gate.port, token=other)

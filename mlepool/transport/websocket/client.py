@@ -38,6 +38,7 @@ class _ClientEnd(ClientConnection):
         super().__init__(protocol, ping_interval=None)
         self.link = WebSocketLink(protocol)
         self._splitter = Splitter(limit=MAX_FRAME)
+        self._has_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin (asyncio)."""
@@ -55,6 +56,8 @@ class _ClientEnd(ClientConnection):
         """Take bytes (asyncio)."""
         self.link.heard()
         for is_frame, part in self._splitter.feed(data):
+            if self._has_ended:
+                break  # a part before this one had us close, and TLS told the end
             if is_frame:
                 self.link.take_large(part)
             else:
@@ -63,6 +66,7 @@ class _ClientEnd(ClientConnection):
 
     def eof_received(self) -> None:
         """Take the end of the other side's bytes (asyncio)."""
+        self._has_ended = True
         super().eof_received()
         self.link.write()
 
@@ -114,7 +118,10 @@ async def dial_websocket(
         raise LinkError("unknown host", cause) from None
     except (WebSocketException, EOFError) as exc:
         raise _handshake_error(exc) from exc
-    end.link.info = _info_of(end.link.transport)
+    try:
+        end.link.info = _info_of(end.link.transport)
+    except AttributeError as exc:  # of asyncio's transport, if it has ended already
+        raise LinkError("other", "the link broke at once") from exc
     return end.link
 
 
