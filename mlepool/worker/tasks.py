@@ -39,7 +39,7 @@ logger = logging.getLogger("mlepool.worker")
 
 MAX_TASKS = 1000  # that run at once: each may have a thread, and has a file open
 CLOSE_GRACE = 2.0  # seconds between the stages of the stop of what runs at the end
-SAVE_AGAIN = 2.0  # seconds before ends that could not be written are tried again
+SAVE_AGAIN = 1.0  # seconds before ends that could not be written are tried again
 
 
 class Caller(NamedTuple):

@@ -1,6 +1,7 @@
 """Custom commands as jobs: run, read, stopped, fed, and once only."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ import mlepool
 from mlepool.config import Limits
 from mlepool.worker import Context, WorkerThread, serve_in_thread
 from tests.conftest import RunningWorker, wait_until
+from tests.needs import small_disk
 
 pytestmark = pytest.mark.real
 
@@ -255,6 +257,35 @@ def test_at_its_quota_the_head_and_the_tail_are_kept(conn):
     assert 2 <= len(kept) <= 11
 
 
+def fill_up(path: str) -> Iterator[bytes]:
+    yield b"before"
+    with contextlib.suppress(OSError), open(path, "wb", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+    yield from [b"x" * 50_000] * 3
+    return b"x" * 50_000  # type: ignore[return-value]
+
+
+def test_a_full_disk_stops_nothing_and_gets_the_end_once_there_is_room(tmp_path):
+    with (
+        small_disk(tmp_path / "disk", "6m") as disk,
+        serve_in_thread([fill_up], state_dir=disk, listen="127.0.0.1:0") as worker,
+        mlepool.ClientPool() as pool,
+        pool.add("localhost", worker.port) as conn,
+    ):
+        listener = conn.fill_up(str(disk / "filler"))
+        assert (listener.status, len(listener.value)) == ("SUCCEEDED", 50_000)
+        (path,) = (disk / "jobs").glob("*.journal")
+        assert not path.read_bytes().endswith(b"MLEE")
+        (disk / "filler").unlink()
+        wait_until(lambda: path.read_bytes().endswith(b"MLEE"))
+        again = conn.attach(listener.id).wait()
+        assert (again.status, len(again.value)) == ("SUCCEEDED", 50_000)
+        assert again[0] == b"before"
+        outcome = conn.job(listener.id).value.outcome
+        assert outcome.yielded > 150_000 > path.stat().st_size
+
+
 # -- how they fail
 
 
@@ -301,6 +332,7 @@ def test_a_path_must_be_where_the_client_may_go(tmp_path):
     (tmp_path / "in/link").symlink_to(tmp_path / "out")
     roots = {"root": tmp_path / "in", "roots": (tmp_path / "in",)}
     settings = {"state_dir": tmp_path / "state", "listen": "127.0.0.1:0", **roots}
+    settings["limits"] = Limits(durability="power")  # each end waits for the disk
     with (
         serve_in_thread([size, size_later], **settings) as worker,
         mlepool.ClientPool() as pool,
