@@ -6,6 +6,7 @@ import contextlib
 import fnmatch
 import functools
 import grp
+import heapq
 import os
 import pwd
 import re
@@ -16,12 +17,20 @@ from mlepool.files.descent import LIST_FLAGS, Root
 from mlepool.wire.answers import FileInfo, Listing
 from mlepool.worker.jail import Place, shown
 
-__all__ = ["find_matches", "info_of", "list_names", "page_of", "split_pattern"]
+__all__ = [
+    "find_matches",
+    "info_of",
+    "list_names",
+    "next_names",
+    "page_of",
+    "split_pattern",
+]
 
 PAGE = 512 * 1024  # bytes of entries in an answer, which is one frame
+MOST = 6000  # entries in an answer
 ENTRY = 80  # bytes at most of an entry's numbers
 MAX_MATCHES = 100_000
-MAX_LOOKS = 1_000_000  # folders that a pattern may lead into
+MAX_LOOKS = 200_000  # folders that a pattern may lead into
 _MAGIC = re.compile(rb"[*?\[]")
 _KINDS = {
     stat.S_IFREG: "file",
@@ -75,16 +84,28 @@ def page_of(
     """
     entries: list[FileInfo] = []
     size, last = 0, b""
-    for name, place in found:
-        if name <= after:
-            continue
-        if size > PAGE:
+    for count, (name, place) in enumerate(one for one in found if one[0] > after):
+        if size > PAGE or count == MOST:
             return Listing(path, tuple(entries), last)
         with contextlib.suppress(FileNotFoundError):
             entries.append(info_of(place, name=name))
             size += _size_of(entries[-1])
         last = name
     return Listing(path, tuple(entries))
+
+
+def next_names(fd: int, after: bytes) -> list[bytes]:
+    """List the names in an open folder that come next: more than fit in an answer.
+
+    However many there are, no more are held.
+    """
+    own = os.open(b".", LIST_FLAGS, dir_fd=fd)
+    try:
+        with os.scandir(own) as found:
+            names = (os.fsencode(one.name) for one in found)
+            return heapq.nsmallest(MOST + 1, (one for one in names if one > after))
+    finally:
+        os.close(own)
 
 
 def list_names(fd: int) -> list[tuple[bytes, bool]]:

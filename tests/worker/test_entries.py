@@ -96,6 +96,27 @@ def test_pages_follow_each_other(tree, monkeypatch):
     assert found == [one.decode() for one in names[:-1]]
 
 
+def test_of_a_very_large_folder_only_the_next_names_are_held(tree, monkeypatch):
+    monkeypatch.setattr(entries, "MOST", 3)
+    (tree / "many").mkdir()
+    for number in range(10):
+        (tree / f"many/{number}").touch()
+    fd = os.open(tree / "many", FOLDER_FLAGS)
+    try:
+        names = entries.next_names(fd, b"4")
+        assert names == [
+            b"5",
+            b"6",
+            b"7",
+            b"8",
+        ]  # one more: it goes on
+        places = [(one, Place(fd, one, b"/x/" + one)) for one in names]
+        page = page_of("/x", places, after=b"4")
+    finally:
+        os.close(fd)
+    assert (page.names, page.more) == (["5", "6", "7"], b"7")
+
+
 def test_odd_names_and_kinds_are_described(tree):
     fd = os.open(tree, FOLDER_FLAGS)
     os.mkfifo(tree / "pipe")

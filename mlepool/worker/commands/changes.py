@@ -19,6 +19,7 @@ from mlepool.worker.registry import Context, command
 
 __all__ = ["copy", "mkdir", "mkdirs", "move", "rm", "touch"]
 
+MAX_MODE = 0o7777
 FilePath = Any  # str or bytes: no annotation that msgspec knows says that
 
 
@@ -37,8 +38,11 @@ def mkdir(ctx: Context, path: FilePath, mode: int | None = None) -> FileInfo:
     Raises:
         FileExistsError: If there is something of this name.
         FileNotFoundError: If the folder that it is to be in is not there.
+        ValueError: If there is no such mode.
         PermissionError: If the account may not, or this client.
     """
+    if mode is not None and not 0 <= mode <= MAX_MODE:
+        raise ValueError(f"mkdir(): mode is permission bits, not {mode}")
     with ctx.jail.at(path, follow=False) as place:
         os.mkdir(place.name, 0o777 if mode is None else mode, dir_fd=place.fd)
         if mode is not None:

@@ -12,7 +12,7 @@ from mlepool.wire.answers import FileInfo, Listing
 from mlepool.worker.entries import (
     find_matches,
     info_of,
-    list_names,
+    next_names,
     page_of,
     split_pattern,
 )
@@ -88,7 +88,7 @@ def ls(ctx: Context, src: FilePath = ".", *, after: bytes = b"") -> Listing:
         try:
             found = (
                 (name, Place(fd, name, os.path.join(place.real, name)))
-                for name, _ in list_names(fd)
+                for name in next_names(fd, after)
             )
             return page_of(place.path, found, after=after)
         finally:

@@ -27,6 +27,9 @@ def test_folders_are_made(ctx):
     assert (made.kind, made.mode, made.path) == ("folder", 0o2771, str(ctx.cwd / "a"))
     with pytest.raises(FileExistsError):
         changes.mkdir(ctx, "a")
+    for mode in (-1, 0o10000):
+        with pytest.raises(ValueError, match="mode"):
+            changes.mkdir(ctx, "b", mode)
     with pytest.raises(FileNotFoundError):
         changes.mkdir(ctx, "x/y")
     assert changes.mkdirs(ctx, "x/y/z").path == str(ctx.cwd / "x/y/z")

@@ -9,6 +9,7 @@ import pytest
 
 from mlepool.wire.answers import MAX_CONTENT
 from mlepool.worker.commands.contents import rdfile, read, wrfile, write
+from tests.needs import small_disk
 
 
 @pytest.fixture
@@ -88,6 +89,15 @@ def test_a_file_is_replaced_and_keeps_its_mode(ctx):
     assert stat.S_IMODE(after.st_mode) == 0o750  # no right to run it as its owner
     assert after.st_ino != before.st_ino
     assert sorted(os.listdir(ctx.cwd)) == ["new", "old"]
+
+
+def test_a_full_disk_leaves_the_old_file(ctx):
+    with small_disk(ctx.cwd / "disk", "256k"):
+        write(ctx, "disk/f", "old" * 40_000)
+        with pytest.raises(OSError, match="No space"):
+            write(ctx, "disk/f", "new" * 60_000)
+        assert read(ctx, "disk/f", size=3).data == b"old"
+        assert os.listdir(ctx.cwd / "disk") == ["f"]
 
 
 def test_a_part_is_written_and_the_rest_stays(ctx):
