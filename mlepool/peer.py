@@ -79,11 +79,25 @@ class Peer:
         """
         if not self._gone:
             self.link.send_file(encode_data(call, position, b""), piece)
+            self.session.sent(self._loop.time())
 
     def send_bytes(self, call: int, position: int, data: bytes) -> None:
         """Send journal bytes."""
         if not self._gone:
             self.link.send(encode_data(call, position, data))
+            self.session.sent(self._loop.time())
+
+    def ping(self) -> None:
+        """Ask for a sign of life, unless that has been done and not been answered."""
+        if not self._gone:
+            self.session.ping(self._loop.time())
+            self._flush()
+
+    def reset_timer(self) -> None:
+        """Look anew for what is due: after the welcome that may be sooner."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._set_timer()
 
     def flush(self) -> None:
         """Send what the session has queued."""
@@ -141,6 +155,7 @@ class Peer:
         if self.session.has_frames:
             for frame in self.session.frames_to_send():
                 self.link.send(frame)
+            self.session.sent(self._loop.time())
 
     def _set_timer(self) -> None:
         due = self.session.next_tick()

@@ -11,6 +11,7 @@ from mlepool.testing.links import MemoryLink, Recorder, memory_pair
 from mlepool.testing.loop import run
 from mlepool.transport.base import Piece
 from mlepool.wire.codec import HEADER_SIZE, MAX_DATA, Data, decode, encode
+from mlepool.wire.keepalive import FIRST_PING, OTHER_WAITS, PING_AFTER, SILENCE_LIMIT
 from mlepool.wire.messages import (
     Bye,
     Event,
@@ -25,8 +26,6 @@ from mlepool.wire.messages import (
 )
 from mlepool.wire.session import (
     HANDSHAKE_LIMIT,
-    PING_AFTER,
-    SILENCE_LIMIT,
     Role,
     Session,
     State,
@@ -257,15 +256,16 @@ async def test_who_is_gone_is_not_told_that_it_may_write():
 
 
 @in_jumping_time
-async def test_silence_is_answered_with_a_ping():
+async def test_silence_is_answered_with_one_ping_at_a_time():
     worker, link, recorder = await open_worker()
     opened = worker.loop.time()
     await recorder.until(lambda: bool(recorder.frames))
-    assert worker.loop.time() == opened + PING_AFTER
-    assert recorder.frames == [encode(Ping())]
-    link.send(encode(Pong()))
+    assert worker.loop.time() == opened + PING_AFTER + OTHER_WAITS
+    assert recorder.frames == [encode(Ping(1))]
+    link.send(encode(Pong(1)))
     await recorder.until(lambda: len(recorder.frames) == 2)
-    assert worker.loop.time() == opened + 2 * PING_AFTER
+    assert worker.loop.time() == opened + 2 * (PING_AFTER + OTHER_WAITS)
+    assert recorder.frames[1] == encode(Ping(2))
 
 
 @in_jumping_time
@@ -277,7 +277,40 @@ async def test_a_peer_that_stays_silent_is_given_up_after_sixty_seconds():
     assert (cause, code) == ("nothing heard for 60 s", "silent")
     await recorder.lost()
     frames = [decode(frame) for frame in recorder.frames]
-    assert frames == [Ping(), Ping(), Bye("silent", "nothing heard for 60 s")]
+    assert frames == [Ping(1), Bye("silent", "nothing heard for 60 s")]
+
+
+@in_jumping_time
+async def test_a_client_measures_the_round_trip_soon_after_the_welcome():
+    client, worker = await open_pair()
+    client.peer.reset_timer()
+    opened = client.loop.time()
+    await client.received(1)
+    assert client.messages == [Pong(1)]
+    assert client.loop.time() == opened + FIRST_PING
+    assert client.peer.session.rtt == 0.0  # in memory
+    worker.link.stall()
+    client.peer.ping()
+    await asyncio.sleep(7)
+    client.peer.ping()  # one is under way
+    worker.link.resume()
+    await client.received(2)
+    assert client.messages == [Pong(1), Pong(2)]
+    assert client.peer.session.rtt == 7.0
+
+
+@in_jumping_time
+@pytest.mark.parametrize("pause", [1.0, PING_AFTER - 1, SILENCE_LIMIT - 1])
+async def test_one_side_may_do_all_the_talking(pause):
+    client, worker = await open_pair()
+    for number in range(100):
+        await asyncio.sleep(pause)
+        worker.peer.send(Event("state-change", number))
+    await asyncio.sleep(SILENCE_LIMIT - 1)
+    assert not client.ends
+    assert not worker.ends
+    pings = [one for one in client.messages if isinstance(one, Pong)]
+    assert len(pings) <= 100 * pause / PING_AFTER + 4
 
 
 @in_jumping_time

@@ -214,6 +214,16 @@ class AsyncConnection(Bindings):
         """
         return {**self._worker.values, "connection": self._state}
 
+    @property
+    def rtt(self) -> float | None:
+        """Seconds that the latest ping waited for its answer; None before the first.
+
+        It is measured a second after each connect, on an idle link every 20 s, and by
+        :meth:`heartbeat`. What waits before it on the way, in both directions, counts.
+        """
+        conversation = self._conversation
+        return None if conversation is None else conversation.peer.session.rtt
+
     def on(self, event: str, callback: Callable[..., object]) -> None:
         """Have a function called on an event.
 

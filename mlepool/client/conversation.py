@@ -26,7 +26,6 @@ from mlepool.wire.messages import (
     Event,
     Leave,
     Message,
-    Ping,
     Pong,
     Request,
     Seen,
@@ -236,7 +235,7 @@ class Conversation:
         """Wait for a sign of life; False if the link breaks."""
         pong: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pongs.append(pong)
-        self.peer.send(Ping())
+        self.peer.ping()
         try:
             await pong
         except ConnectionLostError:

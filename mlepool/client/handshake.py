@@ -163,6 +163,7 @@ class Entrance:
     def _check(self, welcome: Welcome) -> None:
         """Have the worker prove that it knows the token too."""
         if self._link.info.is_local or self._is_proven(welcome.mac):
+            self.peer.reset_timer()
             self._welcomed.set_result(welcome)
         else:
             cause = "it can't prove that it knows the token"

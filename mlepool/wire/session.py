@@ -12,6 +12,7 @@ import hmac
 
 from mlepool.errors import LocalProtocolError, RemoteProtocolError
 from mlepool.wire.codec import Data, decode, encode
+from mlepool.wire.keepalive import SILENCE_LIMIT, KeepAlive
 from mlepool.wire.messages import (
     Accepted,
     Attach,
@@ -36,8 +37,6 @@ __all__ = [
     "HANDSHAKE_LIMIT",
     "NEWEST_VERSION",
     "OLDEST_VERSION",
-    "PING_AFTER",
-    "SILENCE_LIMIT",
     "Role",
     "Session",
     "State",
@@ -48,8 +47,6 @@ OLDEST_VERSION = 1
 NEWEST_VERSION = 1
 
 HANDSHAKE_LIMIT = 10.0  # seconds; a stranger may hold a link no longer
-PING_AFTER = 20.0  # seconds of silence; 20 s costs 8 % of a core at 10,000 links
-SILENCE_LIMIT = 60.0  # seconds; three pings: a busy host is not taken for dead
 NONCE_SIZE = 32  # bytes
 MAX_NAME = 256  # characters; what names the other side stands in errors and proofs
 
@@ -126,9 +123,8 @@ class Session:
         self._outgoing: list[bytes] = [encode(hello)]
         self._other = Role.WORKER if role is Role.CLIENT else Role.CLIENT
         self._look_up()
-        self._heard = now
-        self._pinged = now
-        self._opened = now
+        self._began = now
+        self._alive = KeepAlive(now, begins=role is Role.CLIENT)
 
     @property
     def has_frames(self) -> bool:
@@ -140,9 +136,28 @@ class Session:
         frames, self._outgoing = self._outgoing, []
         return frames
 
+    @property
+    def rtt(self) -> float | None:
+        """Seconds that the latest Ping waited for its Pong; None before the first."""
+        return self._alive.rtt
+
     def heard(self, now: float) -> None:
         """Note that bytes came, of whatever kind: the other side lives."""
-        self._heard = now
+        self._alive.heard = now
+
+    def sent(self, now: float) -> None:
+        """Note that a frame was sent, of whatever kind: the other side hears us."""
+        self._alive.sent = now
+
+    def ping(self, now: float) -> None:
+        """Queue a Ping, unless one waits for its Pong.
+
+        Raises:
+            LocalProtocolError: If the session is not open.
+        """
+        number = self._alive.ping(now)
+        if number is not None:
+            self._queue(Ping(number))
 
     def send(self, message: Message) -> None:
         """Queue a message of the open conversation.
@@ -178,13 +193,19 @@ class Session:
         if isinstance(message, Ping):
             self._outgoing.append(encode(Pong(message.number)))
             return None
-        if isinstance(message, Hello):
+        self._note(message)
+        return message
+
+    def _note(self, message: Message | Data) -> None:
+        """Do what a message means to the session itself."""
+        if isinstance(message, Pong):
+            self._alive.pong(message.number)  # and never a Ping for it: no storms
+        elif isinstance(message, Hello):
             self._greet(message)
         elif isinstance(message, Welcome):
             self._move("welcomed")
         elif isinstance(message, Bye):
             self._move("closed")
-        return message
 
     def transcript(self, channel: bytes) -> bytes:
         """Give what both sides' proofs must cover.
@@ -227,9 +248,8 @@ class Session:
         if self.state is State.CLOSED:
             return None
         if self.state is not State.OPEN:
-            return self._opened + HANDSHAKE_LIMIT
-        ping = max(self._heard, self._pinged) + PING_AFTER
-        return min(ping, self._heard + SILENCE_LIMIT)
+            return self._began + HANDSHAKE_LIMIT
+        return self._alive.next_tick()
 
     def tick(self, now: float) -> str | None:
         """Do what is due.
@@ -242,10 +262,9 @@ class Session:
             return None
         if self.state is not State.OPEN:
             return f"no handshake within {HANDSHAKE_LIMIT:g} s"
-        if now - self._heard >= SILENCE_LIMIT:
+        if self._alive.is_silent(now):
             return f"nothing heard for {SILENCE_LIMIT:g} s"
-        self._pinged = now
-        self._outgoing.append(encode(Ping()))
+        self.ping(now)
         return None
 
     def _greet(self, peer: Hello) -> None:
@@ -283,6 +302,9 @@ class Session:
 
     def _move(self, event: str) -> None:
         self.state = TRANSITIONS[self.state, event]
+        if event == "welcomed":
+            begins = self.role is Role.CLIENT
+            self._alive = KeepAlive(self._alive.heard, begins=begins)
         self._look_up()
 
     def _look_up(self) -> None:

@@ -6,6 +6,12 @@ from hypothesis import given
 
 from mlepool.errors import LocalProtocolError, RemoteProtocolError
 from mlepool.wire.codec import MAX_FRAME, Data, decode, encode_data
+from mlepool.wire.keepalive import (
+    FIRST_PING,
+    OTHER_WAITS,
+    PING_AFTER,
+    SILENCE_LIMIT,
+)
 from mlepool.wire.messages import (
     Bye,
     Ended,
@@ -21,8 +27,6 @@ from mlepool.wire.messages import (
 from mlepool.wire.session import (
     HANDSHAKE_LIMIT,
     MAX_NAME,
-    PING_AFTER,
-    SILENCE_LIMIT,
     Role,
     Session,
     State,
@@ -380,33 +384,56 @@ def test_a_ping_is_answered_at_once_with_its_number(role):
         assert session.frames_to_send() == [frame_of(Pong(number))]
 
 
-def test_silence_is_answered_with_pings_and_then_given_up():
-    client, _ = open_pair(now=100.0)
+@pytest.mark.parametrize("role", ROLES)
+def test_a_pong_is_passed_on_and_never_answered(role):
+    session = session_in(role, "open")
+    for number in (0, 1, 7):
+        assert session.receive(frame_of(Pong(number))) == Pong(number)
+    assert session.frames_to_send() == []
+
+
+def test_a_client_pings_soon_and_then_silence_ends_it():
+    client, worker = open_pair(now=100.0)
+    assert client.next_tick() == 100.0 + FIRST_PING
+    assert worker.next_tick() == 100.0 + PING_AFTER + OTHER_WAITS
     sent = []
     for second in range(100, 100 + int(SILENCE_LIMIT)):
         assert client.tick(float(second)) is None
         sent += [(second - 100, frame) for frame in client.frames_to_send()]
-    ping = frame_of(Ping())
-    assert sent == [(PING_AFTER, ping), (2 * PING_AFTER, ping)]
+    assert sent == [(FIRST_PING, frame_of(Ping(1)))]
     assert client.tick(100.0 + SILENCE_LIMIT) == "nothing heard for 60 s"
 
 
-def test_whatever_is_heard_puts_the_ping_off():
-    client, _ = open_pair()
-    client.heard(15.0)
-    assert client.next_tick() == 15.0 + PING_AFTER
-    assert client.tick(15.0 + PING_AFTER - 0.001) is None
-    assert client.frames_to_send() == []
-    assert client.tick(15.0 + PING_AFTER) is None
-    assert client.frames_to_send() == [frame_of(Ping())]
-    client.heard(15.0 + PING_AFTER + 1)
-    assert client.tick(15.0 + SILENCE_LIMIT) is None
+def test_the_round_trip_is_measured_on_both_sides():
+    client, worker = open_pair()
+    for near, far in ((client, worker), (worker, client)):
+        assert near.rtt is None
+        near.ping(10.0)
+        near.ping(11.0)
+        assert deliver(near, far) == []
+        near.heard(10.5)
+        assert deliver(far, near) == [Pong(1)]
+        assert near.rtt == 0.5
+
+
+def test_whatever_is_sent_puts_the_ping_off():
+    _, worker = open_pair()
+    worker.sent(15.0)
+    worker.heard(15.0)
+    due = 15.0 + PING_AFTER + OTHER_WAITS
+    assert worker.next_tick() == due
+    assert worker.tick(due - 0.001) is None
+    assert worker.frames_to_send() == []
+    assert worker.tick(due) is None
+    assert worker.frames_to_send() == [frame_of(Ping(1))]
+    worker.heard(due + 1)
+    assert worker.tick(due + SILENCE_LIMIT) is None
 
 
 def test_a_link_is_given_up_only_at_the_limit():
     client, _ = open_pair()
-    client.tick(PING_AFTER)
-    client.tick(2 * PING_AFTER)
+    for now in (FIRST_PING, 20.0, 40.0, 59.0):
+        assert client.tick(now) is None
     assert client.next_tick() == SILENCE_LIMIT
     assert client.tick(SILENCE_LIMIT - 0.001) is None
     assert client.tick(SILENCE_LIMIT) is not None

@@ -57,6 +57,15 @@ class Connection(BuiltinCommands, FileMethods):
         return self._async.state
 
     @property
+    def rtt(self) -> float | None:
+        """Seconds that the latest ping waited for its answer; None before the first.
+
+        It is measured a second after each connect, on an idle link every 20 s, and by
+        :meth:`heartbeat`. What waits before it on the way, in both directions, counts.
+        """
+        return self._async.rtt
+
+    @property
     def is_connected(self) -> bool:
         """True while there is a link to the worker."""
         return self._async.is_connected
