@@ -26,9 +26,10 @@ from mlepool.supervisor.journal import (
 )
 from mlepool.supervisor.messages import Spawn
 from mlepool.wire.messages import Outcome
+from mlepool.worker.job import Job
 from mlepool.worker.slots import Ticket
 
-__all__ = ["MAX_ORDER", "Backlog", "Order", "note_end"]
+__all__ = ["MAX_ORDER", "Backlog", "Order"]
 
 logger = logging.getLogger("mlepool.worker")
 
@@ -57,12 +58,17 @@ _decoder = msgspec.msgpack.Decoder(Order)
 class Backlog:
     """The orders in a folder, which is made when the first one comes.
 
+    Args:
+        folder: The folder; no other disk than that of the journals.
+        journals: Where journals are.
+
     Attributes:
         size: Bytes of all.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, journals: Path) -> None:
         self._folder = folder
+        self._journals = journals
         self._sizes: dict[str, int] = {}
         self.size = 0
 
@@ -128,41 +134,36 @@ class Backlog:
                 self._note(job_id, self._path(job_id).stat().st_size)
                 yield order
 
+    def note_end(self, job: Job, outcome: Outcome) -> Outcome:
+        """Write the journal of a job that has ended before it began.
+
+        It is there as a whole or not at all, so that nobody runs the job later on.
+
+        Raises:
+            FileExistsError: If there is a job with this id already.
+            OSError: If the disk is full.
+        """
+        head = JobHead(
+            *(job.id, job.command, job.cwd, job.started),
+            files=job.files,
+            owner=job.owner,
+        )
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        path = Path(journal_path(self._folder, job.id))
+        path.unlink(missing_ok=True)
+        writer = JournalWriter(self._folder, head)
+        try:
+            writer.begin(JobProcess(0, (0, 0), outcome.started))
+            outcome = writer.complete(outcome)
+            writer.finish(outcome)
+            os.link(path, journal_path(self._journals, job.id))
+        finally:
+            writer.discard()
+        return outcome
+
     def _note(self, job_id: str, size: int) -> None:
         self._sizes[job_id] = size
         self.size += size
 
     def _path(self, job_id: str) -> Path:
         return self._folder / f"{job_id}{SUFFIX}"
-
-
-def note_end(
-    scratch: Path, folder: Path, *, head: JobHead, outcome: Outcome
-) -> Outcome:
-    """Write the journal of a job that has ended before it began.
-
-    It is there as a whole or not at all, so that nobody runs the job later on.
-
-    Args:
-        scratch: Where to write it first, on the same disk.
-        folder: Where journals are.
-        head: What was asked for.
-        outcome: How it has ended.
-
-    Raises:
-        FileExistsError: If there is a job with this id already.
-        OSError: If the disk is full.
-    """
-    path = journal_path(scratch, head.id)
-    scratch.mkdir(mode=0o700, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    writer = JournalWriter(scratch, head)
-    try:
-        writer.begin(JobProcess(0, (0, 0), outcome.started))
-        outcome = writer.complete(outcome)
-        writer.finish(outcome)
-        os.link(path, journal_path(folder, head.id))
-    finally:
-        writer.discard()
-    return outcome

@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from mlepool.worker.gpus import GpuDriver, Leases, Look, look
+from mlepool.worker.gpus import GpuDriver
+from mlepool.worker.leases import Leases, Look, look
 from mlepool.worker.threads import in_thread
 
 __all__ = ["GpuWatch"]
@@ -53,7 +54,7 @@ class GpuWatch:
         for job_id in self.leases.holders():
             if job_id not in running:
                 self.leases.end(job_id)
-        if waiting or self.leases.holders():
+        if self.leases.holders():
             self.look()
 
     def close(self) -> None:
@@ -77,10 +78,14 @@ class GpuWatch:
     def state(self) -> dict[str, Any]:
         """Say how GPUs stand; nothing where nobody has asked for any."""
         leases = self.leases
-        if not leases.total:
-            return {}
-        state = {"gpus": leases.total, "gpus_free": len(leases.free())}
-        return {**state, "gpus_kept": dict(leases.kept)} if leases.kept else state
+        state: dict[str, Any] = {}
+        if leases.total:
+            state = {"gpus": leases.total, "gpus_free": len(leases.free())}
+        if leases.kept:
+            state["gpus_kept"] = dict(leases.kept)
+        if leases.seen.problem:
+            state["gpus_problem"] = leases.seen.problem
+        return state
 
     async def _watch(self) -> None:
         pause, wants = PAUSE, True

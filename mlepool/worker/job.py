@@ -14,7 +14,7 @@ from msgspec import structs
 from mlepool.errors import WorkerError
 from mlepool.peer import Peer
 from mlepool.supervisor.journal import Journal
-from mlepool.supervisor.messages import Spawn
+from mlepool.supervisor.messages import Resize, Spawn
 from mlepool.transport.base import Piece
 from mlepool.wire.codec import MAX_DATA
 from mlepool.wire.messages import Accepted, Ended, Outcome, Skip
@@ -83,6 +83,7 @@ class Job:
         is_queued: True while its order is on disk: it will begin, and clients know it.
         priority: Higher ones begin before others.
         gpus: The numbers of the GPUs that it has.
+        resized: The size that its terminal is to have once it has begun.
         order: What the supervisor was asked for; None if another worker has asked.
         outcome: How it ended; None before.
         readers: Who reads its output now.
@@ -110,6 +111,7 @@ class Job:
         self.is_queued = False
         self.priority = 0
         self.gpus: tuple[int, ...] = ()
+        self.resized: Resize | None = None
         self.order: Spawn | None = None
         self.outcome: Outcome | None = None
         self.readers: list[Reader] = []

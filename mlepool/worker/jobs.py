@@ -214,6 +214,8 @@ class JobTable:
         job.order = order
         with contextlib.suppress(WorkerError):
             self._follower.line.spawn(order)
+        if job.resized is not None:
+            self._follower.line.resize(job.resized)
         if job.is_queued and not job.readers:
             self._follower.attend(job)
 
@@ -310,7 +312,11 @@ class JobTable:
             return
         if not job.has_terminal:
             raise ValueError(f"job {job_id} has no terminal: it needs tty=True")
-        self._follower.line.resize(Resize(job_id, rows, cols))
+        order = Resize(job_id, rows, cols)
+        if job.place:
+            job.resized = order
+        else:
+            self._follower.line.resize(order)
 
 
 def base_environment() -> dict[bytes, bytes]:

@@ -13,16 +13,17 @@ from typing import Any, NamedTuple
 from msgspec import structs
 
 from mlepool.errors import WorkerError
-from mlepool.supervisor.journal import JobHead, journal_path
+from mlepool.supervisor.journal import journal_path
 from mlepool.supervisor.messages import Spawn
 from mlepool.wire.messages import Outcome
 from mlepool.wire.values import StopReport
-from mlepool.worker.backlog import Backlog, Order, note_end
+from mlepool.worker.backlog import Backlog, Order
 from mlepool.worker.failures import busy, failed
 from mlepool.worker.gpu_watch import GpuWatch
-from mlepool.worker.gpus import GpuDriver, environment
+from mlepool.worker.gpus import GpuDriver
 from mlepool.worker.job import Job
 from mlepool.worker.known import KnownJobs
+from mlepool.worker.leases import environment
 from mlepool.worker.queue_news import QueueNews
 from mlepool.worker.slots import Line, Ticket, Wish
 
@@ -85,11 +86,11 @@ class Queue:
         host: Host,
     ) -> None:
         self.limit = limit
-        self._scratch, self._folder = state_dir / QUEUE_FOLDER, folder
+        self._folder = folder
         self._jobs = jobs
         self._host = host
         self._line = Line()
-        self._backlog = Backlog(self._scratch)
+        self._backlog = Backlog(state_dir / QUEUE_FOLDER, folder)
         self._running: set[str] = set()
         self._fresh: dict[str, _Fresh] = {}
         self._gpus = GpuWatch(state_dir / LEASES_FILE, driver, seen=self._looked)
@@ -118,6 +119,8 @@ class Queue:
                 self._leave(job)
                 self._jobs.rejoin(job)
         self._gpus.open(waiting=[one.id for one in self._line], running=self._alive())
+        if self._line.for_gpus:
+            self._gpus.look()
         self._is_open = True
         self.recount()
         self._news.tell()
@@ -280,8 +283,9 @@ class Queue:
             self._wait(job, fresh)
         except OSError as exc:
             self._refuse(ticket, exc)
-        for reader in job.readers:
-            reader.accept()
+        else:
+            for reader in job.readers:
+                reader.accept()
 
     def _wait(self, job: Job, fresh: _Fresh) -> None:
         self._backlog.add(Order(fresh.ticket, job.started, fresh.order))
@@ -321,13 +325,8 @@ class Queue:
 
     def _end(self, job: Job, outcome: Outcome) -> None:
         """End a job that has not begun; its record says so to whoever comes later."""
-        head = JobHead(
-            *(job.id, job.command, job.cwd, job.started),
-            files=job.files,
-            owner=job.owner,
-        )
         try:
-            outcome = note_end(self._scratch, self._folder, head=head, outcome=outcome)
+            outcome = self._backlog.note_end(job, outcome)
         except OSError as exc:
             logger.error("the end of job %s can't be written: %s", job.id, exc)
         self._leave(job)

@@ -13,15 +13,8 @@ import pytest
 import mlepool
 from mlepool.client.connection import AsyncConnection
 from mlepool.errors import WorkerError
-from mlepool.worker.gpus import (
-    MAX_IDLE_MEMORY,
-    Device,
-    Leases,
-    Look,
-    NvmlDriver,
-    environment,
-    look,
-)
+from mlepool.worker.gpus import MAX_IDLE_MEMORY, Device, NvmlDriver, chosen
+from mlepool.worker.leases import Leases, Look, environment, look
 from tests.worker.houses import House, house, orders, served, until
 
 GIB = 1024**3
@@ -220,6 +213,22 @@ def test_a_process_sees_its_gpus_only():
         b"CUDA_VISIBLE_DEVICES": b"1,2",
         b"NVIDIA_VISIBLE_DEVICES": b"GPU-1,GPU-2",
     }
+
+
+@pytest.mark.parametrize(
+    ("visible", "indices"),
+    [
+        ("", []),
+        ("0,2", [0, 2]),
+        (" 2, GPU-1 ", [1, 2]),
+        ("GPU-2,GPU-2", [2]),
+        ("1,7,0", [1]),  # as CUDA does: nothing after what it can't find
+        ("GPU", []),  # which one of them?
+        ("-1", []),
+    ],
+)
+def test_a_worker_that_may_use_some_gpus_gives_away_no_others(visible, indices):
+    assert [one.index for one in chosen(Rack(3).found, visible)] == indices
 
 
 def test_without_nvidias_driver_it_says_so():

@@ -6,13 +6,16 @@ import os
 import stat
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 import mlepool
 from mlepool.client.connection import AsyncConnection
 from mlepool.supervisor.messages import Spawn
 from mlepool.testing.kill import kill_supervisor
+from mlepool.wire.values import JobInfo
 from mlepool.worker.backlog import MAX_ORDER, Backlog, Order
+from mlepool.worker.queue_news import MAX_LISTED, first_in_line
 from mlepool.worker.slots import Ticket
 from tests.needs import small_disk
 from tests.worker.houses import House, connected, house, orders, served, until
@@ -231,13 +234,38 @@ def test_without_room_for_its_order_a_run_fails_and_is_not_left_in_line(tmp_path
         asyncio.run(main())
 
 
+def test_a_listing_has_as_much_of_the_line_as_goes_into_one_answer():
+    ended = [JobInfo("e", "true", 1, 1.0)]
+    line = [
+        JobInfo(f"j{one}", "x" * 2000, 0, 1.0, place=one) for one in range(500, 0, -1)
+    ]
+    shown = first_in_line([*line, *ended])
+    assert shown[0] == ended[0]
+    assert [one.place for one in shown[1:]] == list(range(1, len(shown)))
+    assert MAX_LISTED - 3000 < len(msgspec.msgpack.encode(shown)) < MAX_LISTED + 3000
+    assert first_in_line(line[-3:]) == line[:-4:-1]
+
+
+def test_a_terminal_that_is_resized_in_line_begins_with_that_size(shared):
+    async def main(conn: AsyncConnection) -> None:
+        running = await conn.run("read x", stdin=True, complete=False)
+        script = "read x; stty size"
+        job = await conn.run(script, tty=True, rows=10, cols=20, complete=False)
+        await job.resize(30, 40)
+        await running.send_input("\n")
+        await job.send_input("\n")
+        assert (await job.wait()).output.split() == ["30", "40"]
+
+    shared.run(main)
+
+
 def order(number: int, *, size: int = 0) -> Order:
     spawn = Spawn(f"j{number}", (b"echo", bytes(size)), "echo", "/", {b"A": b"b"})
     return Order(Ticket(0, number, number, f"j{number}", "a"), 1.0, spawn)
 
 
 def test_orders_come_back_whole_and_torn_ones_are_passed_over(tmp_path, caplog):
-    backlog = Backlog(tmp_path / "queue")
+    backlog = Backlog(tmp_path / "queue", tmp_path)
     assert list(backlog.load()) == []
     for number in (3, 1, 2):
         backlog.add(order(number))
@@ -248,7 +276,7 @@ def test_orders_come_back_whole_and_torn_ones_are_passed_over(tmp_path, caplog):
     torn = tmp_path / "queue/j2.order"
     os.truncate(torn, 20)
     (tmp_path / "queue/j5.journal").touch()  # of a worker that was killed
-    again = Backlog(tmp_path / "queue")
+    again = Backlog(tmp_path / "queue", tmp_path)
     found = sorted(again.load(), key=lambda one: one.ticket)
     assert found == [order(1), order(3)]
     assert again.size == sum(one.stat().st_size for one in torn.parent.iterdir())
