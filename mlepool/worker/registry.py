@@ -190,7 +190,7 @@ class Registry:
 
     def offer(self, custom: Mapping[str, Command]) -> None:
         """Offer these commands beside the built-in ones, in place of former ones."""
-        self._commands = {**custom, **self._builtin}
+        self._commands = {**self._builtin, **custom}
 
     def find(self, name: str) -> Command:
         """Find a command.

@@ -67,6 +67,11 @@ class Task:
         self._timer: asyncio.TimerHandle | None = None
         self._running: asyncio.Task[None] | None = None
 
+    @property
+    def is_left(self) -> bool:
+        """True if the job has ended, and a thread of it goes on."""
+        return self._outcome is not None and self._call.is_in_thread
+
     def begin(self, timeout: float | None) -> None:
         """Begin to run; after ``timeout`` seconds it is stopped."""
         loop = asyncio.get_running_loop()

@@ -33,6 +33,7 @@ class TaskCall:
 
     Attributes:
         is_cancellable: True while it is a coroutine that runs in the loop.
+        is_in_thread: True while a thread runs it.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class TaskCall:
         self._check = check
         self._thread = 0
         self.is_cancellable = is_async
+        self.is_in_thread = False
 
     async def run(self) -> Any:
         """Call it, and give what it returns."""
@@ -74,17 +76,20 @@ class TaskCall:
     def where(self) -> str:
         """Say where in its code a thread is just now; empty if that is not known."""
         frame = sys._current_frames().get(self._thread)
-        if frame is None:
+        if frame is None or not self.is_in_thread:
             return ""
         code = frame.f_code
         return f"{code.co_filename}:{frame.f_lineno} in {code.co_name}()"
 
     def _in_thread(self) -> Any:
-        self._thread = threading.get_ident()
-        if self._check is not None:
-            self._check()
-        result = self._work()
-        return self._drain(result) if inspect.isgenerator(result) else result
+        self._thread, self.is_in_thread = threading.get_ident(), True
+        try:
+            if self._check is not None:
+                self._check()
+            result = self._work()
+            return self._drain(result) if inspect.isgenerator(result) else result
+        finally:
+            self.is_in_thread = False
 
     def _drain(self, values: Generator[Any, Any, Any]) -> Any:
         with contextlib.closing(values):

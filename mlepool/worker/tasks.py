@@ -87,12 +87,18 @@ class Tasks:
         self._grown = grown
         self._pressed = pressed
         self._tasks: dict[str, Task] = {}
+        self._left: list[Task] = []
         self._unsaved: dict[str, tuple[Recorder, Outcome]] = {}
         self._syncer: Syncer | None = None
         self._is_closing = False
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    def count_left(self) -> int:
+        """Count the threads that go on after their job has ended."""
+        self._left = [task for task in self._left if task.is_left]
+        return len(self._left)
 
     def start(
         self,
@@ -111,7 +117,7 @@ class Tasks:
             OSError: If its journal can't be made.
         """
         given = command.check(arguments, caller.cwd)
-        if self._is_closing or len(self._tasks) >= MAX_TASKS:
+        if self._is_closing or len(self) + self.count_left() >= MAX_TASKS:
             cause = "it ends" if self._is_closing else f"{MAX_TASKS} others run"
             raise WorkerError(f"the worker began no {command.spec.name}(): {cause}")
         job = self._jobs.make(job_id, command.spec.name)
@@ -241,7 +247,9 @@ class Tasks:
             tell()
 
     def _tell(self, job: Job, outcome: Outcome) -> None:
-        self._tasks.pop(job.id, None)
+        task = self._tasks.pop(job.id)
+        if task.is_left:
+            self._left.append(task)
         job.task = None
         job.is_on_disk = job.id not in self._unsaved
         if job.outcome is None:

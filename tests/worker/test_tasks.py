@@ -373,7 +373,7 @@ def test_a_generator_is_closed_at_its_next_value(conn, tmp_path):
     assert listener.wait().status == "STOPPED"
 
 
-def test_a_thread_that_ignores_a_stop_is_said_to_go_on_and_heard_no_more(conn):
+def test_a_thread_that_ignores_a_stop_is_said_to_go_on_and_heard_no_more(conn, inside):
     listener = conn.deaf_yields(complete=False)
     assert listener.next() == "before"
     report = listener.stop(grace=0.1)
@@ -383,7 +383,10 @@ def test_a_thread_that_ignores_a_stop_is_said_to_go_on_and_heard_no_more(conn):
     assert "wait()" in survivor.cause
     assert "threading.py" in survivor.cause
     listener.wait()
+    tasks = inside.worker.jobs.tasks
+    assert tasks.count_left() == 1
     GO.set()
+    wait_until(lambda: tasks.count_left() == 0)
     assert list(listener) == ["before"]
     assert list(conn.attach(listener.id).wait()) == ["before"]
 
