@@ -169,7 +169,7 @@ def test_a_large_file_is_read_in_parts_that_fit(conn, folder):
 
 
 def test_a_large_folder_is_listed_whole(conn, folder):
-    names = [f"file number {number:05} with a long name" for number in range(4000)]
+    names = [f"file number {number:05} with a long name" for number in range(3000)]
     for name in names:
         os.close(os.open(folder / name, os.O_CREAT))
     listing = conn.ls().value

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import functools
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,10 @@ _SAFELY = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_NONBLOCK", 0)
 )
+
+
+# There the keys are, too, in memory and environments; what was opened can be written.
+_OF_PROCESSES = re.compile(rb"/proc/(\d+|kcore)(/|\Z)")
 
 
 class Place(NamedTuple):
@@ -61,7 +66,8 @@ class Jail:
         base: What relative paths count from.
         limits: Sets of folders: a path must be in a folder of each, or be one. An
             empty set allows any.
-        own: The worker's own folders, with its keys and tokens: nothing in them.
+        own: The worker's own folders, with its keys and tokens: nothing in them, nor
+            what the kernel shows of processes' memory. None at all: an admin's.
     """
 
     def __init__(
@@ -142,6 +148,8 @@ class Jail:
 
     def is_open(self, real: bytes) -> bool:
         """Tell if a path without links, below one that is open, is open, too."""
+        if self._own and _OF_PROCESSES.match(real):
+            return False
         return not any(is_inside(real, one) for one in self._own)
 
     @functools.cached_property
@@ -152,7 +160,7 @@ class Jail:
         for roots in self._limits:
             check_roots(real, roots, path)
         if not self.is_open(real):
-            text = "the worker's own folder, which is not open to clients"
+            text = "the worker's own folder, or a process's: for admins only"
             raise PermissionError(errno.EACCES, text, shown(path))
 
 

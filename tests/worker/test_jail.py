@@ -112,6 +112,26 @@ def test_the_worker_s_own_folder_is_closed_and_stays(jail, tree):
     assert read(Jail(tree / "open"), "own/key") == b"secret"  # an admin's
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/proc/self/mem", "/proc/self/environ", "/proc/thread-self/mem"),
+        *("/proc/self/root/proc/1/mem", "/proc/self/fd/0", "/proc/kcore"),
+        "/proc/1",
+    ],
+)
+def test_keys_are_not_read_from_memory(tree, path):
+    os.symlink("/proc/self", tree / "link")
+    jail = Jail(tree, own=[tree / "secret"])
+    for one in (path, path.replace("/proc/self", str(tree / "link"))):
+        real = os.path.realpath(one)
+        if real.startswith("/proc"):
+            with pytest.raises(PermissionError, match="worker's own folder"):
+                jail.resolve(one)
+    jail.resolve("/proc/cpuinfo")
+    Jail(tree).resolve("/proc/self/environ")  # an admin's
+
+
 def test_a_link_itself_is_meant_where_it_is_asked_for(jail, tree):
     (tree / "open/away").symlink_to(tree / "secret")
     assert jail.resolve("away", follow=False) == os.fsencode(tree / "open/away")
