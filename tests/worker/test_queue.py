@@ -234,6 +234,54 @@ def test_without_room_for_its_order_a_run_fails_and_is_not_left_in_line(tmp_path
         asyncio.run(main())
 
 
+def test_clients_take_turns_however_much_each_has_asked_for(shared):
+    async def main(conn: AsyncConnection) -> None:
+        running = await conn.run("read x", stdin=True, complete=False)
+        mine = [await conn.run("true", complete=False) for _ in range(3)]
+        url = shared.worker.join_url()  # with a token, by TLS: another client
+        async with mlepool.AsyncClientPool() as pool, pool.add(url) as other:
+            theirs = [await other.run("true", complete=False) for _ in range(3)]
+            await running.send_input("\n")
+            jobs = [await one.wait() for one in (*mine, *theirs)]
+        outcomes = [one.intake.outcome for one in jobs]
+        begins = [one.started for one in outcomes if one is not None]
+        turns = [
+            one for pair in zip(begins[:3], begins[3:], strict=True) for one in pair
+        ]
+        assert turns == sorted(turns)
+
+    shared.run(main)
+
+
+def test_an_order_that_was_begun_already_is_not_begun_again(tmp_path):
+    """As if the worker had been killed after the supervisor had it."""
+
+    async def main() -> None:
+        ran = tmp_path / "ran"
+        async with served(tmp_path) as (_, conn):
+            running = await conn.run("read x", stdin=True, complete=False)
+            script = f"echo x >> {ran}; read x"
+            job = await conn.run(script, stdin=True, complete=False, detach=True)
+            (path,) = orders(tmp_path)
+            data = path.read_bytes()
+            await running.send_input("\n")
+            await until(lambda: job.status == "RUNNING")
+        path.write_bytes(data)  # it runs
+        async with served(tmp_path) as (_, conn):
+            assert await facts(conn, job) == [("RUNNING", 0)]
+            assert orders(tmp_path) == []
+            again = await conn.attach(job.id)
+            await again.send_input("\n")
+            await again.wait()
+        path.write_bytes(data)  # it has run
+        async with served(tmp_path) as (_, conn):
+            assert await facts(conn, job) == [("SUCCEEDED", 0)]
+            assert orders(tmp_path) == []
+        assert ran.read_text() == "x\n"
+
+    asyncio.run(main())
+
+
 def test_a_listing_has_as_much_of_the_line_as_goes_into_one_answer():
     ended = [JobInfo("e", "true", 1, 1.0)]
     line = [
