@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import xxhash
 from hypothesis import given, strategies as st
+from msgspec import structs
 
 from mlepool.config import Limits
 from mlepool.errors import WorkerError
@@ -23,7 +24,7 @@ from mlepool.supervisor.journal import (
 )
 from mlepool.supervisor.recorder import Recorder
 from mlepool.wire.messages import Outcome
-from mlepool.wire.records import HEADER_SIZE, STDERR, STDOUT, RecordParser
+from mlepool.wire.records import HEADER_SIZE, STDERR, STDOUT, YIELDED, RecordParser
 from tests.needs import simple_disk, small_disk
 
 HEAD = JobHead("job", "echo hi", "/tmp", 12.5, "boot")
@@ -69,6 +70,19 @@ def test_output_is_read_by_position_in_pieces_of_any_size(journal):
             position += len(piece)
         assert [(one.stream, one.data) for one in records] == OUTPUT
         assert [one.time for one in records] == [0.0, 1.0, 2.0]
+
+
+def test_a_command_inside_the_worker_has_a_third_stream(tmp_path):
+    writer = JournalWriter(tmp_path, structs.replace(HEAD, streams=True))
+    writer.begin(PROCESS)
+    writer.append(YIELDED, b"value", time=0.0)
+    outcome = finish(writer)
+    assert (outcome.stdout, outcome.stderr, outcome.yielded) == (0, 0, 5)
+    texts = (b"", b"", b"value")
+    digests = ",".join(xxhash.xxh3_128(text).hexdigest() for text in texts)
+    assert outcome.digest == f"xxh3-128:{digests}"
+    with contextlib.closing(Journal(tmp_path, "job")) as journal:
+        assert journal.head.streams
 
 
 def test_the_end_holds_positions_and_digests_of_what_was_written(journal):

@@ -235,6 +235,19 @@ def test_the_right_birth_is_proof(tmp_path, stranger):
     assert again.leader() == stranger.pid
 
 
+def test_a_command_inside_the_worker_is_the_workers_own(tmp_path):
+    head = JobHead("job", "work", "/tmp", 1.0, streams=True)
+    writer = JournalWriter(tmp_path, head)
+    writer.begin(JobProcess(0, (0, 0), 1.0))
+    assert find_strays(tmp_path, ["job"]) == []
+    writer.append(STDOUT, b"it goes on", time=2.0)
+    writer.finish(writer.complete(Outcome("SUCCEEDED")))
+    with contextlib.closing(Journal(tmp_path, "job")) as journal:
+        outcome = journal.outcome()
+    assert outcome is not None
+    assert outcome.status == "SUCCEEDED"
+
+
 def test_what_a_job_prints_without_its_supervisor_ends_it_by_sigpipe(
     line, supervisor, tmp_path
 ):

@@ -14,6 +14,7 @@ import pytest
 
 import mlepool
 from mlepool.config import Limits
+from mlepool.testing.kill import kill_supervisor, supervisor_pid
 from mlepool.worker import Context, WorkerThread, serve_in_thread
 from tests.conftest import RunningWorker, wait_until
 from tests.needs import small_disk
@@ -230,6 +231,16 @@ def test_a_blocking_function_holds_up_nobody(conn):
     assert listener.id in [one.id for one in conn.jobs().value if one.outcome is None]
     GO.set()
     assert listener.wait().ok
+
+
+def test_they_go_on_while_their_supervisor_is_killed(conn, inside):
+    listener = conn.block(complete=False)
+    old = kill_supervisor(inside.worker.config.state_dir)
+    wait_until(lambda: conn.run("true").ok)
+    assert supervisor_pid(inside.worker.config.state_dir) != old
+    assert listener.status == "RUNNING"
+    GO.set()
+    assert listener.wait().status == "SUCCEEDED"
 
 
 def test_another_client_reads_all_of_it_while_it_runs_and_after(conn, inside):
