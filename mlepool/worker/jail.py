@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 
 from mlepool.files.descent import is_inside, open_real
 
-__all__ = ["Jail", "Place", "as_path", "check_roots", "named"]
+__all__ = ["FilePath", "Jail", "Place", "as_path", "check_roots", "named"]
+
+FilePath = Any  # str or bytes: no annotation that msgspec knows says that
 
 # A link that was swapped in is not followed, a pipe not waited for.
 _SAFELY = (

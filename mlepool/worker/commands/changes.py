@@ -14,13 +14,12 @@ from mlepool.files.descent import FOLDER_FLAGS, Root, is_inside, make_real, open
 from mlepool.files.moving import copy_one, move as move_between, place as put_in_place
 from mlepool.wire.answers import FileInfo
 from mlepool.worker.entries import info_of, list_names
-from mlepool.worker.jail import Jail, Place, as_path, named, shown
+from mlepool.worker.jail import FilePath, Jail, Place, as_path, named, shown
 from mlepool.worker.registry import Context, command
 
 __all__ = ["copy", "mkdir", "mkdirs", "move", "rm", "touch"]
 
 MAX_MODE = 0o7777
-FilePath = Any  # str or bytes: no annotation that msgspec knows says that
 
 
 @command(role="sync", blocks=True, once=True)

@@ -14,13 +14,12 @@ from mlepool.files.copying import read_at, write_at
 from mlepool.files.descent import make_real
 from mlepool.wire.answers import MAX_CONTENT, Content, FileInfo
 from mlepool.worker.entries import info_of
-from mlepool.worker.jail import Jail, Place, named
+from mlepool.worker.jail import FilePath, Jail, Place, named
 from mlepool.worker.registry import Context, command
 
 __all__ = ["rdfile", "read", "wrfile", "write"]
 
-FilePath = Any  # str or bytes: no annotation that msgspec knows says that
-FileData = Any  # the same
+FileData = Any  # str or bytes, as of a path
 MAX_TAIL = 100_000  # lines
 UNKNOWN = 1 << 62  # bytes: no file is that large
 ACCESS = 0o777  # who writes to a file takes from it what makes it run as its owner

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat as modes
 from collections.abc import Iterator
-from typing import Any
 
 from mlepool.files.descent import FOLDER_FLAGS, Root
 from mlepool.wire.answers import FileInfo, Listing
@@ -16,12 +15,10 @@ from mlepool.worker.entries import (
     page_of,
     split_pattern,
 )
-from mlepool.worker.jail import Place, as_path, named, shown
+from mlepool.worker.jail import FilePath, Place, as_path, named, shown
 from mlepool.worker.registry import Context, command
 
 __all__ = ["cd", "cwd", "glob", "ls", "stat"]
-
-FilePath = Any  # str or bytes: no annotation that msgspec knows says that
 
 
 @command(role="view", blocks=True, repeatable=True)
