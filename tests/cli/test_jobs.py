@@ -94,3 +94,31 @@ def test_it_says_when_there_is_nothing_to_list(start_worker, here):
     with package.ClientPool() as pool, pool.add(host) as conn:
         conn.run("true")
     assert here("jobs", "-H", host) == (0, "no job runs; see --all\n", "")
+
+
+def test_what_waits_in_line_is_asked_for_shown_and_stopped(here, start_worker):
+    busy = start_worker("busy", MLEPOOL_MAX_CONCURRENT="1")
+    to = ("-H", f"localhost:{busy.port}")
+    assert here("run", *to, "--detach", "exec sleep 60").status == 0
+    done = here("run", *to, "--detach", "--priority", "3", "echo later")
+    host = f"localhost:{busy.port}"
+    assert done.err == "mlepool: it waits in line: place 1\n"
+    job_id = done.out.split()[-1]
+    refused = here("run", *to, "--no-queue", "echo now")
+    assert (refused.status, refused.out) == (75, "")
+    assert "all 1 slots are taken" in refused.err
+    none = here("run", *to, "--gpus", "99", "echo never")
+    assert (none.status, none.out) == (255, "")
+    assert "gpus=99" in none.err
+    (waiting,) = [
+        row for row in here("jobs", *to).out.splitlines() if row.startswith(job_id)
+    ]
+    assert waiting.split()[1:4] == [host, "PENDING", "1"]
+    (_, facts) = json.loads(here("jobs", *to, "--json").out)
+    assert (facts["place"], facts["priority"], facts["gpus"]) == (1, 3, [])
+    stopped = here("stop", *to, job_id)
+    text = f"job {job_id} on {host}: waited in line, and will not begin (STOPPED)\n"
+    assert (stopped.status, stopped.out) == (0, text)
+    with package.ClientPool() as pool, pool.add(host) as conn:
+        for one in conn.jobs().value:
+            conn.stop(one.id, signal="SIGKILL")
