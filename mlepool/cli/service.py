@@ -13,14 +13,16 @@ from typing import NamedTuple
 from mlepool.cli.unit import is_ours, mark, unit_name, unit_text
 from mlepool.config import default_state_dir
 from mlepool.errors import WorkerError
+from mlepool.settings.keys import KEYS
 
 __all__ = ["Service", "find", "remove", "start", "write"]
 
 SYSTEM_UNITS = Path("/etc/systemd/system")
+# Settings that the worker is to have there, too; a unit is no place for secrets.
 KEPT = (
-    "MLEPOOL_HOME",
-    "MLEPOOL_LOOP",
-)  # settings that the worker is to have there, too
+    *("MLEPOOL_HOME", "MLEPOOL_LOOP"),
+    *(key.variable for key in KEYS.values() if not key.is_secret and not key.is_path),
+)
 LIMIT = 60.0  # seconds for one call of systemctl
 
 

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -126,7 +127,7 @@ def serve(
         else:
             unit = service.find(found.config.state_dir, name or "", is_system=system)
             if install:
-                unit = service.write(unit, options_of(given, config_file))
+                unit = service.write(unit, options_of(given, source.named))
                 done = _install(found.config, unit, join_url=join_url)
             else:
                 done = service.remove(unit)
@@ -163,11 +164,33 @@ async def _serve(config: WorkerConfig, source: Source, *, join_url: bool) -> Non
     worker = Worker(config, source=source)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.drain.ended.set)
-    loop.add_signal_handler(signal.SIGHUP, worker.reread)
+    loop.add_signal_handler(signal.SIGHUP, _hang_up(worker))
     async with worker:
         _announce(worker, join_url=join_url or worker.identity.is_new)
         gc.freeze()  # what is there by now stays: it is not looked at again and again
         await worker.drain.ended.wait()
+
+
+def _hang_up(worker: Worker) -> Callable[[], None]:
+    """Give what SIGHUP does: have the settings read again, or end with the terminal."""
+    stays = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN or not _has_terminal()
+
+    def act() -> None:
+        if stays or _has_terminal():
+            worker.reread()
+        else:
+            worker.drain.ended.set()
+
+    return act
+
+
+def _has_terminal() -> bool:
+    """Tell if this process is at a terminal; one that was closed is gone."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _announce(worker: Worker, *, join_url: bool) -> None:

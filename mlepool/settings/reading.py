@@ -86,6 +86,12 @@ class Source:
             ConfigError: If a file can't be read, or a key is unknown or has a wrong
                 value. It says where, which key, and of an unknown one the nearest.
         """
+        try:
+            return self._read()
+        except OSError as exc:
+            raise ConfigError(f"{exc.filename}: {exc.strerror}") from exc
+
+    def _read(self) -> Found:
         above = [*self._from_environment(), *self._from_flags()]
         values, origins = merge(above)
         state_dir = values.get("state_dir", self._here / default_state_dir())
@@ -96,6 +102,11 @@ class Source:
         self._files = self._candidates(values["state_dir"])
         config = self._build(values)
         return Found(config, origins, [*self._odd(config, file)])
+
+    @property
+    def named(self) -> Path | None:
+        """The file that was named; None for one in the state folder, if any."""
+        return self._named
 
     def stamp(self) -> list[tuple[int, ...]]:
         """Give what is another one once the file read last may have changed."""

@@ -237,6 +237,7 @@ class Worker:
         self.board.update(**properties_of(config, before=self._shown))
         self._shown = config
         self._ends.allow(config.roots)
+        self.audit.size = config.audit_size
         self.jobs.reconfigure(config.limits, config.retention)
         self.jobs.set_max_concurrent(config.max_concurrent)
         self.audit.size = config.audit_size

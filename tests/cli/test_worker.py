@@ -1,9 +1,12 @@
 """mlepool worker: starts, says where it is, ends in order; or says why it can't."""
 
 import contextlib
+import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,3 +127,46 @@ def test_a_state_folder_that_is_none_is_one_line(here):
     assert (done.status, done.out) == (1, "")
     assert done.err.startswith(f"mlepool worker: the state folder {__file__} is not ")
     assert len(done.err.splitlines()) == 1
+
+
+def test_a_wrong_file_is_one_line(tmp_path, here):
+    (tmp_path / "config.toml").write_text("job_quta = 5\n")
+    done = here("worker", "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path))
+    place = f"{tmp_path}/config.toml:1"
+    said = f"{place}: there is no key 'job_quta'; did you mean 'job_quota'?"
+    assert done == (1, "", f"mlepool worker: {said}\n")
+
+
+def test_settings_can_be_looked_at_without_a_start(tmp_path, here):
+    state = tmp_path / "state"
+    options = ["--state-dir", str(state), "--set", "retain_days=3", "--label", "a=b"]
+    done = here("worker", "--check-config", *options)
+    assert (done.status, done.err) == (0, "")
+    rows = [line.split() for line in done.out.splitlines()]
+    assert ["retain_days", "3.0", "--set", "retain_days"] in rows
+    assert ["labels", "{'a':", "'b'}", "--label"] in rows
+    assert not state.exists()
+
+
+AT_TERMINAL = """
+import os, sys
+os.setsid()
+os.close(os.open(sys.argv[1], os.O_RDWR))  # a session without a terminal gets it
+os.execv(sys.executable, [sys.executable, "-m", "mlepool", "worker", *sys.argv[2:]])
+"""
+
+
+def test_a_worker_ends_with_its_terminal_and_in_order(tmp_path):
+    near, far = os.openpty()
+    options = ["--listen", "127.0.0.1:0", "--state-dir", str(tmp_path / "state")]
+    command = [sys.executable, "-c", AT_TERMINAL, os.ttyname(far), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        os.close(far)
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("listening on ")
+        process.send_signal(signal.SIGHUP)  # the terminal is there: it rereads
+        process.send_signal(signal.SIGHUP)
+        assert process.poll() is None
+        os.close(near)
+        assert process.wait(LIMIT) == 0
+    assert not [path for path in (tmp_path / "state").rglob("*") if path.is_socket()]

@@ -2,10 +2,7 @@
 
 import contextlib
 import json
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -361,19 +358,3 @@ def only_config_errors(path: Path) -> None:
     except ConfigError as exc:
         problem = str(exc)
     assert problem.startswith(str(path))
-
-
-def test_a_worker_does_not_start_with_a_wrong_file(tmp_path):
-    (tmp_path / "config.toml").write_text("job_quta = 5\n")
-    command = [sys.executable, "-m", "mlepool", "worker", "--state-dir", str(tmp_path)]
-    done = subprocess.run(
-        [*command, "--listen", "127.0.0.1:0"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env=os.environ,
-    )
-    assert done.returncode == 1
-    place = f"{tmp_path}/config.toml:1"
-    said = f"{place}: there is no key 'job_quta'; did you mean 'job_quota'?"
-    assert f"mlepool worker: {said}\n" in done.stderr
