@@ -13,7 +13,8 @@ import mlepool
 from mlepool.client.lines import LineDecoder
 from mlepool.client.values import Transcript, ValueDecoder, Yields, shown
 from mlepool.errors import RemoteProtocolError
-from mlepool.wire.messages import Failure, Outcome, Request
+from mlepool.wire.codec import encode_data
+from mlepool.wire.messages import Ended, Failure, Outcome, Request, Skip
 from mlepool.wire.records import (
     MAX_PAYLOAD,
     STDERR,
@@ -296,13 +297,9 @@ def test_a_position_is_never_within_a_value(pool):
     with worker(jobs, {}) as fake, pool.add(fake.url, token=TOKEN) as conn:
         live = conn.count(complete=False)
         assert live.next() == "a"
-        live._portal.call(_received(live._async, len(journal.data) - 1000))
+        received = len(journal.data) - 1000
+        wait_until(lambda: live._async.intake.received == received)
         assert live.position == begin
-
-
-async def _received(listener, position):
-    while listener.intake.received < position:
-        await listener.intake.changed()
 
 
 def test_a_value_that_a_lost_link_has_cut_comes_once(pool):
@@ -324,6 +321,42 @@ def test_a_value_that_a_lost_link_has_cut_comes_once(pool):
         assert [one[:1] for one in live] == ["a", "x", "b"]
         assert live.ok
         assert next(ends) == 3
+
+
+def test_values_that_were_let_go_before_they_were_sent_are_told_of(pool):
+    # The worker has kept head and tail: what it skips ends in the middle of a value.
+    journal = Journal().values("head")
+    begin = len(journal.data)
+    journal.values("lost", LARGE)
+    end = len(journal.data) - 24 - len(pack_yield(VALUE, LARGE)[-1])
+    journal.values("tail")
+    missing = sum(
+        map(len, [*pack_yield(VALUE, "lost"), *pack_yield(VALUE, LARGE)[:-1]])
+    )
+
+    def answer(client: ClientLink) -> None:
+        client.let_in((COUNT,), token=TOKEN)
+        request = client.receive()
+        assert isinstance(request, Request)
+        client.send_raw(encode_data(request.call, 0, bytes(journal.data[:begin])))
+        client.send(Skip(request.call, end))
+        client.send_raw(encode_data(request.call, end, bytes(journal.data[end:])))
+        client.send(Ended(request.call, journal.outcome()))
+        client.listen()
+
+    with FakeWorker(answer) as fake, pool.add(fake.url, token=TOKEN) as conn:
+        done = conn.count()
+        text = f"[mlepool: {missing} bytes of output were not kept]"
+        assert list(done) == ["head", text, "tail"]
+        assert done.ok
+
+
+def test_what_was_let_go_at_the_very_end_is_told_of(pool):
+    journal = Journal().values("head").lose(YIELDED, 77)
+    jobs, outcomes = {"count": journal}, {"count": journal.outcome(value=1)}
+    with worker(jobs, outcomes) as fake, pool.add(fake.url, token=TOKEN) as conn:
+        text = "[mlepool: 77 bytes of output were not kept]"
+        assert list(conn.count()) == ["head", text]
 
 
 def test_values_that_left_memory_are_read_again(pool):
