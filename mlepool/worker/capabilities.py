@@ -127,7 +127,8 @@ def _actions(instance: object) -> Iterator[tuple[str, Function]]:
     }
     for key in names:
         found = inspect.getattr_static(type(instance), key, None)
-        if not key.startswith("_") and is_command(getattr(found, "__func__", found)):
+        inner = getattr(found, "__func__", found)  # of a class or static method
+        if not key.startswith("_") and (is_command(found) or is_command(inner)):
             yield key, getattr(instance, key)
 
 
@@ -136,7 +137,7 @@ def _hook(found: Any) -> Callable[[], Any] | None:
 
 
 def _name_of(thing: Any) -> str:
-    return str(getattr(thing, _MARK, "")) or _snake(thing.__name__)
+    return str(vars(thing).get(_MARK, "")) or _snake(thing.__name__)
 
 
 def _snake(name: str) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import inspect as types
 
 from mlepool.wire.messages import CommandSpec
+from mlepool.worker.grants import ROLES
 from mlepool.worker.registry import Command, Function, describe, in_words
 
 __all__ = ["Bundle", "CustomCommand", "Given", "UnfitError", "place_of"]
@@ -100,7 +101,10 @@ class CustomCommand(Command):
         self.spec: CommandSpec = msgspec.structs.replace(
             spec, streams=True, spawns=False, about=about
         )
+        if spec.role not in ROLES:
+            raise UnfitError(f"there is no role {spec.role!r}, but {', '.join(ROLES)}")
         self.bundle = bundle
+        self.is_repeatable = self.is_once = False  # its journal knows what was done
         self.is_async = inspect.iscoroutinefunction(
             function
         ) or inspect.isasyncgenfunction(function)

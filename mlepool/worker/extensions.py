@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import keyword
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -200,7 +201,8 @@ def _retire(loaded: _Loaded) -> None:
 
 
 def _bad_name(name: str) -> str:
-    if name.isidentifier() and not name.startswith("_"):
+    is_word = name.isidentifier() and not keyword.iskeyword(name)
+    if is_word and not name.startswith("_"):
         return ""
     return f"{name!r} can't be a name: clients call it conn.{name}"
 

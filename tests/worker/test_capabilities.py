@@ -38,6 +38,11 @@ class ImageTools(Base):
         return 2
 
     @command
+    @classmethod
+    def odd(cls) -> str:
+        return cls.__name__
+
+    @command
     def _hidden(self) -> None:
         pass
 
@@ -86,9 +91,10 @@ def only(thing: Any, name: str = "") -> Part:
 def test_a_class_gives_its_marked_public_methods_in_order():
     part = only(ImageTools)
     assert (part.name, part.about) == ("image_tools", "Pictures.")
-    assert list(part.functions) == ["inherited", "look", "still"]
+    assert list(part.functions) == ["inherited", "look", "still", "odd"]
     assert part.functions["look"]("x") == "x"
     assert part.functions["still"]() == 2
+    assert part.functions["odd"]() == "ImageTools"
     assert part.place.startswith(f"{__file__}:")
     assert part.setup is not None
     part.setup()
@@ -100,6 +106,7 @@ def test_instances_factories_and_plain_functions_do_too():
     instance = Plain()
     assert only(instance).name == "plain"
     assert only(instance).functions["go"] == instance.go
+    assert only(type("Sub", (ImageTools,), {})).name == "sub"
     assert only(make_models).name == "models"
     assert only(make_models).about == "Pictures."
     assert only(alone) == Part("", "", {"alone": alone}, only(alone).place)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
+from mlepool.worker import command
 from mlepool.worker.custom import Bundle, CustomCommand, Given, UnfitError, place_of
 
 CWD = Path("/somewhere")
@@ -143,6 +144,11 @@ def unknown(thing: "Missing") -> None:  # type: ignore[name-defined]  # noqa: F8
     pass
 
 
+@command(role="rnu")
+def of_no_role() -> None:
+    pass
+
+
 @pytest.mark.parametrize(
     ("function", "text"),
     [
@@ -153,6 +159,7 @@ def unknown(thing: "Missing") -> None:  # type: ignore[name-defined]  # noqa: F8
         (odd_within, "things: arguments can't be checked: Odd is no data"),
         (two_kinds, "thing: arguments can't be checked: .*union"),
         (unknown, "Missing"),
+        (of_no_role, "there is no role 'rnu', but view, run, sync"),
         (3, "signature can't be read"),
     ],
 )

@@ -63,6 +63,13 @@ def _hidden() -> None:
     pass
 
 
+def named_class() -> None:
+    pass
+
+
+named_class.__name__ = "class"
+
+
 class Custom:
     """Extensions, and what they have offered last."""
 
@@ -120,6 +127,7 @@ def test_a_capability_is_set_up_before_and_shut_down_after():
         ([fine, fine], ["fine"], "fine: there is a command fine already, at"),
         ([Failing, fine], ["fine"], r"OSError: no device \(in setup\(\)\)"),
         ([_hidden], [], "'_hidden' can't be a name"),
+        ([named_class], [], "'class' can't be a name"),
         (["gone.py", fine], ["fine"], "gone.py: FileNotFoundError"),
     ],
 )
