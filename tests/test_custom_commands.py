@@ -15,6 +15,7 @@ import pytest
 
 import mlepool
 from mlepool.testing.proxy import FaultProxy
+from tests.cli.shell import mlepool as mlepool_command
 from tests.conftest import RunningWorker, wait_until
 
 pytestmark = pytest.mark.real
@@ -193,6 +194,13 @@ def test_who_attaches_gets_all_of_it_over_a_link_that_is_cut(served):
                 assert list(last) == ["told"]
                 assert again.next() == "told"
             assert live.wait().status == "STOPPED"
+
+
+def test_the_command_line_shows_values_as_lines(conn, served):
+    done = conn.images.resize("a.png")
+    shown = mlepool_command("attach", done.id, "-H", f"localhost:{served.running.port}")
+    out = "".join(f"{{'path': 'a.png', 'width': {n}}}\n" for n in (100, 50, 33))
+    assert shown == (0, out, "step 1\nstep 2\nstep 3\n")
 
 
 @pytest.mark.parametrize(
