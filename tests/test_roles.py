@@ -1,5 +1,6 @@
 """Roles, patterns, folders, revocation: what a real worker lets whom do."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 import mlepool
+from mlepool.config import write_private
 from mlepool.wire.messages import Ended, Request
 from mlepool.worker.audit import read_audit
 from mlepool.worker.commands import builtin_commands
@@ -24,10 +26,27 @@ REGISTRY = Registry(builtin_commands())
 ROLES = {name: REGISTRY.find(name).spec.role for name in builtin_commands()}
 
 
+COMMANDS = """
+from mlepool.worker import command
+
+@command
+def greet(name: str, key: str = ""):
+    yield f"hello {name}"
+
+@command(role="admin")
+def wipe():
+    raise RuntimeError("nobody got here")
+"""
+
+
 class Guarded:
     """A real worker, and who comes to it with which token."""
 
     def __init__(self, folder: Path) -> None:
+        (folder / "state").mkdir()
+        (folder / "own.py").write_text(COMMANDS)
+        settings = f"commands = ['{folder / 'own.py'}']\n"
+        (folder / "state/config.toml").write_text(settings)
         self.running = RunningWorker(folder)
         self.state = self.running.state_dir
         self.tokens = TokenStore(self.state)
@@ -235,6 +254,26 @@ def test_the_workers_own_folder_is_closed_to_who_is_no_admin(guarded, enter):
             client.write(str(guarded.state / name), "x", raise_error=True)
 
 
+def test_commands_of_ones_own_need_roles_too(guarded, enter):
+    token = guarded.token("run")
+    client = enter(token)
+    done = client.greet("ann", key="hush")
+    assert list(done) == ["hello ann"]
+    accepted, ended = guarded.lines(job=done.id)
+    assert (accepted["command"], accepted["token"]) == ("greet", token.name)
+    assert accepted["arguments"] == ["key", "name"]
+    assert (ended["event"], ended["status"]) == ("ended", "SUCCEEDED")
+    assert "hush" not in str((accepted, ended))
+    with pytest.raises(mlepool.PermissionDeniedError, match="the role 'admin'"):
+        client.wipe(raise_error=True)
+    other = enter(guarded.token("run", commands=("greet*",)))
+    assert list(other.greet("bob")) == ["hello bob"]
+    with pytest.raises(
+        mlepool.PermissionDeniedError, match="'greet\\*', and fits 'pwd'"
+    ):
+        other.run(["pwd"], raise_error=True)
+
+
 # -- tokens that end
 
 
@@ -258,6 +297,22 @@ def test_who_has_a_revoked_token_is_sent_away_and_does_not_come_back(guarded, en
     assert isinstance(job.error, mlepool.ConnectionLostError)
     assert said in str(job.error)
     assert not guarded.lines(event="ended", job=job.id)
+
+
+def test_who_gets_other_rights_comes_back_with_them(guarded, enter):
+    token = guarded.token("run")
+    connection = enter(token)
+    job = connection.run("read line; echo $line", stdin=True, complete=False)
+    back: list[Any] = []
+    connection.on("reconnected", back.append)
+    path = guarded.state / "tokens.json"
+    listed = json.loads(path.read_text())
+    listed[-1]["roles"] = ["view"]
+    write_private(path, json.dumps(listed).encode())
+    wait_until(lambda: bool(back))
+    refused = connection.stop(job.id)
+    assert "needs the role 'run'; this token" in str(refused.error)
+    assert not job.done
 
 
 def test_an_expired_token_is_of_no_use_from_then_on(guarded, enter):
@@ -335,7 +390,17 @@ def test_who_kills_the_worker_by_a_command_is_in_its_log(start_worker):
     victim = start_worker("victim")
     pid = victim.process.pid
     with raw_client(victim) as client:
-        client.send(Request(1, "last", "run", {"command": ["kill", "-9", str(pid)]}))
+        client.send(Request(1, "first", "run", {"command": ["sleep", "60"]}))
+        client.send(Request(2, "last", "run", {"command": ["kill", "-9", str(pid)]}))
         victim.process.wait(20)
     found = [one for one in read_audit(victim.state_dir) if one is not None]
-    assert [one["argv"] for one in found if "argv" in one] == [["kill", "-9", str(pid)]]
+    argvs = [one["argv"] for one in found if "argv" in one]
+    assert argvs == [["sleep", "60"], ["kill", "-9", str(pid)]]
+    second = start_worker("victim")
+    with mlepool.ClientPool() as pool, pool.add(f"unix:{second.state_dir}") as conn:
+        assert conn.job("first").value.owner == "local"
+        assert conn.stop("first", signal="SIGKILL").value.complete
+    ends = {
+        one["job"] for one in read_audit(victim.state_dir) if one and "status" in one
+    }
+    assert "first" in ends
