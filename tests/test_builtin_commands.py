@@ -186,6 +186,29 @@ def test_names_that_are_no_text_are_told_and_taken(conn, folder):
     assert os.listdir(folder) == []
 
 
+@pytest.mark.parametrize("direction", ["to_worker", "to_client"])
+def test_what_changes_files_is_done_once_over_links_that_are_cut(
+    host, folder, direction
+):
+    path = host.state_dir.parent / f"proxy-{direction}"
+    listening = FaultProxy(host.state_dir / "worker.sock", listen=path)
+    with listening as proxy, mlepool.ClientPool() as pool:
+        conn = pool.add(proxy.address)
+        conn.connect()
+        conn.cd(str(folder))
+        before = proxy.forwarded(direction)
+        conn.write("log", "once\n", append=True)
+        size = proxy.forwarded(direction) - before
+        for count, place in enumerate(range(0, size + 1, 10), 2):
+            proxy.cut(after_bytes=place, direction=direction)
+            assert conn.write("log", "once\n", append=True).value.size == 5 * count
+        content = os.urandom(2_000_000)
+        (folder / "large").write_bytes(content)
+        proxy.cut(after_bytes=1_000_000, direction="to_client")
+        assert conn.rdfile("large").value == content
+        assert proxy.cuts > size // 20
+
+
 def test_what_a_worker_before_may_have_done_is_not_done_again(host, folder):
     arguments = {"path": str(folder / "new")}
     with raw_client(host) as client:
