@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -16,20 +15,17 @@ from mlepool.client.commands import BoundCommand, Catalogue
 from mlepool.client.file_methods import FileMethods
 from mlepool.client.listener import AsyncListener
 from mlepool.client.namespaces import Offered, offered
-from mlepool.client.options import Kind, split_options
-from mlepool.client.signatures import own_signature, readable
+from mlepool.client.signatures import own_signature
 from mlepool.client.tables import Table
 from mlepool.errors import RemoteProtocolError
 from mlepool.wire.messages import CommandSpec
 
-__all__ = ["OWN_VERBS", "Bindings", "texts_in"]
+__all__ = ["OWN_VERBS", "Bindings"]
 
 # What runs here, and is listed with the worker's commands.
 OWN_VERBS = ("sync", "put", "get", "transfer")
 
 # Files take libraries that a program which only runs commands need not load.
-_FILE_VERBS = "mlepool.client.file_verbs"
-_WATCHING = "mlepool.client.watching"
 _ERRANDS = "mlepool.client.errands"
 _WITH_FILES = frozenset({"sync", "collect", "collect_to"})
 
@@ -185,99 +181,6 @@ class Bindings(BuiltinCommands, FileMethods):
         )
         return await found  # type: ignore[no-any-return]
 
-    @readable
-    async def sync(
-        self,
-        source: str | os.PathLike[str],
-        destination: str | os.PathLike[str],
-        *,
-        pull: bool = False,
-        delete: bool = False,
-        exclude: str | Iterable[str] = (),
-        ignore_files: str | Iterable[str] = (".gitignore", ".mlepoolignore"),
-        dry_run: bool = False,
-        checksum: bool = False,
-        force: bool = False,
-        watch: bool = False,
-        **keywords: Any,
-    ) -> AsyncListener:
-        """Make a folder on the worker like one here, sending only what is missing.
-
-        What is in ``source`` comes into ``destination``, with or without a slash at
-        the end. Messages are lines: ``+ path`` (new), ``~ path`` (changed), ``- path``
-        (deleted), a path that can't be printed in quotes. The listener's ``progress``
-        is a :class:`~mlepool.SyncProgress`, its ``value`` a
-        :class:`~mlepool.SyncSummary`.
-
-        Nothing in the destination changes before all content has arrived; then every
-        file is put in its place by renaming. Stopped or failed before that, the tree
-        is as it was. What is lost on the way is sent again over the next link; after
-        a restart of the worker it begins anew with what had arrived.
-
-        With ``watch`` it goes on until it is stopped (and STOPPED then, its ``value``
-        the total of all): changes here follow within half a second, also those that
-        came while there was no link. What goes wrong after the first sync, as a halt
-        or a file that can't be read, is a message (``! text``), and tried again with
-        the next change. The latest 16 MiB of messages are held.
-
-        Args:
-            source: The folder to read. Here, ``~`` is our home; on the worker its
-                account's home, and a relative path counts from the worker's folder.
-            destination: The folder to write; made if it is not there.
-            pull: The other way: ``source`` is on the worker, ``destination`` is here.
-            delete: What is not in the source goes to the trash; ignored files stay.
-            exclude: Patterns of what to leave out, as lines of a ``.gitignore``.
-            ignore_files: Names of files in the tree that hold such patterns.
-            dry_run: Only say what would be done.
-            checksum: Compare content, also where size and time are the same.
-            force: Also if the source is empty, or most of the target would be deleted.
-            watch: Go on: what changes in ``source`` follows. Not with ``pull`` or
-                ``dry_run``. ``complete`` is False by default then.
-            keywords: ``complete``, ``timeout`` (it is stopped then), ``echo_response``,
-                ``max_interval``, ``raise_error``, as for each command.
-
-        Raises:
-            SyncHaltedError: With ``raise_error``: it looks like a mistake, and nothing
-                was changed; ``force=True`` does it.
-            SyncIncompleteError: With ``raise_error``: some files could not be synced;
-                all else was. ``value.problems`` says which and why.
-            OSError: With ``raise_error``: there is no such folder, or no room.
-            ConnectionClosedError: If there is no link, and none will come.
-            TypeError: For a keyword that there is not.
-            ValueError: For ``watch`` with ``pull`` or ``dry_run``.
-        """
-        keywords = {
-            "raise_error": self.raise_error,
-            "complete": not watch,
-            **keywords,
-        }
-        options, rest = split_options(keywords, kind=Kind.VALUE)
-        if rest:
-            raise TypeError(f"sync() has no keyword {next(iter(rest))!r}")
-        self._calls.check_usable()
-        verbs = importlib.import_module(_FILE_VERBS)
-        chosen = verbs.SyncOptions(
-            delete=delete,
-            checksum=checksum,
-            dry_run=dry_run,
-            force=force,
-            exclude=texts_in("exclude", exclude),
-        )
-        begin = verbs.begin_sync
-        if watch:
-            begin = importlib.import_module(_WATCHING).begin_watch
-        job = begin(
-            self._calls,
-            source,
-            destination,
-            pull=pull,
-            exclude=chosen.exclude,
-            ignore_files=texts_in("ignore_files", ignore_files),
-            sync_options=chosen,
-            options=options,
-        )
-        return await self._calls.work(job)
-
     async def run_here(self, begin: Callable[[Calls], Work]) -> AsyncListener:
         """Begin what runs here, over this connection, and wait as a call does."""
         return await self._calls.work(begin(self._calls))
@@ -347,16 +250,3 @@ def _row(verb: str) -> tuple[str, str, str, str]:
     function = getattr(Bindings, verb)
     summary = (inspect.getdoc(function) or "").partition("\n")[0]
     return verb, str(own_signature(function)), "sync", summary
-
-
-def texts_in(name: str, given: str | Iterable[str]) -> tuple[str, ...]:
-    """Read an argument that is a text or several.
-
-    Raises:
-        TypeError: If one is none.
-    """
-    texts = (given,) if isinstance(given, str) else tuple(given)
-    for one in texts:
-        if not isinstance(one, str):
-            raise TypeError(f"{name} must be str, not {type(one).__name__}")
-    return texts

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from mlepool.client.bindings import texts_in
 from mlepool.client.connection import AsyncConnection
+from mlepool.client.file_methods import texts_in
 from mlepool.client.listener import AsyncListener
 from mlepool.client.options import Kind, split_options
 from mlepool.client.trust import Target
