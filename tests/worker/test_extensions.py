@@ -141,6 +141,34 @@ def test_what_can_not_be_offered_is_said_and_the_rest_is_there(things, offered, 
     assert "not set up, but shut down" not in DONE
 
 
+def test_a_shutdown_that_fails_is_logged_and_that_is_all(caplog):
+    @capability
+    class Bad:
+        async def shutdown(self) -> None:
+            raise OSError("it is stuck")
+
+        @command
+        def go(self) -> None:
+            pass
+
+    assert loaded(Bad, fine).errors == []
+    assert "OSError: it is stuck (in shutdown())" in caplog.text
+
+
+def test_what_is_loaded_while_the_worker_ends_is_shut_down():
+    async def load() -> Custom:
+        custom = Custom(Hooked)
+        loading = asyncio.create_task(custom.all.load())
+        await asyncio.sleep(0)
+        await custom.all.close()
+        await loading
+        await custom.all.close()
+        return custom
+
+    assert not asyncio.run(load()).offered
+    assert DONE == ["setup", "shutdown"]
+
+
 def test_docs_that_no_frame_would_hold_are_not_offered():
     def long() -> None:
         pass

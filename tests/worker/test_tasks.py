@@ -68,6 +68,14 @@ async def hold(ctx: Context) -> str:
     return "told"
 
 
+def nap(ctx: Context) -> bool:
+    return ctx.stopped.wait(20)
+
+
+async def nap_wrongly(ctx: Context) -> None:
+    ctx.stopped.wait(20)
+
+
 async def hang() -> None:
     await asyncio.sleep(100)
 
@@ -162,7 +170,19 @@ ALL = [
         hold,
         hang,
     ),
-    *(hug, tick, deaf, deaf_yields, shout, shout_later, fail, leave, fail_oddly),
+    *(
+        nap,
+        nap_wrongly,
+        hug,
+        tick,
+        deaf,
+        deaf_yields,
+        shout,
+        shout_later,
+        fail,
+        leave,
+        fail_oddly,
+    ),
     *(fail_later, give, yield_object, note, flood),
 ]
 
@@ -295,6 +315,11 @@ def test_a_full_disk_stops_nothing_and_gets_the_end_once_there_is_room(tmp_path)
         assert again[0] == b"before"
         outcome = conn.job(listener.id).value.outcome
         assert outcome.yielded > 150_000 > path.stat().st_size
+        conn.fill_up(str(disk / "filler"))
+        refused = conn.fill_up(str(disk / "other"))
+        assert isinstance(refused.error, OSError)
+        assert not (disk / "other").exists()
+        assert not (disk / f"jobs/{refused.id}.journal").exists()
 
 
 # -- how they fail
@@ -366,6 +391,14 @@ def test_a_stop_is_seen_in_ctx_and_what_is_returned_then_is_kept(conn):
     assert [one.signal for one in report.signalled] == ["stop"]
     assert (listener.status, listener.value) == ("STOPPED", "told")
     assert conn.stop(listener.id).value.signalled == ()
+
+
+def test_a_thread_that_sleeps_with_ctx_is_woken_by_a_stop(conn):
+    listener = conn.nap(complete=False)
+    assert listener.stop(grace=60).complete
+    assert listener.value is True
+    with pytest.raises(RuntimeError, match="await ctx.stopped"):
+        conn.nap_wrongly(raise_error=True)
 
 
 def test_an_async_function_without_ctx_is_cancelled_at_once(conn):
@@ -468,6 +501,26 @@ def test_a_repeated_request_joins_the_job(conn):
     assert repeat(conn, "the-same-id", "once").status.value == "SUCCEEDED"
     assert repeat(conn, "the-same-id", "once").status.value == "SUCCEEDED"
     assert RUNS == ["once"]
+
+
+def test_where_a_damaged_journal_is_nothing_is_run(conn, inside):
+    folder = inside.worker.config.state_dir / "jobs"
+    (folder / "damaged-id.journal").write_bytes(b"")
+    listener = repeat(conn, "damaged-id", "never")
+    assert (listener.status.value, RUNS) == ("LOST", [])
+
+
+def test_what_another_worker_has_run_is_not_run_again(tmp_path):
+    RUNS.clear()
+    settings = {"state_dir": tmp_path, "listen": "127.0.0.1:0"}
+    for _ in range(2):
+        with (
+            serve_in_thread([note], **settings) as worker,
+            mlepool.ClientPool() as pool,
+            pool.add("localhost", worker.port) as conn,
+        ):
+            listener = repeat(conn, "one-id", "once")
+            assert (listener.status.value, RUNS) == ("SUCCEEDED", ["once"])
 
 
 def test_a_worker_that_ends_stops_them_and_tells_the_next_one(tmp_path):
