@@ -7,6 +7,7 @@ is in it. It is not waited for that it is safe from a loss of power.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import logging
 import os
 import time
@@ -24,6 +25,7 @@ AUDIT_FOLDER = "audit"  # in the state folder
 AUDIT_FILE = "audit.jsonl"
 FILES = 8  # that the log consists of: the oldest eighth goes at a time
 LOOK_EVERY = 1.0  # seconds between two looks whether the file is still there
+TAIL = 256 * 1024  # bytes at the end in which the last line is looked for
 MAX_WORDS = 4000  # characters of a command, or of an argument
 
 # Arguments of the built-in commands that may stand in the log. What others hold is
@@ -81,6 +83,19 @@ class AuditLog:
                 logger.error("cannot write to the audit log: %s; work goes on", exc)
             self._missing += 1
             self.close()
+
+    def last_time(self) -> float | None:
+        """Say when the worker has last written a line; None if there is no such line.
+
+        What ``mlepool token`` has written does not count.
+        """
+        for number in (0, 1):
+            with contextlib.suppress(OSError):
+                data = _tail(self._folder / _name(number))
+                for line in map(_decoded, reversed(data.split(b"\n"))):
+                    if line and line.get("event") != "token" and "time" in line:
+                        return datetime.datetime.fromisoformat(line["time"]).timestamp()
+        return None
 
     def close(self) -> None:
         """Close the file; the next line opens it again. Twice is fine."""
@@ -195,6 +210,12 @@ def _shown(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return in_words(one for one in value if isinstance(one, str | bytes))
     return value if isinstance(value, bool | int | float) else None
+
+
+def _tail(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+        return file.read()
 
 
 def _decoded(line: bytes) -> dict[str, Any] | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from mlepool.transport.base import LinkInfo
 from mlepool.wire.messages import Proof
 from mlepool.wire.session import Session
+from mlepool.wire.values import JobInfo
 from mlepool.worker.access import AccessControl
 from mlepool.worker.audit import AuditLog
 from mlepool.worker.job import Job
@@ -67,6 +69,8 @@ class Gate:
         self._jobs = jobs
         self._access = access
         self._inside: set[Guest] = set()
+        self._since = audit.last_time()
+        self._ended: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def admit(self, session: Session, proof: Proof, info: LinkInfo) -> Admission:
@@ -99,17 +103,24 @@ class Gate:
 
     def job_ended(self, job: Job) -> None:
         """Write down how a job has ended."""
-        outcome = job.outcome
-        assert outcome is not None
-        self.audit.write(
-            "ended",
-            token=job.owner or None,
-            job=job.id,
-            status=outcome.status,
-            exit_code=outcome.exit_code,
-            digest=outcome.digest or None,
-            reason=outcome.reason or None,
-        )
+        if self._since is not None:
+            self._ended.add(job.id)
+        self._note_end(job.info())
+
+    def note_past(self, jobs: Iterable[JobInfo]) -> None:
+        """Write down how jobs ended while no worker was there to see it; once.
+
+        Args:
+            jobs: Those that ended last.
+        """
+        since, self._since = self._since, None
+        for info in jobs:
+            ended = info.outcome.ended if info.outcome is not None else 0.0
+            # Times in the log are cut to milliseconds.
+            is_new = since is not None and ended > since + 0.001
+            if is_new and info.id not in self._ended:
+                self._note_end(info, at=ended)
+        self._ended.clear()
 
     def close(self) -> None:
         """Look no more, and close the log; twice is fine."""
@@ -117,6 +128,20 @@ class Gate:
             self._timer.cancel()
         self._inside.clear()
         self.audit.close()
+
+    def _note_end(self, info: JobInfo, *, at: float | None = None) -> None:
+        outcome = info.outcome
+        assert outcome is not None
+        self.audit.write(
+            "ended",
+            token=info.owner or None,
+            job=info.id,
+            status=outcome.status,
+            exit_code=outcome.exit_code,
+            digest=outcome.digest or None,
+            reason=outcome.reason or None,
+            at=at,
+        )
 
     def _look_later(self) -> None:
         if self._timer is None:

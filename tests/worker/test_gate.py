@@ -9,6 +9,7 @@ import pytest
 from mlepool.transport.base import LinkInfo
 from mlepool.wire.messages import Hello, Outcome, Proof
 from mlepool.wire.session import Role, Session, prove
+from mlepool.wire.values import JobInfo
 from mlepool.worker.access import MAX_FAILURES, AccessControl
 from mlepool.worker.audit import AuditLog, read_audit
 from mlepool.worker.gate import LOOK_EVERY, Admission, Gate
@@ -116,6 +117,39 @@ def test_the_end_of_a_job_is_noted(worker, tmp_path):
         "digest": digest,
         "reason": "why",
     }
+
+
+def test_what_ended_while_no_worker_was_there_is_noted_by_the_next(tmp_path):
+    first = Worker(tmp_path)
+    first.audit.write("connected")
+    first.gate.close()
+    since = first.audit.last_time()
+    assert since is not None
+
+    def info(name: str, ended: float) -> JobInfo:
+        job = Job(name, "true", folder=tmp_path)
+        job.outcome = Outcome("SUCCEEDED", 0, ended=since + ended)
+        return job.info()
+
+    AuditLog(tmp_path, size=1 << 20, clock=lambda: since + 99).write("token")
+    second = Worker(tmp_path)
+    seen = Job("seen", "true", folder=tmp_path)
+    seen.outcome = Outcome("SUCCEEDED", 0, ended=since + 2)
+    second.gate.job_ended(seen)
+    running = Job("running", "true", folder=tmp_path).info()
+    jobs = [info("old", -1), info("missed", 1), info("seen", 2), running]
+    second.gate.note_past(jobs)
+    second.gate.note_past(jobs)
+    second.gate.close()
+    found = [(one["job"], one.get("at")) for one in second.lines() if "job" in one]
+    assert found == [("seen", None), ("missed", since + 1)]
+
+
+def test_without_a_log_before_nothing_is_made_up(worker, tmp_path):
+    job = Job("old", "true", folder=tmp_path)
+    job.outcome = Outcome("SUCCEEDED", 0, ended=1e12)
+    worker.gate.note_past([job.info()])
+    assert worker.lines() == []
 
 
 @in_jumping_time
