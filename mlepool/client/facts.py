@@ -148,6 +148,10 @@ class Facts:
         failed = self.gives_value and self.error
         return f"{self!r}: {self.error}" if failed else repr(self)
 
+    def _repr_html_(self) -> str | None:
+        html = getattr(self.last_message(), "_repr_html_", None)
+        return html() if callable(html) else None
+
     @property
     def error(self) -> Exception | None:
         """What failed, as an exception; None if nothing did (yet)."""

@@ -97,6 +97,8 @@ def test_jobs_are_printed_as_a_table(conn):
     assert line.split()[1:3] == ["FAILED", "3"]
     assert line.endswith("exit 3")
     assert isinstance(conn.jobs().value, list)
+    assert done.id in conn.jobs()._repr_html_()
+    assert done._repr_html_() is None
     table = JobList([JobInfo("a", "x\x1b[2J", 0, 1.0, outcome=Outcome("STOPPED"))])
     assert "\x1b" not in str(table)
     assert "<table>" in table._repr_html_()

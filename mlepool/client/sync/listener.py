@@ -163,6 +163,9 @@ class Listener:
     def __str__(self) -> str:
         return str(self._async).replace("<AsyncListener", "<Listener", 1)
 
+    def _repr_html_(self) -> str | None:
+        return self._async._repr_html_()
+
     def __repr__(self) -> str:
         return repr(self._async).replace("<AsyncListener", "<Listener", 1)
 
