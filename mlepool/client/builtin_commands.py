@@ -280,3 +280,17 @@ class BuiltinCommands:
             self, values: dict[str, Any], **keywords: Unpack[CallKeywords]
         ) -> AsyncListener:
             """Set properties of the worker's state."""
+
+        async def set_metrics(
+            self,
+            *,
+            every: float | None = None,
+            cpu: float | None = None,
+            memory: float | None = None,
+            disks: float | None = None,
+            network: float | None = None,
+            gpus: float | None = None,
+            jobs: float | None = None,
+            **keywords: Unpack[CallKeywords],
+        ) -> AsyncListener:
+            """Set how often the worker measures what, for all clients; 0 is never."""

@@ -239,3 +239,17 @@ class BuiltinCommands:
             self, values: dict[str, Any], **keywords: Unpack[CallKeywords]
         ) -> Listener:
             """Set properties of the worker's state."""
+
+        def set_metrics(
+            self,
+            *,
+            every: float | None = None,
+            cpu: float | None = None,
+            memory: float | None = None,
+            disks: float | None = None,
+            network: float | None = None,
+            gpus: float | None = None,
+            jobs: float | None = None,
+            **keywords: Unpack[CallKeywords],
+        ) -> Listener:
+            """Set how often the worker measures what, for all clients; 0 is never."""
