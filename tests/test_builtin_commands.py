@@ -285,6 +285,9 @@ def test_the_host_is_described(conn, host):
 
 
 def test_a_sleep_has_an_end_and_a_timeout(conn):
+    sleeping = conn.sleep(60, complete=False)  # returns once it has begun
+    assert sleeping.status == "RUNNING"
+    sleeping.close()
     assert conn.sleep(0.01).ok
     with pytest.raises(mlepool.CommandTimeoutError):
         conn.sleep(60, timeout=0.05)

@@ -29,6 +29,9 @@ class Line(Protocol):
     def read(self, job: Job, asked: Request | Attach) -> None:
         """Send a call a job's output, and its end."""
 
+    def accept(self, call: int) -> None:
+        """Tell that what has no output has begun; nothing if the call was left."""
+
     def end(self, call: int, outcome: Outcome) -> None:
         """End a call; nothing if it has ended, or was left."""
 
@@ -190,6 +193,8 @@ class Requests:
             end = self._line.end_in_turn if self._is_bulk(request) else self._line.end
             end(request.call, task.result())
 
+        if request.is_awaited:
+            self._line.accept(request.call)
         task.add_done_callback(answer)
 
     def _rejoin(self, request: Request) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from typing import Any
 
@@ -13,6 +14,7 @@ from mlepool.transport.base import Link
 from mlepool.wire.calls import CallTable
 from mlepool.wire.codec import Data
 from mlepool.wire.messages import (
+    Accepted,
     Attach,
     Credit,
     Ended,
@@ -57,6 +59,7 @@ class Service:
             grant=FULL,
             cwd=house.root,
             live=house.live,
+            telemetry=house.telemetry,
             close=house.drain.begin,
             threads=Threads(),
         )
@@ -98,6 +101,7 @@ class Service:
                 self._house.jobs.remove_reader(reader)
         self._house.trees.link_gone(self)
         self._house.gate.left(self)
+        self._house.telemetry.delivery.left(self)
         self._house.left(self)
         if code in ("protocol", "version"):
             logger.warning("closed the link to %s: %s", self._link.info.address, cause)
@@ -121,7 +125,7 @@ class Service:
             logger.warning("refused %s: %s", info.address, reason)
             self.peer.close("refused", reason)
             return
-        logger.info("%s has connected", info.address)
+        logger.info("%s has connected (%s)", info.address, visitor.grant.name)
         house = self._house
         self._visitor = visitor
         self._context = self._context._replace(
@@ -206,6 +210,11 @@ class Service:
     def _read_all(self, reader: Reader) -> None:
         self._calls.close(reader.call)
         self._house.jobs.remove_reader(reader)
+
+    def accept(self, call: int) -> None:
+        """Tell that what has no output has begun; nothing if the call was left."""
+        if self._calls.is_open(call):
+            self.peer.send(Accepted(call, started=time.time()))
 
     def end_in_turn(self, call: int, outcome: Outcome) -> None:
         """End a call whose outcome may be large: once what is under way leaves room."""
