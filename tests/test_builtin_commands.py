@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,10 @@ import mlepool
 from mlepool.testing.kill import alive
 from mlepool.testing.proxy import FaultProxy
 from mlepool.wire.messages import Ended, Request
+from mlepool.worker.threads import MAX_THREADS
 from mlepool.worker.tokens import Token, TokenStore
 from tests.conftest import RunningWorker
+from tests.needs import mounted, need_program, need_root
 from tests.raw import raw_client
 
 pytestmark = pytest.mark.real
@@ -233,6 +236,41 @@ def test_errors_are_those_of_python(conn, folder):
             call()
         assert isinstance(caught.value, mlepool.RemoteError)
         assert caught.value.filename.startswith(str(folder))
+
+
+@contextlib.contextmanager
+def frozen(folder: Path) -> Iterator[Path]:
+    """Mount a file system on which every change waits for as long as this lasts."""
+    need_root()
+    make, freeze = need_program("mkfs.ext4"), need_program("fsfreeze")
+    image = folder / "image"
+    with open(image, "wb") as file:
+        file.truncate(8 << 20)
+    subprocess.run([make, "-q", str(image)], check=True)
+    with mounted(folder / "disk", ["-o", "loop", str(image)]) as disk:
+        subprocess.run([freeze, "-f", str(disk)], check=True)
+        try:
+            yield disk
+        finally:
+            subprocess.run([freeze, "-u", str(disk)], check=True)
+
+
+def test_a_disk_that_hangs_holds_up_nobody(host, conn, tmp_path):
+    with mlepool.ClientPool() as pool, pool.add("localhost", host.port) as greedy:
+        with frozen(tmp_path) as disk:
+            stuck = [conn.write(f"{disk}/0", "x", complete=False)]
+            with pytest.raises(mlepool.CommandTimeoutError):
+                conn.mkdir(f"{disk}/folder", timeout=0.1)
+            for number in range(1, 2 * MAX_THREADS):
+                path = f"{disk}/{number}"
+                stuck.append(greedy.write(path, "x", complete=False))
+            assert conn.ls().ok
+            assert conn.run("echo well").stdout == "well\n"
+            assert greedy.run("echo well").stdout == "well\n"
+            tasks = f"/proc/{host.process.pid}/task"
+            assert MAX_THREADS < len(os.listdir(tasks)) < 2 * MAX_THREADS
+            assert not [one for one in stuck if one.status != "RUNNING"]
+        assert all(one.wait(10).ok for one in stuck)
 
 
 def test_the_worker_s_secrets_are_for_admins(host, folder):
