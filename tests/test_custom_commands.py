@@ -196,6 +196,34 @@ def test_who_attaches_gets_all_of_it_over_a_link_that_is_cut(served):
             assert live.wait().status == "STOPPED"
 
 
+def test_time_limits_hold_as_for_runs(conn):
+    with pytest.raises(mlepool.CommandTimeoutError) as caught:
+        conn.wait(timeout=0.3)
+    listener = caught.value.listener
+    assert (listener.status, caught.value.stopped) == ("TIMED_OUT", True)
+    assert list(listener) == ["", "waits", "told"]
+    with pytest.raises(mlepool.CommandTimeoutError) as caught:
+        conn.wait(timeout=0.2, on_timeout="detach")
+    live = conn.attach(caught.value.listener.id, max_interval=0.2)
+    assert live.status == "RUNNING"
+    assert [live.next(), live.next()] == ["", "waits"]
+    with pytest.raises(mlepool.ListenerTimeoutError):
+        live.next()
+    assert live.stop().status == "STOPPED"
+
+
+def test_input_and_ownership_are_as_for_runs(conn, served):
+    answers = conn.ask(["a?", "b?"], input="1\n2\n")
+    assert answers.value == {"a?": "1", "b?": "2"}
+    assert list(answers) == ["a?", "b?", answers.value]
+    with mlepool.ClientPool().add("localhost", served.running.port) as other:
+        owned = other.wait(complete=False)
+        kept = other.wait(complete=False, detach=True)
+    assert conn.attach(owned.id).wait().status == "STOPPED"
+    assert conn.attach(kept.id).status == "RUNNING"
+    assert conn.stop(kept.id).value.complete
+
+
 def test_the_command_line_shows_values_as_lines(conn, served):
     done = conn.images.resize("a.png")
     shown = mlepool_command("attach", done.id, "-H", f"localhost:{served.running.port}")
