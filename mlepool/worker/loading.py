@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.metadata
 import linecache
+import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
@@ -47,68 +49,90 @@ class Source(Protocol):
         """Give the files that it was read from."""
 
 
-class FileSource(NamedTuple):
-    """A Python file, wherever it is."""
+class FileSource:
+    """A Python file, wherever it is, and the modules beside it that it imports.
 
-    path: Path
+    Args:
+        path: Where it is.
+    """
 
-    @property
-    def label(self) -> str:
-        """Its path."""
-        return str(self.path)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.label = str(path)
+        self._name = f"mlepool_commands_{path.stem}_{_digest(path)}"
+        self._beside: list[str] = []
 
     def load(self) -> list[Part]:
         """Run it as a module of its own."""
         # Not importlib's way: that takes an edit of the same second for none.
-        name = f"mlepool_commands_{self.path.stem}_{_digest(self.path)}"
-        before = sys.modules.get(name)
-        module = ModuleType(name)
-        module.__file__ = str(self.path)
-        sys.modules[name] = module  # dataclasses look there for their annotations
-        try:
-            linecache.checkcache(str(self.path))
-            code = compile(self.path.read_bytes(), str(self.path), "exec")
-            exec(code, module.__dict__)
-            return parts_of(module)
-        except BaseException as exc:
-            # The code of others: whatever it raises, SystemExit too, is told.
-            _put_back(name, before)
-            raise LoadError(in_words(exc, self.label)) from exc
+        with _anew([self._name, *self._beside]) as known:
+            module = ModuleType(self._name)
+            module.__file__ = self.label
+            sys.modules[self._name] = module  # dataclasses look there
+            try:
+                _make_importable(self.path.parent)
+                linecache.checkcache(self.label)
+                code = compile(self.path.read_bytes(), self.label, "exec")
+                exec(code, module.__dict__)
+                parts = parts_of(module)
+            except BaseException as exc:
+                # The code of others: whatever it raises, SystemExit too, is told.
+                for name in self._came(known):
+                    del sys.modules[name]
+                raise LoadError(in_words(exc, self.label)) from exc
+            self._beside = self._came(known)
+            return parts
 
     def files(self) -> list[Path]:
-        """Give its path."""
-        return [self.path]
+        """Give its path, and those of the modules beside it."""
+        found = (_file_of(name) for name in self._beside)
+        return [self.path, *(file for file in found if file is not None)]
+
+    def _came(self, known: set[str]) -> list[str]:
+        """Give the modules beside it that were imported since some were known."""
+        folder = self.path.parent
+        came = set(sys.modules) - known - {self._name}
+        files = {name: _file_of(name) for name in came}
+        return [name for name, file in files.items() if file and folder in file.parents]
 
 
-class ModuleSource(NamedTuple):
-    """A module that can be imported, or an object in it: ``"pkg.mod:name"``."""
+class ModuleSource:
+    """A module that can be imported, or an object in it.
 
-    label: str
-    name: str = ""
+    Args:
+        label: Its name, as ``"pkg.mod"`` or ``"pkg.mod:object"``.
+        name: The capability's, in place of its own.
+    """
+
+    def __init__(self, label: str, name: str = "") -> None:
+        self.label = label
+        self._name = name
+        self._module = label.partition(":")[0]
+        self._was_loaded = False
 
     def load(self) -> list[Part]:
-        """Import it, and what is in it if it is a package."""
-        module_name, _, attribute = self.label.partition(":")
-        before = _take_out(module_name)
-        try:
-            importlib.invalidate_caches()
-            thing: Any = importlib.import_module(module_name)
-            for part in attribute.split(".") if attribute else ():
-                thing = getattr(thing, part)
-            return parts_of(thing, name=self.name)
-        except BaseException as exc:
-            # The code of others: whatever it raises, SystemExit too, is told.
-            _take_out(module_name)
-            sys.modules.update(before)
-            raise LoadError(in_words(exc, self.label)) from exc
+        """Import it; the second time anew, and what is in it if it is a package."""
+        inner = [one for one in list(sys.modules) if one.startswith(f"{self._module}.")]
+        old = [self._module, *inner] if self._was_loaded else []
+        with _anew(old):
+            try:
+                importlib.invalidate_caches()
+                thing: Any = importlib.import_module(self._module)
+                for part in filter(None, self.label.partition(":")[2].split(".")):
+                    thing = getattr(thing, part)
+                parts = parts_of(thing, name=self._name)
+            except BaseException as exc:
+                # The code of others: whatever it raises, SystemExit too, is told.
+                raise LoadError(in_words(exc, self.label)) from exc
+            self._was_loaded = True
+            return parts
 
     def files(self) -> list[Path]:
         """Give the module's file, and those of its package if it is one."""
-        module = sys.modules.get(self.label.partition(":")[0])
-        file = Path(getattr(module, "__file__", None) or "")
-        if file.name == "__init__.py":
+        file = _file_of(self._module)
+        if file is not None and file.name == "__init__.py":
             return sorted(file.parent.rglob("*.py"))
-        return [file] if file.suffix == ".py" else []
+        return [] if file is None else [file]
 
 
 class ObjectSource(NamedTuple):
@@ -164,7 +188,7 @@ def _source(wanted: Any, root: Path) -> Source:
         return ObjectSource(wanted)
     text = str(wanted)
     if text.endswith(".py") or "/" in text:
-        return FileSource(root / Path(text).expanduser())
+        return FileSource(Path(os.path.abspath(root / Path(text).expanduser())))
     return ModuleSource(text)
 
 
@@ -175,7 +199,9 @@ def _place(error: BaseException, label: str) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if not _is_machinery(frame.filename)
     ]
-    frames = [frame for frame in frames if frame.filename == label] or frames
+    folder = Path(label).parent
+    near = [frame for frame in frames if folder in Path(frame.filename).parents]
+    frames = near or frames
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
 
 
@@ -185,17 +211,38 @@ def _is_machinery(filename: str) -> bool:
     return is_ours or is_library or filename.startswith("<frozen")
 
 
-def _take_out(name: str) -> dict[str, ModuleType]:
-    """Have a module, and what is in it, imported anew; gives what was there."""
-    inner = [one for one in sys.modules if one == name or one.startswith(f"{name}.")]
-    return {one: sys.modules.pop(one) for one in inner}
+@contextlib.contextmanager
+def _anew(names: Iterable[str]) -> Iterator[set[str]]:
+    """Have modules read anew; those that were there are put back if that fails.
+
+    Gives the names of the modules that are there besides.
+    """
+    names = list(names)
+    before = {one: sys.modules.pop(one) for one in names if one in sys.modules}
+    for module in before.values():
+        # Its compiled form may be taken for that of an edit of the same second.
+        with contextlib.suppress(OSError, TypeError, AttributeError):
+            os.unlink(module.__cached__)
+    known = set(sys.modules)
+    try:
+        yield known
+    except LoadError:
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)
+        raise
 
 
-def _put_back(name: str, before: ModuleType | None) -> None:
-    if before is None:
-        sys.modules.pop(name, None)
-    else:
-        sys.modules[name] = before
+def _make_importable(folder: Path) -> None:
+    """Let what is beside a file be imported by it; what is installed goes first."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    importlib.invalidate_caches()
+
+
+def _file_of(name: str) -> Path | None:
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return Path(file) if file and file.endswith(".py") else None
 
 
 def _digest(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Loading of custom commands: from real files, modules and installed packages."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -131,9 +132,47 @@ def test_what_is_not_there_is_said(tmp_path):
 
 def test_a_broken_module_leaves_the_former_one_in_place(importable):
     write(importable / "single.py")
-    load("single")
+    found = source("single")
+    found.load()
     before = sys.modules["single"]
     (importable / "single.py").write_text("raise KeyError('x')\n")
     with pytest.raises(LoadError, match=r"single\.py:1: KeyError"):
-        source("single").load()
+        found.load()
     assert sys.modules["single"] is before
+
+
+def test_a_module_that_the_program_has_imported_is_not_imported_twice(importable):
+    write(importable / "single.py")
+    module = importlib.import_module("single")
+    assert load("single").functions["work"] is module.work
+
+
+@pytest.fixture
+def beside(importable, monkeypatch):
+    """A folder that nobody imports from but the files in it."""
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    folder = importable / "beside"
+    write(folder / "mine.py").write_text("from helper import work\n")
+    write(folder / "helper.py")
+    return folder
+
+
+def test_what_is_beside_a_file_is_imported_and_read_anew_with_it(beside):
+    found = source(beside / "mine.py")
+    (part,) = found.load()
+    assert [one.name for one in found.files()] == ["mine.py", "helper.py"]
+    write(beside / "helper.py", body="    return 2\n")
+    (again,) = found.load()
+    assert (again.functions["work"](), part.functions["work"]()) == (2, 1)
+    former = sys.modules["helper"]
+    (beside / "helper.py").write_text("work = 1/0\n")
+    with pytest.raises(LoadError, match=r"helper\.py:1: ZeroDivisionError"):
+        found.load()
+    assert sys.modules["helper"] is former
+
+
+def test_what_a_broken_file_has_imported_is_forgotten(beside):
+    (beside / "mine.py").write_text("import helper\n1/0\n")
+    with pytest.raises(LoadError, match=r"mine\.py:2: ZeroDivisionError"):
+        source(beside / "mine.py").load()
+    assert "helper" not in sys.modules
