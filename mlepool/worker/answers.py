@@ -20,8 +20,8 @@ class Answers:
 
     def __init__(self) -> None:
         self._running: dict[tuple[str, str], asyncio.Task[Outcome]] = {}
-        self._kept: dict[tuple[str, str], asyncio.Task[Outcome]] = {}
-        self._began = time.monotonic()
+        self._kept: dict[tuple[str, str], tuple[asyncio.Task[Outcome], float]] = {}
+        self._forgotten = time.monotonic()  # what was asked before, perhaps
 
     @property
     def is_busy(self) -> bool:
@@ -29,13 +29,17 @@ class Answers:
         return bool(self._running)
 
     def may_be_forgotten(self, age: float) -> bool:
-        """Tell if a request of so many seconds ago was made of a former worker."""
-        return age > time.monotonic() - self._began
+        """Tell if the answer to a request of so many seconds ago may be gone.
+
+        A former worker has given it, or there were too many since.
+        """
+        return time.monotonic() - age <= self._forgotten
 
     def find(self, command: str, request_id: str) -> asyncio.Task[Outcome] | None:
         """Find what a request before this one has begun."""
         key = (command, request_id)
-        return self._running.get(key) or self._kept.get(key)
+        kept = self._kept.get(key)
+        return self._running.get(key) if kept is None else kept[0]
 
     def begin(
         self,
@@ -55,9 +59,9 @@ class Answers:
                 again.
         """
         task = asyncio.get_running_loop().create_task(work)
-        key = (command, request_id)
+        key, began = (command, request_id), time.monotonic()
         self._running[key] = task
-        task.add_done_callback(lambda _: self._ended(key, is_kept=is_kept))
+        task.add_done_callback(lambda _: self._ended(key, began, is_kept=is_kept))
         return task
 
     async def close(self) -> None:
@@ -67,9 +71,10 @@ class Answers:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _ended(self, key: tuple[str, str], *, is_kept: bool) -> None:
+    def _ended(self, key: tuple[str, str], began: float, *, is_kept: bool) -> None:
         task = self._running.pop(key)
         if is_kept:
-            self._kept[key] = task
+            self._kept[key] = task, began
         if len(self._kept) > MAX_KEPT:
-            del self._kept[next(iter(self._kept))]
+            _, began = self._kept.pop(next(iter(self._kept)))
+            self._forgotten = max(self._forgotten, began)
