@@ -109,9 +109,12 @@ class AuditLog:
             text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
             self._second = second, text
         when = f"{self._second[1]}.{int((now - second) * 1000):03d}+00:00"
-        data = {"time": when, "event": event}
-        data.update((name, one) for name, one in facts.items() if one is not None)
-        return _encode(data) + b"\n"
+        head = {"time": when, "event": event}
+        known = {name: one for name, one in facts.items() if one is not None}
+        try:
+            return _encode({**head, **known}) + b"\n"
+        except (UnicodeEncodeError, TypeError):
+            return _encode({**head, "text": ascii(known)}) + b"\n"
 
     def _append(self, line: bytes) -> None:
         """Write a line by one call, so that those of others don't get into it."""

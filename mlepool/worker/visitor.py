@@ -171,7 +171,7 @@ class Visitor:
             job=request.id,
             argv=in_words(process.argv),
             env=sorted(process.env) or None,
-            cwd=_place(cwd, process),
+            cwd=in_words([_place(cwd, process)])[0],
             tree=process.files.tree or None,
         )
 

@@ -50,6 +50,13 @@ def test_a_line_is_an_object_with_time_and_event(log, tmp_path):
     assert the_file(tmp_path).parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_what_is_no_text_is_no_reason_not_to_write_it_down(log, tmp_path):
+    log.write("accepted", cwd="/\udcff", thing=object)
+    (line,) = lines(tmp_path)
+    assert line is not None
+    assert "'/\\udcff'" in line["text"]
+
+
 def test_two_may_write_at_once(log, tmp_path):
     other = AuditLog(tmp_path, size=1 << 20)
     for number in range(3):

@@ -275,6 +275,11 @@ def test_a_process_is_noted_without_the_values_of_its_environment(place):
     ]
 
 
+def test_a_folder_that_is_no_text_is_noted_as_well_as_can_be(place):
+    place.visitor("run").note_process(request(), PYTHON, Path("/srv/\udcff"))
+    assert place.lines()[0]["cwd"] == "/srv/\\xff"
+
+
 def test_what_changes_nothing_is_not_noted(place):
     visitor = place.visitor("admin")
     visitor.note(CommandSpec("jobs", role="view"), request("jobs"))
