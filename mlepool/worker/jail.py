@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlepool.files.descent import is_inside, open_real
+from mlepool.tree import MAX_PATH
 
 __all__ = ["FilePath", "Jail", "Place", "as_path", "check_roots", "named"]
 
@@ -187,12 +188,12 @@ def as_path(path: Any) -> bytes:
 
     Raises:
         TypeError: If it is neither str nor bytes.
-        ValueError: If it is empty, or has a NUL in it.
+        ValueError: If it is empty or over 64 KiB long, or has a NUL in it.
     """
     if not isinstance(path, str | bytes):
         raise TypeError(f"a path is str or bytes, not {type(path).__name__}")
     raw = os.fsencode(path)
-    if not raw or b"\0" in raw:
+    if not 0 < len(raw) <= MAX_PATH or b"\0" in raw:
         raise ValueError(f"not a path: {path[:200]!r}")
     return raw
 

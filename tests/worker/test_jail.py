@@ -140,10 +140,17 @@ def test_a_link_itself_is_meant_where_it_is_asked_for(jail, tree):
     assert (tree / "secret/file").exists()
 
 
-@pytest.mark.parametrize("path", ["", "a\0b", b"", b"\0"])
+@pytest.mark.parametrize("path", ["", "a\0b", b"", b"\0", "x" * (64 * 1024 + 1)])
 def test_what_can_not_be_a_path_is_refused(path):
     with pytest.raises(ValueError, match="not a path"):
         as_path(path)
+
+
+def test_links_that_go_round_lead_nowhere(jail, tree):
+    (tree / "open/a").symlink_to("b")
+    (tree / "open/b").symlink_to("a")
+    with pytest.raises(NotADirectoryError), jail.at("a/x"):
+        pass
 
 
 def test_what_is_no_path_is_refused():
