@@ -17,7 +17,7 @@ from mlepool.worker.house import House
 from mlepool.worker.job import Job
 from mlepool.worker.known import check_job_id
 from mlepool.worker.registry import Command, Process
-from mlepool.worker.tasks import Caller
+from mlepool.worker.task_context import Caller
 from mlepool.worker.visitor import Visitor
 
 __all__ = ["Line", "Requests"]

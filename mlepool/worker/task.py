@@ -11,15 +11,14 @@ from signal import SIGKILL
 from mlepool.wire.messages import Outcome
 from mlepool.wire.values import InputAck, Signalled, StopReport, Survivor
 from mlepool.worker.job import Job
-from mlepool.worker.stop_flag import StopFlag
 from mlepool.worker.task_call import TaskCall
+from mlepool.worker.task_context import Context
 from mlepool.worker.task_end import make_outcome
-from mlepool.worker.task_input import TaskInput
 from mlepool.worker.task_output import TaskOutput
 
 __all__ = ["Task"]
 
-TIMEOUT_GRACE = 2.0  # seconds between the stages of a stop, once the time is over
+TIMEOUT_GRACE = 1.0  # seconds between the stages of a stop, once the time is over
 LEAST_GRACE = 0.5  # seconds that even a stop without grace waits for the end
 
 
@@ -34,10 +33,9 @@ class Task:
     Args:
         job: The job.
         call: The call.
-        input: What clients send to it.
+        context: What the command sees of it.
         output: Where it goes.
-        stopped: What tells it to stop.
-        has_context: True if it can see that.
+        has_context: True if the command does see that.
         ended: Called once it has ended, with the outcome as it was written.
     """
 
@@ -46,17 +44,16 @@ class Task:
         job: Job,
         call: TaskCall,
         *,
-        input: TaskInput,
+        context: Context,
         output: TaskOutput,
-        stopped: StopFlag,
         has_context: bool,
         ended: Callable[[Outcome], None],
     ) -> None:
         self._job = job
         self._call = call
-        self._input = input
+        self._input = context.input
         self._output = output
-        self._stopped = stopped
+        self._stopped = context.stopped
         self._has_context = has_context
         self._ended = ended
         self._outcome: Outcome | None = None

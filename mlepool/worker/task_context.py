@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import types
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
 from mlepool.wire.values import Progress
 from mlepool.worker.grants import Grant
@@ -13,7 +14,35 @@ from mlepool.worker.stop_flag import StopFlag
 from mlepool.worker.task_input import TaskInput
 from mlepool.worker.task_output import TaskOutput
 
-__all__ = ["Context"]
+__all__ = ["Caller", "Context"]
+
+
+class Caller(NamedTuple):
+    """Who calls a custom command, and from where.
+
+    Attributes:
+        name: For people.
+        grant: What it may do.
+        cwd: Its connection's working directory.
+        state: Gives the worker's state.
+        allow: Checks a path that it gives; blocking. A PermissionError if it may not
+            use that.
+    """
+
+    name: str
+    grant: Grant
+    cwd: Path
+    state: Callable[[], dict[str, Any]]
+    allow: Callable[[str], object] = lambda path: None
+
+    def check(self, paths: Iterable[PurePath]) -> None:
+        """Check paths that it gives; blocking.
+
+        Raises:
+            PermissionError: If it may not use one of them.
+        """
+        for path in paths:
+            self.allow(str(path))
 
 
 class Context:
@@ -36,22 +65,18 @@ class Context:
     def __init__(
         self,
         job_id: str,
+        caller: Caller,
         *,
-        caller: str,
-        grant: Grant,
-        cwd: Path,
-        state: Callable[[], dict[str, Any]],
-        input: TaskInput,
-        stopped: StopFlag,
         output: TaskOutput,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.id = job_id
-        self.caller = caller
-        self.grant = grant
-        self.cwd = cwd
-        self.input = input
-        self.stopped = stopped
-        self._state = state
+        self.caller = caller.name
+        self.grant = caller.grant
+        self.cwd = caller.cwd
+        self.input = TaskInput(loop)
+        self.stopped = StopFlag(loop)
+        self._state = caller.state
         self._output = output
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mlepool.config import Limits
 from mlepool.errors import WorkerError
@@ -22,43 +22,21 @@ from mlepool.supervisor.messages import Grown
 from mlepool.supervisor.recorder import Recorder
 from mlepool.wire.messages import Outcome
 from mlepool.worker.custom import Bundle, CustomCommand, Given
-from mlepool.worker.grants import Grant
 from mlepool.worker.job import Job, Status
 from mlepool.worker.known import KnownJobs
-from mlepool.worker.stop_flag import StopFlag
 from mlepool.worker.task import Task
 from mlepool.worker.task_call import TaskCall
-from mlepool.worker.task_context import Context
-from mlepool.worker.task_input import TaskInput
+from mlepool.worker.task_context import Caller, Context
 from mlepool.worker.task_output import TaskOutput
 from mlepool.worker.threads import in_thread
 
-__all__ = ["Caller", "Tasks"]
+__all__ = ["Tasks"]
 
 logger = logging.getLogger("mlepool.worker")
 
 MAX_TASKS = 1000  # that run at once: each may have a thread, and has a file open
 CLOSE_GRACE = 2.0  # seconds between the stages of the stop of what runs at the end
 SAVE_AGAIN = 1.0  # seconds before ends that could not be written are tried again
-
-
-class Caller(NamedTuple):
-    """Who calls a custom command, and from where.
-
-    Attributes:
-        name: For people.
-        grant: What it may do.
-        cwd: Its connection's working directory.
-        state: Gives the worker's state.
-        allow: Checks a path that it gives; blocking. A PermissionError if it may not
-            use that.
-    """
-
-    name: str
-    grant: Grant
-    cwd: Path
-    state: Callable[[], dict[str, Any]]
-    allow: Callable[[str], object] = lambda path: None
 
 
 class Tasks:
@@ -184,42 +162,28 @@ class Tasks:
         recorder: Recorder,
     ) -> Task:
         loop = asyncio.get_running_loop()
-        stopped, lines = StopFlag(loop), TaskInput(loop)
         grown = functools.partial(self._has_grown, job, recorder)
         output = TaskOutput(recorder, loop, grown=grown)
-        context = Context(
-            job.id,
-            caller=caller.name,
-            grant=caller.grant,
-            cwd=caller.cwd,
-            state=caller.state,
-            input=lines,
-            stopped=stopped,
-            output=output,
-        )
-
-        def check() -> None:
-            for path in given.paths:
-                caller.allow(str(path))
-
+        context = Context(job.id, caller, output=output, loop=loop)
+        check = functools.partial(caller.check, given.paths) if given.paths else None
         call = TaskCall(
             command.prepare(context, given.values),
             name=f"{job.command} {job.id}",
             is_async=command.is_async,
             give=output.write_value,
-            check=check if given.paths else None,
-            stopped=stopped,
+            check=check,
+            stopped=context.stopped,
+        )
+        has_ended = functools.partial(
+            self._has_ended, job, recorder, bundle=command.bundle
         )
         return Task(
             job,
             call,
-            input=lines,
+            context=context,
             output=output,
-            stopped=stopped,
             has_context=command.takes_context,
-            ended=functools.partial(
-                self._has_ended, job, recorder, bundle=command.bundle
-            ),
+            ended=has_ended,
         )
 
     def _has_grown(self, job: Job, recorder: Recorder) -> None:
