@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlepool.client.connection import AsyncConnection
     from mlepool.client.lines import BytesLine, Line
     from mlepool.client.listener import AsyncListener, Status
+    from mlepool.client.points import Points
     from mlepool.client.pool import AsyncClientPool
     from mlepool.client.sync import ClientPool, Connection, Listener, add, pool
     from mlepool.errors import (
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         WorkerError,
     )
     from mlepool.wire.answers import FileInfo, Listing, OsInfo
+    from mlepool.wire.telemetry import JobSample, Sample
     from mlepool.wire.values import (
         JobFiles,
         JobInfo,
@@ -64,6 +66,7 @@ _HOMES = {
     "mlepool.client.connection": ("AsyncConnection",),
     "mlepool.client.lines": ("BytesLine", "Line"),
     "mlepool.client.listener": ("AsyncListener", "Status"),
+    "mlepool.client.points": ("Points",),
     "mlepool.client.pool": ("AsyncClientPool",),
     "mlepool.client.sync": ("ClientPool", "Connection", "Listener", "add", "pool"),
     "mlepool.errors": (
@@ -93,6 +96,7 @@ _HOMES = {
         "WorkerError",
     ),
     "mlepool.wire.answers": ("FileInfo", "Listing", "OsInfo"),
+    "mlepool.wire.telemetry": ("JobSample", "Sample"),
     "mlepool.wire.values": (
         "JobFiles",
         "JobInfo",
@@ -125,6 +129,7 @@ __all__ = [
     "JobFiles",
     "JobInfo",
     "JobLostError",
+    "JobSample",
     "Line",
     "Listener",
     "ListenerTimeoutError",
@@ -133,11 +138,13 @@ __all__ = [
     "MlepoolError",
     "OsInfo",
     "PermissionDeniedError",
+    "Points",
     "PortalError",
     "Progress",
     "ProtocolError",
     "RemoteError",
     "RemoteProtocolError",
+    "Sample",
     "Status",
     "StopReport",
     "SyncHaltedError",

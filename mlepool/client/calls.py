@@ -22,6 +22,7 @@ from mlepool.client.values import shown
 from mlepool.errors import MlepoolError
 from mlepool.wire.codec import encode
 from mlepool.wire.messages import Attach, Credit, Look, Request
+from mlepool.wire.telemetry import JobSample
 from mlepool.wire.values import StopReport
 
 __all__ = ["Calls", "Echo", "Work", "new_job_id", "print_message"]
@@ -58,6 +59,9 @@ class Owner(Protocol):
 
     def check_usable(self) -> None:
         """Raise ConnectionClosedError if there is no link, and none will come."""
+
+    def job_metrics(self, job_id: str) -> JobSample | None:
+        """Give what a job of the worker uses, as far as that is known."""
 
 
 class Work(Protocol):
@@ -374,6 +378,10 @@ class Calls:
         )
         again.max_interval = None
         return again
+
+    def job_metrics(self, job_id: str) -> JobSample | None:
+        """Give what a job uses, as far as that is known."""
+        return self._owner.job_metrics(job_id)
 
     def release(self, job_id: str) -> bool:
         """Own a job no more: ``close()`` leaves it running.

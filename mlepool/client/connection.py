@@ -16,6 +16,7 @@ from mlepool.client.events import Callbacks
 from mlepool.client.handshake import Entrance, dial
 from mlepool.client.redial import LINK_CODES, Backoff, Redial
 from mlepool.client.state import WorkerState
+from mlepool.client.telemetry import MetricsFeed, MetricsMethods
 from mlepool.client.trust import Target
 from mlepool.errors import (
     ClientError,
@@ -28,6 +29,7 @@ from mlepool.errors import (
     UntrustedWorkerError,
 )
 from mlepool.peer import Peer
+from mlepool.wire.telemetry import JobSample, Sample
 
 __all__ = ["AsyncConnection", "Echo", "new_job_id", "print_message"]
 
@@ -53,7 +55,7 @@ TRANSITIONS: dict[tuple[str, str], str] = {
 }
 
 
-class AsyncConnection(Bindings):
+class AsyncConnection(Bindings, MetricsMethods):
     """A connection to one worker.
 
     The worker's commands are methods, with the worker's own signatures and docs, and
@@ -113,6 +115,7 @@ class AsyncConnection(Bindings):
         self._problem: MlepoolError | None = None
         self._callbacks = Callbacks()
         self._calls = Calls(self)
+        self._feed = MetricsFeed(self.name, self._calls.ask, self._tell_sample)
 
     # -- life
 
@@ -233,7 +236,9 @@ class AsyncConnection(Bindings):
                 (given up), or the worker's own ``"state-change"`` (given as
                 ``{"state": ..., "changed": ...}``: all of :attr:`state`, and what is
                 new in it, None for what is gone) and ``"catalogue"`` (it has other
-                commands now; they are given as :attr:`commands`).
+                commands now; they are given as :attr:`commands`), or ``"metrics"``
+                (a :class:`~mlepool.Sample` was taken; those that were kept while
+                nobody had them come first, and are let go as the callback returns).
             callback: Called with this connection, and with the event's data for a
                 worker's own event. What it raises is logged.
 
@@ -241,6 +246,8 @@ class AsyncConnection(Bindings):
             ValueError: If there is no such event.
         """
         self._callbacks.add(event, callback)
+        if event == "metrics":
+            self._feed.collect()
 
     # -- what conversations and calls need (their Owner)
 
@@ -249,12 +256,19 @@ class AsyncConnection(Bindings):
         if self._conversation is None and self._redial is None:
             raise ConnectionClosedError(self.name, self._state)
 
+    def job_metrics(self, job_id: str) -> JobSample | None:
+        """Give what a job of the worker uses, as far as that is known."""
+        return self._feed.job(job_id)
+
     def call_ended(self, call: OpenCall) -> None:
         """Note that a call's end has come."""
         self._calls.call_ended(call)
 
     def event_came(self, name: str, data: Any) -> None:
         """Note that something changed on the worker."""
+        if name == "metrics":
+            self._feed.take(data)
+            return
         if name == "state-change":
             self._tell_change(self._worker.merge(data))
             return
@@ -268,6 +282,7 @@ class AsyncConnection(Bindings):
             return  # it never came to be ours
         self._conversation = None
         self._calls.link_gone()
+        self._feed.link_gone()
         if conversation.is_useful:
             self._backoff.reset()
         if self._state == "disconnected":
@@ -328,6 +343,7 @@ class AsyncConnection(Bindings):
         self._redial = None
         self._conversation = conversation
         self._calls.link_made(conversation)
+        self._feed.link_made()
         logger.info("%s: %s", self.name, event)
         self._callbacks.emit(event, self)
 
@@ -335,6 +351,9 @@ class AsyncConnection(Bindings):
         if changed:
             data = {"state": self.state, "changed": changed}
             self._callbacks.emit("state-change", self, data)
+
+    def _tell_sample(self, sample: Sample) -> None:
+        self._callbacks.emit("metrics", self, sample)
 
     def _begin_redial(self, cause: str) -> None:
         self._move("broken")

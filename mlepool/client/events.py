@@ -20,6 +20,7 @@ EVENTS = (
     "lost",
     "state-change",
     "catalogue",
+    "metrics",
 )
 
 

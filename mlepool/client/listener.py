@@ -18,11 +18,13 @@ from mlepool.client.intake import Intake
 from mlepool.client.lines import LineDecoder
 from mlepool.client.options import CallOptions
 from mlepool.client.output import EvictedError
+from mlepool.client.points import PointParser, Points, WatchedPoints
 from mlepool.client.reader import Reader
 from mlepool.client.sources import chunks
 from mlepool.client.values import ValueDecoder
 from mlepool.errors import ListenerTimeoutError
 from mlepool.wire.records import STREAM_NAMES
+from mlepool.wire.telemetry import JobSample
 from mlepool.wire.values import StopReport
 
 __all__ = ["AsyncListener", "Owner", "Status"]
@@ -54,6 +56,9 @@ class Owner(Protocol):
 
     def leave(self, listener: AsyncListener) -> None:
         """Receive no more for a listener."""
+
+    def job_metrics(self, job_id: str) -> JobSample | None:
+        """Give what a job uses, as far as that is known."""
 
     def release(self, job_id: str) -> bool:
         """Own a job no more; False if the worker can't have heard of it yet."""
@@ -122,6 +127,7 @@ class AsyncListener(Facts):
         self._expectation = Expectation()
         self.feeder = Feeder(functools.partial(owner.feed_job, job_id))
         self._timer = self._set_timer()
+        self._watched: WatchedPoints | None = None
 
     @property
     def done(self) -> bool:
@@ -142,6 +148,29 @@ class AsyncListener(Facts):
             f"<{type(self).__name__.removeprefix('Async')} {self.command!r} on "
             f"{self.host}: {self.status} {self.duration:.1f} s, job {self.id}>"
         )
+
+    @property
+    def metrics(self) -> JobSample | None:
+        """What its tree of processes uses, by the worker's latest sample of jobs.
+
+        None before one has come: samples come from the first look at this on, as often
+        as the worker takes them (``set_metrics(jobs=...)``, 10 s by default). After
+        its end, the last one. Of commands inside the worker there are none.
+        """
+        return self._owner.job_metrics(self.id)
+
+    @property
+    def points(self) -> Points:
+        """The data points that it has printed so far; they go on coming in.
+
+        Lines of stdout that are ``#name 1 2.5``, or a JSON object with ``metric``.
+
+        Raises:
+            EvictedError: If output has left memory before this was first asked for;
+                :meth:`read_points` reads it again.
+        """
+        self._watched = self._watched or WatchedPoints(self.intake)
+        return self._watched.points
 
     # -- messages
 
@@ -215,6 +244,19 @@ class AsyncListener(Facts):
             wanted = ("stdout", "stderr") if stream is None else (stream,)
             parts = [data async for _, name, data in self.records() if name in wanted]
             return self._text(b"".join(parts))
+
+    async def read_points(self) -> Points:
+        """Wait for the end and give all data points, also of what has left memory."""
+        await self._wait_for_end()
+        try:
+            return self.points
+        except EvictedError:
+            parser = PointParser(is_start=self.intake.begin == 0)
+            async for _, stream, data in self.records():
+                if stream == "stdout":
+                    parser.feed(data)
+            parser.finish()
+            return parser.points
 
     async def wait(self) -> Self:
         """Wait for the end, whether messages are read or not.

@@ -164,6 +164,9 @@ class LocalJob:
     def leave(self, listener: AsyncListener) -> None:
         """Go on without a listener."""
 
+    def job_metrics(self, job_id: str) -> None:
+        """Say nothing: what runs here is nobody's process."""
+
     def release(self, job_id: str) -> bool:
         """Say that nobody can attach to it."""
         return False

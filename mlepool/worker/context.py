@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlepool.wire.values import InputAck, JobInfo, StopReport
+from mlepool.worker.delivery import Link
 from mlepool.worker.grants import Grant
 from mlepool.worker.jail import Jail
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.live import LiveConfig
+from mlepool.worker.telemetry import Telemetry
 from mlepool.worker.threads import Threads
 from mlepool.worker.trees import Trees, TreeSession
 
@@ -28,6 +30,7 @@ class CallContext(NamedTuple):
         grant: What the client may do.
         cwd: The connection's working directory.
         live: The worker's settings.
+        telemetry: What the worker measures.
         close: Has the worker end, after so many seconds at the latest.
         threads: Where what blocks is called for this client.
     """
@@ -35,10 +38,11 @@ class CallContext(NamedTuple):
     jobs: JobTable
     caller: str
     trees: Trees
-    link: object
+    link: Link
     grant: Grant
     cwd: Path
     live: LiveConfig
+    telemetry: Telemetry
     close: Callable[[float], None]
     threads: Threads
 
@@ -46,6 +50,11 @@ class CallContext(NamedTuple):
     def jail(self) -> Jail:
         """The paths that the client's file commands may use."""
         return self.trees.ends.jail(self.cwd, self.grant)
+
+    def follow_metrics(self, follower: str, after: int, *, collects: bool) -> bool:
+        """Send samples over the client's link; see :class:`Delivery`."""
+        delivery = self.telemetry.delivery
+        return delivery.follow(self.link, follower, after, collects=collects)
 
     def close_worker(self, grace: float) -> None:
         """Have the worker end, once what it answers has come to its end."""

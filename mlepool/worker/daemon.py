@@ -39,6 +39,7 @@ from mlepool.worker.registry import Registry
 from mlepool.worker.rereading import Rereader
 from mlepool.worker.service import Service
 from mlepool.worker.state import RunStatus, StateBoard, properties_of
+from mlepool.worker.telemetry import Telemetry
 from mlepool.worker.threads import in_thread
 from mlepool.worker.tokens import TokenStore
 from mlepool.worker.trees import Trees
@@ -172,6 +173,7 @@ class Worker:
         if self._lock >= 0:
             if hasattr(self, "jobs"):
                 self._run_status.close()
+                self.telemetry.close()
                 self.jobs.close()
                 self.gate.close()
                 with contextlib.suppress(OSError):
@@ -240,7 +242,7 @@ class Worker:
         self.audit.size = config.audit_size
         self.jobs.reconfigure(config.limits, config.retention)
         self.jobs.set_max_concurrent(config.max_concurrent)
-        self.audit.size = config.audit_size
+        self.telemetry.reconfigure(config)
 
     async def _find_facts(self) -> None:
         self.board.update(**await in_thread(gather, name="facts"))
@@ -270,12 +272,15 @@ class Worker:
             gpus=self._gpus,
             tell=lambda slots: self.board.update(slots=slots),
         )
+        self.telemetry = Telemetry(config, jobs=self.jobs.leaders, gpus=self._gpus)
         self._run_status = RunStatus(self.board, self.jobs.is_busy)
         self.jobs.on_change(self._run_status.note)
         self.audit = AuditLog(folder, size=self.config.audit_size)
         self.gate = Gate(tokens, self.access, audit=self.audit, jobs=self.jobs)
         self.jobs.on_end(self.gate.job_ended)
         await self.jobs.open()
+        self.gate.note_past(self.jobs.listing())
+        self.telemetry.open()
         await self._custom.open(is_watched=self.config.reload)
         self.on_reconfigured(self._reconfigured)
         listen = self.config.listen

@@ -26,6 +26,9 @@ class Device(msgspec.Struct, frozen=True, order=True):
         memory_total: Bytes.
         memory_used: Bytes.
         processes: Pids that compute on it, as far as the driver shows them.
+        utilization: Percent of the time that it computes; None where not known.
+        temperature: Degrees Celsius.
+        power: Watts.
     """
 
     index: int
@@ -34,6 +37,9 @@ class Device(msgspec.Struct, frozen=True, order=True):
     memory_total: int = 0
     memory_used: int = 0
     processes: tuple[int, ...] = ()
+    utilization: float | None = None
+    temperature: float | None = None
+    power: float | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -94,7 +100,24 @@ class NvmlDriver:
             int(memory.total),
             int(memory.used),
             tuple(sorted(one.pid for one in running)),
+            *self._read(handle),
         )
+
+    def _read(self, handle: Any) -> tuple[float | None, ...]:
+        """Give utilization, temperature and power; None for what it has no meter of."""
+        nvml = self._library
+        meters = (
+            lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
+            lambda: float(nvml.nvmlDeviceGetTemperature(handle, 0)),
+            lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+        )
+        found: list[float | None] = []
+        for read in meters:
+            try:
+                found.append(read())
+            except nvml.NVMLError:
+                found.append(None)
+        return tuple(found)
 
     def _open(self) -> Any:
         if self._library is None:

@@ -14,6 +14,7 @@ from mlepool.worker.gate import Gate
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.live import LiveConfig
 from mlepool.worker.registry import Registry
+from mlepool.worker.telemetry import Telemetry
 from mlepool.worker.trees import Trees
 
 __all__ = ["House"]
@@ -30,6 +31,7 @@ class House(Protocol):
     drain: Drain
     root: Path
     live: LiveConfig
+    telemetry: Telemetry
 
     @property
     def config(self) -> WorkerConfig:

@@ -112,6 +112,11 @@ class JobTable:
         """
         self._queue.set_limit(limit)
 
+    def leaders(self) -> dict[str, int]:
+        """Give the first process of each job that runs as one, by the job's id."""
+        running = [job for job in self._jobs.current() if job.outcome is None]
+        return {job.id: job.pid for job in running if job.pid}
+
     def is_busy(self) -> bool:
         """Tell if any job has not ended yet."""
         return any(job.outcome is None for job in self._jobs.current())

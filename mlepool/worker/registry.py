@@ -16,6 +16,7 @@ from mlepool.wire.values import InputAck, JobFiles, JobInfo, StopReport
 from mlepool.worker.grants import Grant
 from mlepool.worker.jail import Jail
 from mlepool.worker.live import LiveConfig
+from mlepool.worker.telemetry import Telemetry
 from mlepool.worker.threads import Threads
 from mlepool.worker.trees import Trees, TreeSession
 
@@ -106,6 +107,13 @@ class Context(Protocol):
     @property
     def live(self) -> LiveConfig:
         """The worker's settings, some of which clients set."""
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """What the worker measures."""
+
+    def follow_metrics(self, follower: str, after: int, *, collects: bool) -> bool:
+        """Send samples over the client's link; see :class:`Delivery`."""
 
     @property
     def trees(self) -> Trees:

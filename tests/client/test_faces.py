@@ -23,6 +23,7 @@ ONLY_ASYNC = {
         "connect_within",
         "event_came",
         "find",
+        "job_metrics",
         "link_gone",
         "offered",
         "owned",

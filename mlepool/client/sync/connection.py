@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
@@ -18,6 +19,7 @@ from mlepool.client.sync.builtin_commands import BuiltinCommands
 from mlepool.client.sync.file_methods import FileMethods
 from mlepool.client.sync.listener import Listener, leave_alone, leaving_alone
 from mlepool.client.tables import Table
+from mlepool.wire.telemetry import Sample
 
 __all__ = ["Connection", "with_listener"]
 
@@ -199,7 +201,9 @@ class Connection(BuiltinCommands, FileMethods):
                 (given up), or the worker's own ``"state-change"`` (given as
                 ``{"state": ..., "changed": ...}``: all of :attr:`state`, and what is
                 new in it, None for what is gone) and ``"catalogue"`` (it has other
-                commands now; they are given as :attr:`commands`).
+                commands now; they are given as :attr:`commands`), or ``"metrics"``
+                (a :class:`~mlepool.Sample` was taken; those that were kept while
+                nobody had them come first, and are let go as the callback returns).
             callback: Called with this connection, and with the event's data for a
                 worker's own event. It must not block, nor call this face.
 
@@ -208,7 +212,29 @@ class Connection(BuiltinCommands, FileMethods):
         """
         if not callable(callback):
             raise TypeError(f"a {type(callback).__name__} can't be called")
-        self._async.on(event, lambda _, *data: callback(self, *data))
+        listen = functools.partial(
+            self._async.on, event, lambda _, *data: callback(self, *data)
+        )
+        if event == "metrics":
+            self._portal.do(listen)  # that asks the worker, and so belongs to the loop
+        else:
+            listen()
+
+    def metrics(self, timeout: float | None = None) -> Sample:
+        """Give the worker's newest measurements, of all kinds.
+
+        What is older than its interval (:meth:`set_metrics`, 10 s by default) is
+        measured now: that may take a moment.
+
+        Args:
+            timeout: Seconds to wait for them.
+
+        Raises:
+            TimeoutError: If they did not come by then.
+            PermissionDeniedError: If the token has not the role ``view``.
+            ConnectionClosedError: If there is no link, and none will come.
+        """
+        return self._portal.call(self._async.metrics(), timeout)
 
     def __enter__(self) -> Self:
         self._portal.call(self._async.__aenter__())

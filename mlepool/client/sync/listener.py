@@ -19,11 +19,13 @@ from mlepool.client.expectation import Expectation
 from mlepool.client.lines import LineDecoder
 from mlepool.client.listener import AsyncListener, Status
 from mlepool.client.output import EvictedError
+from mlepool.client.points import Points
 from mlepool.client.portal import Portal
 from mlepool.client.sync.pump import Pump
 from mlepool.client.values import ValueDecoder
 from mlepool.errors import ListenerTimeoutError
 from mlepool.wire.records import STREAM_NAMES, Record
+from mlepool.wire.telemetry import JobSample
 from mlepool.wire.values import StopReport
 
 __all__ = ["Listener", "leave_alone", "leaving_alone"]
@@ -111,6 +113,27 @@ class Listener:
         error = self._async.error
         self._own(error)
         return error
+
+    @property
+    def metrics(self) -> JobSample | None:
+        """What its tree of processes uses, by the worker's latest sample of jobs.
+
+        None before one has come; more is said at :attr:`AsyncListener.metrics`.
+        """
+        return self._portal.do(lambda: self._async.metrics)
+
+    @property
+    def points(self) -> Points:
+        """The data points that it has printed so far; they go on coming in.
+
+        Lines of stdout that are ``#name 1 2.5``, or a JSON object with ``metric``. If
+        output has left memory before this was first asked for, it waits for the end
+        and reads all of it again.
+        """
+        try:
+            return self._portal.do(lambda: self._async.points)
+        except EvictedError:
+            return self.read_points()
 
     @property
     def max_interval(self) -> float | None:
@@ -275,6 +298,12 @@ class Listener:
         """
         with self._on_interrupt():
             return self._call(self._async.read(stream))
+
+    def read_points(self) -> Points:
+        """Wait for the end and give all data points, also of what has left memory."""
+        with self._on_interrupt():
+            points: Points = self._call(self._async.read_points())
+            return points
 
     def clear_messages(self) -> None:
         """Let go of all messages that have come; ``next()`` goes on with new ones."""
