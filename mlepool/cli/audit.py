@@ -90,4 +90,4 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return f"[{shlex.join(map(str, value))}]"
     text = str(value)
-    return shlex.quote(text) if " " in text else text
+    return json.dumps(text, ensure_ascii=False) if " " in text else text

@@ -119,11 +119,13 @@ class Visitor:
         names = () if request.command in RUNS else (request.command,)
         line = command_line(process.argv)
         if not grant.fits(*filter(None, (line, *names))):
-            what = f"fits {line!r}" if line else "is of words only, for the shell"
-            patterns = ", ".join(map(repr, grant.commands))
-            self._refuse(f"a command that is one of {patterns}, and {what}", request)
+            what = f"not {line!r}" if line else "and for the shell one of plain words"
+            patterns = " or ".join(map(repr, grant.commands))
+            right = f"a command that fits {patterns}, {what}"
+            self._refuse(right, request, argv=in_words(process.argv))
         if foreign := foreign_variables(process.env):
-            self._refuse(f"to set {', '.join(foreign)} for a command", request)
+            right = f"to set {', '.join(foreign)} for a command"
+            self._refuse(right, request, argv=in_words(process.argv))
 
     def check_reader(self, job: Job) -> None:
         """Check that they may read a job's output.
@@ -145,7 +147,8 @@ class Visitor:
         asked, roots = _place(cwd, process), self.grant.roots
         real = await in_thread(lambda: _real_folder(asked, roots))
         if not real:
-            self._refuse(f"a folder of its own to run in, not {asked!r}", request)
+            right = f"a folder of its own to run in, not {asked!r}"
+            self._refuse(right, request, argv=in_words(process.argv))
         return structs.replace(process, cwd=real)
 
     # -- what they did
