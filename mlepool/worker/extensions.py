@@ -81,10 +81,12 @@ class Extensions:
         """
         async with self._turn:
             wanted = self.sources if sources is None else list(sources)
-            for loaded in await asyncio.gather(*map(self._load, wanted)):
-                for error in loaded.errors:
-                    logger.error("%s", error)
+            before = self.errors
+            await asyncio.gather(*map(self._load, wanted))
             self._offer()
+            for error in self.errors:
+                if error not in before:
+                    logger.error("%s", error)
         return self.errors
 
     async def close(self) -> None:
@@ -96,18 +98,18 @@ class Extensions:
         if self._ending:
             await asyncio.wait(self._ending, timeout=SHUTDOWN_LIMIT)
 
-    async def _load(self, source: Source) -> _Loaded:
+    async def _load(self, source: Source) -> None:
         """Read one source; it takes the place of what it gave before, unless broken."""
         loaded, before = await self._read(source), self._loaded.get(id(source))
-        if self._is_closed or (before is not None and loaded.errors):
+        has_former = before is not None and bool(before.commands)
+        if self._is_closed or (has_former and loaded.errors):
             _retire(loaded)
             if before is not None:
                 before.errors = [f"{one} (kept as it was)" for one in loaded.errors]
-            return before or loaded
+            return
         self._loaded[id(source)] = loaded
         if before is not None:
             _retire(before)
-        return loaded
 
     async def _read(self, source: Source) -> _Loaded:
         loaded = _Loaded()
