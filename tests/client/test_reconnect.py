@@ -61,17 +61,15 @@ def heal(proxy: FaultProxy) -> None:
     proxy.accept()
 
 
-def random_cuts(
-    rng: random.Random, count: int, *, handshake: int, welcome: int
-) -> list[Cut]:
-    """Make cuts in both directions, within handshakes and after them.
+def random_cuts(rng: random.Random, *, handshake: int, welcome: int) -> list[Cut]:
+    """Make 60 cuts in both directions, within handshakes and after them.
 
     Args:
         handshake: Bytes that a client sends before its first request.
-        welcome: Bytes that it gets before: most of it is what the worker offers.
+        welcome: Bytes that it gets before that: what the worker offers.
     """
     cuts = []
-    for _ in range(count):
+    for _ in range(60):
         if rng.random() < 0.5:
             cut = Cut(rng.randrange(1, 6 * welcome), "to_client")
         else:  # what is sent after it is a repeated request, and credit
@@ -344,7 +342,7 @@ def test_lines_come_once_and_in_order_over_random_cuts(conn, proxy):
     rng = random.Random(seed)
     count = 100_000
     handshake, welcome = proxy.forwarded("to_worker"), proxy.forwarded("to_client")
-    proxy.schedule(random_cuts(rng, 60, handshake=handshake, welcome=welcome))
+    proxy.schedule(random_cuts(rng, handshake=handshake, welcome=welcome))
     proxy.cut(after_bytes=500, direction="to_client")
     live = conn.run(python(PRINT_MANY.format(count=count)), complete=False)
     lines: dict[str, list[int]] = {"stdout": [], "stderr": []}
