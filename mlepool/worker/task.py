@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Callable
 from signal import SIGKILL
@@ -11,6 +12,7 @@ from signal import SIGKILL
 from mlepool.wire.messages import Outcome
 from mlepool.wire.values import InputAck, Signalled, StopReport, Survivor
 from mlepool.worker.job import Job
+from mlepool.worker.steps import in_steps
 from mlepool.worker.task_call import TaskCall
 from mlepool.worker.task_context import Context
 from mlepool.worker.task_end import make_outcome
@@ -18,7 +20,10 @@ from mlepool.worker.task_output import TaskOutput
 
 __all__ = ["Task"]
 
+logger = logging.getLogger("mlepool.worker")
+
 TIMEOUT_GRACE = 1.0  # seconds between the stages of a stop, once the time is over
+LONG_STEP = 0.5  # seconds without the event loop, of which the log tells
 LEAST_GRACE = 0.5  # seconds that even a stop without grace waits for the end
 
 
@@ -103,7 +108,7 @@ class Task:
     async def _run(self) -> None:
         value, error = None, None
         try:
-            value = await self._call.run()
+            value = await in_steps(self._call.run(), self._note_step)
         except BaseException as exc:
             # Whatever a command raises, SystemExit too, is its own end and no other's.
             error = exc
@@ -118,6 +123,11 @@ class Task:
                     reason=self._reason,
                 )
             )
+
+    def _note_step(self, seconds: float) -> None:
+        if seconds > LONG_STEP:
+            text = "%s() kept all clients waiting for %.1f s: it is async, and blocks"
+            logger.warning(text, self._job.command, seconds)
 
     def _finish(self, outcome: Outcome) -> None:
         self._outcome = self._output.end(outcome)
