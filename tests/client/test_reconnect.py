@@ -70,7 +70,7 @@ def random_cuts(rng: random.Random, *, handshake: int, welcome: int) -> list[Cut
     """
     cuts = []
     for _ in range(60):
-        if rng.random() < 0.5:
+        if rng.random() < 0.7:
             cut = Cut(rng.randrange(1, 6 * welcome), "to_client")
         else:  # what is sent after it is a repeated request, and credit
             cut = Cut(rng.randrange(1, handshake + 150), "to_worker")
