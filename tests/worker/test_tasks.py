@@ -76,6 +76,10 @@ async def nap_wrongly(ctx: Context) -> None:
     ctx.stopped.wait(20)
 
 
+async def doze() -> None:
+    time.sleep(0.6)  # noqa: ASYNC251
+
+
 async def hang() -> None:
     await asyncio.sleep(100)
 
@@ -171,6 +175,7 @@ ALL = [
         hang,
     ),
     *(
+        doze,
         nap,
         nap_wrongly,
         hug,
@@ -261,6 +266,11 @@ def test_they_go_on_while_their_supervisor_is_killed(conn, inside):
     assert listener.status == "RUNNING"
     GO.set()
     assert listener.wait().status == "SUCCEEDED"
+
+
+def test_an_async_function_that_blocks_is_told_of_in_the_log(conn, caplog):
+    assert conn.doze().ok
+    assert "doze() kept all clients waiting for 0.6 s" in caplog.text
 
 
 def test_another_client_reads_all_of_it_while_it_runs_and_after(conn, inside):
