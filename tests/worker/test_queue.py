@@ -182,6 +182,20 @@ def test_no_time_counts_in_line_and_input_waits(shared):
     shared.run(main)
 
 
+def test_the_blocking_face_waits_in_line_as_long_as_it_takes(shared):
+    def block() -> tuple[int, str, str]:
+        address = f"unix:{shared.folder}/state"
+        with mlepool.ClientPool() as pool, pool.add(address) as conn:
+            live = conn.run("echo 1", complete=False, max_interval=0.2)
+            return live.place, live.status, live.next()
+
+    async def main(conn: AsyncConnection) -> None:
+        await conn.run("sleep 0.5", complete=False)
+        assert await asyncio.to_thread(block) == (1, "PENDING", "1")
+
+    shared.run(main)
+
+
 def test_jobs_wait_while_there_is_no_supervisor_and_begin_with_the_next(tmp_path):
     async def main() -> None:
         async with served(tmp_path) as (_, conn):
