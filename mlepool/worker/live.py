@@ -99,7 +99,7 @@ class LiveConfig:
             OSError: If they can't be kept.
         """
         own = _merged(self._own.labels, labels)
-        check_labels(own)
+        check_labels({**self._base.labels, **own})
         self._set(structs.replace(self._own, labels=own))
 
     def set_properties(self, values: Mapping[str, Any]) -> None:
@@ -110,7 +110,9 @@ class LiveConfig:
             OSError: If they can't be kept.
         """
         own = _merged(self._own.extra, values)
-        self._set(structs.replace(self._own, extra=check_properties(own)))
+        whole = check_properties({**self._base.extra, **own})
+        plain = {name: whole[name] for name in own}
+        self._set(structs.replace(self._own, extra=plain))
 
     def _set(self, own: Overrides) -> None:
         write_private(self._path, msgspec.json.encode(own))
@@ -143,7 +145,12 @@ def _merged(own: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> Overrides:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Overrides)
+        own = msgspec.json.decode(path.read_bytes(), type=Overrides)
+        if own.name is not None:
+            check_name(own.name)
+        check_labels(own.labels)
+        check_properties(own.extra)
+        return own
     except (FileNotFoundError, NotADirectoryError):
         return Overrides()
     except (OSError, msgspec.MsgspecError, ValueError) as exc:

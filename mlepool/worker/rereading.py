@@ -52,7 +52,8 @@ class Rereader:
             found = self._source.read()
         except ConfigError as exc:
             logger.error("the settings stay as they were: %s", exc)
-            self._board.update(config_error=str(exc))
+            text = str(exc).encode("utf-8", "replace").decode()  # paths may be odd
+            self._board.update(config_error=text)
             return
         for note in found.notes:
             logger.warning("%s", note)
@@ -62,5 +63,10 @@ class Rereader:
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            if self._source.stamp() != self._stamp:
+            if self._source.stamp() == self._stamp:
+                continue
+            try:
                 self.reread()
+            except Exception:
+                # The top of a task: the next change may be read again.
+                logger.exception("the settings can't be read again")

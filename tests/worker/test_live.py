@@ -114,6 +114,13 @@ def test_what_may_not_be_set_changes_nothing(config, method, value):
     assert not (config.state_dir / OVERRIDES_FILE).exists()
 
 
+def test_what_is_set_counts_together_with_the_file(config):
+    live = LiveConfig(structs.replace(config, extra={"a": "x" * 40_000}))
+    with pytest.raises(ValueError, match="over the limit"):
+        live.set_properties({"b": "x" * 40_000})
+    live.set_properties({"a": "x" * 60_000})
+
+
 def test_what_cannot_be_kept_is_not_set(config, tmp_path):
     gone = structs.replace(config, state_dir=tmp_path / "a" / "b")
     (tmp_path / "a").write_text("a file stands in the way")
@@ -124,7 +131,11 @@ def test_what_cannot_be_kept_is_not_set(config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"name": 5}', b'{"nam": "x"}', b"\xff", os.devnull]
+    "content",
+    [
+        *(b"", b"{", b"[]", b'{"name": 5}', b'{"nam": "x"}', b"\xff", os.devnull),
+        *(b'{"name": ""}', b'{"labels": {"token": "x"}}', b'{"extra": {"cpu": 1}}'),
+    ],
 )
 def test_a_damaged_file_is_left_aside(config, content, caplog):
     path = config.state_dir / OVERRIDES_FILE

@@ -74,6 +74,21 @@ async def test_a_broken_file_changes_nothing_and_is_told_until_it_is_right(
 
 
 @in_jumping_time
+async def test_an_odd_path_does_not_end_it(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    one = Follower(folder)
+    one.rereader.open()
+    one.file.write_text("x = 1\n")
+    await asyncio.sleep(1.1 * LOOK_EVERY)
+    assert "/?/config.toml:1: there is no key 'x'" in one.changes[0]["config_error"]
+    one.file.write_text("max_concurrent = 5\n")
+    await asyncio.sleep(1.1 * LOOK_EVERY)
+    assert one.limit == 5
+    one.rereader.close()
+
+
+@in_jumping_time
 async def test_it_is_read_again_when_asked_to_changed_or_not(tmp_path, caplog):
     one = Follower(tmp_path)
     one.file.write_text("max_concurrent = 5\nhub = 'x'\n")
