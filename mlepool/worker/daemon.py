@@ -35,6 +35,7 @@ from mlepool.worker.identity import Identity
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.live import LiveConfig
 from mlepool.worker.offering import Offering
+from mlepool.worker.prometheus import MetricsPage
 from mlepool.worker.registry import Registry
 from mlepool.worker.rereading import Rereader
 from mlepool.worker.service import Service
@@ -283,6 +284,9 @@ class Worker:
         self.telemetry.open()
         await self._custom.open(is_watched=self.config.reload)
         self.on_reconfigured(self._reconfigured)
+        self.page = MetricsPage(
+            self.telemetry, self.access, audit=self.audit, settings=lambda: self.config
+        )
         listen = self.config.listen
         tcp = await listen_websocket(
             listen.host,
@@ -290,6 +294,7 @@ class Worker:
             self._serve,
             tls=self.identity.tls() if listen.tls else None,
             channel=self.identity.channel if listen.tls else b"",
+            answer=self.page.answer,
         )
         self._acceptors.append(tcp)
         self.address, self.port = tcp.address, tcp.port

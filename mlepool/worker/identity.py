@@ -18,13 +18,21 @@ from cryptography.x509.oid import NameOID
 from mlepool.config import write_private
 from mlepool.errors import WorkerError
 
-__all__ = ["MIN_TOKEN", "TOKEN_FILE", "Identity", "find_identity", "new_secret"]
+__all__ = [
+    "MIN_TOKEN",
+    "TLS_NAME",
+    "TOKEN_FILE",
+    "Identity",
+    "find_identity",
+    "new_secret",
+]
 
 KEY_FILE = "key.pem"
 CERTIFICATE_FILE = "certificate.pem"
 TOKEN_FILE = "token"
 TOKEN_BYTES = 32  # of entropy: nobody guesses it, so a slow hash is not needed
 MIN_TOKEN = 32  # characters; shorter ones were not made here
+TLS_NAME = "mlepool-worker"  # of every worker, whatever its host is called
 CERTIFICATE_YEARS = 100  # trust is pinned to the key: there is nothing to renew
 
 
@@ -114,6 +122,10 @@ class Identity:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))
             .not_valid_after(now + datetime.timedelta(days=365 * CERTIFICATE_YEARS))
+            # Clients go by the key; others, such as Prometheus, want a name to check.
+            .add_extension(
+                x509.SubjectAlternativeName([x509.DNSName(TLS_NAME)]), critical=False
+            )
             .sign(key, hashes.SHA256())
         )
         pem = serialization.Encoding.PEM

@@ -7,6 +7,8 @@ from mlepool.transport.websocket.client import dial_websocket
 from mlepool.transport.websocket.link import MAX_FRAME, WebSocketLink
 from mlepool.transport.websocket.server import (
     NOT_A_PAGE,
+    Inquiry,
+    Page,
     WebSocketAcceptor,
     listen_websocket,
 )
@@ -14,6 +16,8 @@ from mlepool.transport.websocket.server import (
 __all__ = [
     "MAX_FRAME",
     "NOT_A_PAGE",
+    "Inquiry",
+    "Page",
     "WebSocketAcceptor",
     "WebSocketLink",
     "dial_websocket",

@@ -10,7 +10,14 @@ from websockets.frames import Opcode
 from mlepool.errors import LinkError
 from mlepool.testing.links import Recorder
 from mlepool.transport.tcp import SPEAKS_TLS
-from mlepool.transport.websocket import MAX_FRAME, NOT_A_PAGE, dial_websocket
+from mlepool.transport.websocket import (
+    MAX_FRAME,
+    NOT_A_PAGE,
+    Inquiry,
+    Page,
+    dial_websocket,
+    listen_websocket,
+)
 from tests.needs import need_program
 from tests.tools import (
     Accepted,
@@ -73,6 +80,36 @@ async def test_an_old_tls_is_refused(caplog, identity):
         await asyncio.open_connection("127.0.0.1", acceptor.port, ssl=context)
     await acceptor.close()
     assert "the TLS handshake failed: unsupported protocol" in caplog.text
+
+
+@pytest.mark.parametrize("more", [b"", b"GET /again HTTP/1.1\r\n\r\n", b"\0" * 9000])
+@in_real_time
+async def test_who_wants_no_link_may_get_a_page(more):
+    """Whatever comes behind the request; what fails is told, and not why."""
+    asked = []
+
+    async def page(inquiry: Inquiry) -> Page:
+        asked.append(inquiry)
+        await asyncio.sleep(0)
+        if inquiry.path == "/bad":
+            raise OSError("a secret")
+        return Page(200, "well\n", (("Content-Type", "text/odd"),))
+
+    acceptor = await listen_websocket("127.0.0.1", 0, Accepted(), answer=page)
+    for path, status, body in (("/a?b", b"200 OK", b"well\n"), ("/bad", b"500", b"")):
+        stranger = await stranger_at(acceptor)
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer z\r\n\r\n"
+        stranger.writer.write(head.encode() + more)
+        answer = await stranger.reader.read(-1)
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert body in answer
+        assert (b"Content-Type: text/odd" in answer) is (path == "/a?b")
+        assert b"secret" not in answer
+    assert [one.path for one in asked] == ["/a?b", "/bad"]
+    assert {(one.authorization, one.is_private) for one in asked} == {
+        ("Bearer z", False)
+    }
+    await acceptor.close()
 
 
 @pytest.mark.parametrize(
