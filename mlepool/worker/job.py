@@ -5,25 +5,19 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from msgspec import structs
 
-from mlepool.errors import WorkerError
-from mlepool.peer import Peer
 from mlepool.supervisor.journal import Journal
 from mlepool.supervisor.messages import Resize, Spawn
 from mlepool.transport.base import Piece
 from mlepool.wire.codec import MAX_DATA
-from mlepool.wire.messages import Accepted, Ended, Outcome, Skip
+from mlepool.wire.messages import Outcome
 from mlepool.wire.values import InputAck, JobFiles, JobInfo, StopReport
-from mlepool.wire.window import SendWindow
 
-__all__ = ["Job", "Reader", "Runner", "Status"]
-
-FRAMES_AT_ONCE = 8  # data frames to one reader before others get their turn
+__all__ = ["Job", "Reading", "Runner", "Status"]
 
 
 class Status(enum.Enum):
@@ -63,6 +57,16 @@ class Runner(Protocol):
         self, data: bytes, *, offset: int, end: bool, writer: str
     ) -> InputAck:
         """Give it input; returns once it has room for all of it."""
+
+
+class Reading(Protocol):
+    """Who reads a job: a :class:`~mlepool.worker.reader.Reader`."""
+
+    def accept(self) -> None:
+        """Tell the client that the job has begun, or its place in line."""
+
+    def pump(self) -> None:
+        """Send what there is."""
 
 
 class Job:
@@ -114,7 +118,7 @@ class Job:
         self.resized: Resize | None = None
         self.order: Spawn | None = None
         self.outcome: Outcome | None = None
-        self.readers: list[Reader] = []
+        self.readers: list[Reading] = []
         self.feeding = asyncio.Lock()
         self._turn: asyncio.Event | None = None
         self._folder = folder
@@ -202,119 +206,3 @@ class Job:
         if self._journal is not None:
             self._journal.close()
             self._journal = None
-
-
-class Reader:
-    """One call's way through a job's output, under its own credit.
-
-    Args:
-        job: The job.
-        call: The number of the call on its link.
-        peer: Where the output goes.
-        window: Where to begin, and how much may be sent.
-        finished: Called once the end was sent.
-    """
-
-    def __init__(
-        self,
-        job: Job,
-        call: int,
-        peer: Peer,
-        *,
-        window: SendWindow,
-        finished: Callable[[Reader], None],
-    ) -> None:
-        self.job = job
-        self.call = call
-        self._peer = peer
-        self._window = window
-        self._finished = finished
-        # Credit that falls short of a frame is worth waiting for the next, if there
-        # must be a next: records are not cut between frames then.
-        self._is_roomy = window.allowed >= 2 * MAX_DATA
-        self._told: int | None = None  # the place in line; 0 once it has begun
-        self._scheduled = False
-
-    def accept(self) -> None:
-        """Tell the client that the job has begun, or its place in line; if it is news.
-
-        How the line moves is not told to a client that does not take what it is sent.
-        """
-        job, told = self.job, self._told
-        if told == job.place or (told and job.place and self._peer.is_full):
-            return
-        self._told = job.place
-        accepted = Accepted(
-            self.call,
-            self._window.position,
-            job.started,
-            job.command,
-            job.streams,
-            job.place,
-        )
-        self._peer.send(accepted)
-
-    def grant(self, position: int) -> None:
-        """Take credit."""
-        self._window.grant(position)
-        self.pump()
-
-    def pump(self) -> None:
-        """Send what there is, what credit allows and what the link takes."""
-        try:
-            self._pump()
-        except (LookupError, OSError, EOFError, WorkerError) as exc:
-            # Somebody has removed or cut the file: this reader's affair alone.
-            end = self._window.position
-            cause = f"its journal can't be read: {exc}"
-            self._peer.send(Ended(self.call, Outcome("LOST", end=end, reason=cause)))
-            self._finished(self)
-
-    def _pump(self) -> None:
-        for _ in range(FRAMES_AT_ONCE):
-            if self._peer.is_full or self._peer.is_gone:
-                return
-            size = self._next_size()
-            if size <= 0:
-                break
-            self._send(size)
-        else:
-            self._pump_later()
-            return
-        outcome = self.job.outcome
-        if outcome is not None and self._window.position >= outcome.end:
-            self._peer.send(Ended(self.call, outcome))
-            self._finished(self)
-
-    def _next_size(self) -> int:
-        """Give how much to send now, after a gap if there is one; 0 for nothing."""
-        window = self._window
-        if window.allowed and window.position < self.job.position:
-            position = self.job.after_gap(window.position)
-            if position != window.position:
-                self._peer.send(Skip(self.call, position))
-                window.skip(position)
-        there = min(MAX_DATA, self.job.position - window.position)
-        size = min(window.allowed, there)
-        return 0 if size < there and self._is_roomy else size
-
-    def _send(self, size: int) -> None:
-        position = self._window.position
-        piece = self.job.piece(position, size)
-        if piece is not None:
-            self._peer.send_data(self.call, position, piece)
-            self._window.sent(piece.size)
-        elif data := self.job.read(position, size):
-            self._peer.send_bytes(self.call, position, data)
-            self._window.sent(len(data))
-
-    def _pump_later(self) -> None:
-        """Go on after others had their turn."""
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._pump_again)
-
-    def _pump_again(self) -> None:
-        self._scheduled = False
-        if self in self.job.readers:
-            self.pump()

@@ -15,18 +15,20 @@ from mlepool.config import Limits, Retention
 from mlepool.errors import WorkerError
 from mlepool.supervisor.messages import JOBS_FOLDER, Feed, Resize, Spawn, Stop
 from mlepool.wire.values import InputAck, JobInfo, StopReport
+from mlepool.worker.environment import base_environment
 from mlepool.worker.follower import Follower
 from mlepool.worker.gpus import GpuDriver, NvmlDriver
-from mlepool.worker.job import Job, Reader, Status
+from mlepool.worker.job import Job, Status
 from mlepool.worker.known import KnownJobs
 from mlepool.worker.queue import Host, Queue
 from mlepool.worker.queue_news import first_in_line
+from mlepool.worker.reader import Reader
 from mlepool.worker.registry import Process
 from mlepool.worker.slots import Wish, client_of
 from mlepool.worker.sweeper import Sweeper
 from mlepool.worker.tasks import Tasks
 
-__all__ = ["JobTable", "base_environment"]
+__all__ = ["JobTable"]
 
 
 class JobTable:
@@ -322,16 +324,6 @@ class JobTable:
             job.resized = order
         else:
             self._follower.line.resize(order)
-
-
-def base_environment() -> dict[bytes, bytes]:
-    """Give what jobs inherit: the worker's environment, without our settings."""
-    inherited = {
-        name: value
-        for name, value in os.environb.items()
-        if not name.startswith(b"MLEPOOL_")
-    }
-    return {**inherited, b"PYTHONUNBUFFERED": b"1"}
 
 
 def _encode(env: dict[str, str]) -> dict[bytes, bytes]:

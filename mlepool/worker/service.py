@@ -35,7 +35,8 @@ from mlepool.worker.answers import failed
 from mlepool.worker.context import CallContext
 from mlepool.worker.grants import FULL
 from mlepool.worker.house import House
-from mlepool.worker.job import Job, Reader, Status
+from mlepool.worker.job import Job, Status
+from mlepool.worker.reader import Reader
 from mlepool.worker.requests import Requests
 from mlepool.worker.threads import Threads
 from mlepool.worker.visitor import Visitor

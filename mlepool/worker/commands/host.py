@@ -18,7 +18,7 @@ import sys
 from mlepool.settings.properties import looks_secret
 from mlepool.wire.answers import OsInfo
 from mlepool.wire.values import JobInfo
-from mlepool.worker.jobs import base_environment
+from mlepool.worker.environment import base_environment
 from mlepool.worker.registry import Context, command
 
 __all__ = [
