@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterable
@@ -34,6 +33,7 @@ from mlepool.worker.gpus import GpuDriver
 from mlepool.worker.identity import Identity
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.live import LiveConfig
+from mlepool.worker.lock import take_lock
 from mlepool.worker.offering import Offering
 from mlepool.worker.prometheus import MetricsPage
 from mlepool.worker.registry import Registry
@@ -45,9 +45,8 @@ from mlepool.worker.threads import in_thread
 from mlepool.worker.tokens import TokenStore
 from mlepool.worker.trees import Trees
 
-__all__ = ["LOCK_FILE", "WORKERS_FOLDER", "Worker"]
+__all__ = ["WORKERS_FOLDER", "Worker"]
 
-LOCK_FILE = "worker.lock"
 LINKS_LIMIT = 1.0  # seconds for links to end; those that don't are cut later
 WORKERS_FOLDER = "workers"  # in the account's folder: where its workers' state is
 
@@ -257,15 +256,26 @@ class Worker:
 
     async def _open(self) -> None:
         folder = self.config.state_dir
-        self._take_lock(folder)
+        self._lock = take_lock(folder)
         self.identity = Identity(folder)
-        loop = asyncio.get_running_loop()
         tokens = TokenStore(folder)
-        self.access = AccessControl(tokens, clock=loop.time)
+        clock = asyncio.get_running_loop().time
+        self.access = AccessControl(tokens, clock=clock)
         self._registration = account_dir() / WORKERS_FOLDER / self.identity.fingerprint
+        await self._open_jobs(tokens)
+        await self._custom.open(is_watched=self.config.reload)
+        self.on_reconfigured(self._reconfigured)
+        await self._listen(folder)
+        self._register(f"{folder}\n{self.port}\n")
+        self._finding = asyncio.create_task(self._find_facts())
+        if self._rereader is not None:
+            self._rereader.open()
+
+    async def _open_jobs(self, tokens: TokenStore) -> None:
+        """Find the jobs that run, and whoever counts and writes down what they do."""
         config = self.config
         self.jobs = JobTable(
-            folder,
+            config.state_dir,
             root=config.root,
             limits=config.limits,
             retention=config.retention,
@@ -276,14 +286,14 @@ class Worker:
         self.telemetry = Telemetry(config, jobs=self.jobs.leaders, gpus=self._gpus)
         self._run_status = RunStatus(self.board, self.jobs.is_busy)
         self.jobs.on_change(self._run_status.note)
-        self.audit = AuditLog(folder, size=self.config.audit_size)
+        self.audit = AuditLog(config.state_dir, size=config.audit_size)
         self.gate = Gate(tokens, self.access, audit=self.audit, jobs=self.jobs)
         self.jobs.on_end(self.gate.job_ended)
         await self.jobs.open()
         self.gate.note_past(self.jobs.listing())
         self.telemetry.open()
-        await self._custom.open(is_watched=self.config.reload)
-        self.on_reconfigured(self._reconfigured)
+
+    async def _listen(self, folder: Path) -> None:
         self.page = MetricsPage(
             self.telemetry, self.access, audit=self.audit, settings=lambda: self.config
         )
@@ -299,10 +309,6 @@ class Worker:
         self._acceptors.append(tcp)
         self.address, self.port = tcp.address, tcp.port
         self._acceptors.append(await listen_unix(folder / SOCKET_FILE, self._serve))
-        self._register(f"{folder}\n{self.port}\n")
-        self._finding = loop.create_task(self._find_facts())
-        if self._rereader is not None:
-            self._rereader.open()
 
     def _register(self, text: str) -> None:
         """Let this account's clients find us."""
@@ -316,23 +322,3 @@ class Worker:
         service = Service(self, link)
         self._services.add(service)
         service.peer.start()
-
-    def _take_lock(self, folder: Path) -> None:
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.chmod(0o700)
-            path = folder / LOCK_FILE
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as exc:
-            raise WorkerError(
-                f"the state folder {folder} is not usable: {exc}"
-            ) from exc
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise WorkerError(
-                f"another worker runs with the state folder {folder}; "
-                "give this one another with --state-dir"
-            ) from None
-        self._lock = lock
