@@ -70,6 +70,11 @@ class Guarded:
             if all(one.get(key) == value for key, value in facts.items())
         ]
 
+    def story(self, job_id: str) -> list[dict[str, Any]]:
+        """Give the lines of a job, once its end is among them."""
+        wait_until(lambda: self.lines(job=job_id, event="ended"))
+        return self.lines(job=job_id)
+
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory) -> Iterator[Guarded]:
@@ -259,7 +264,7 @@ def test_commands_of_ones_own_need_roles_too(guarded, enter):
     client = enter(token)
     done = client.greet("ann", key="hush")
     assert list(done) == ["hello ann"]
-    accepted, ended = guarded.lines(job=done.id)
+    accepted, ended = guarded.story(done.id)
     assert (accepted["command"], accepted["token"]) == ("greet", token.name)
     assert accepted["arguments"] == ["key", "name"]
     assert (ended["event"], ended["status"]) == ("ended", "SUCCEEDED")
@@ -352,7 +357,7 @@ def test_a_job_is_in_the_log_from_its_begin_to_its_end(guarded, enter):
         ["sh", "-c", "echo $KEY; exit 3"], env={"KEY": "hush"}, cwd="/"
     )
     assert job.stdout == "hush\n"
-    accepted, ended = guarded.lines(job=job.id)
+    accepted, ended = guarded.story(job.id)
     assert accepted["event"] == "accepted"
     assert (accepted["token"], accepted["token_id"]) == (token.name, token.id)
     assert accepted["address"].startswith("127.0.0.1:")
@@ -400,7 +405,9 @@ def test_who_kills_the_worker_by_a_command_is_in_its_log(start_worker):
     with mlepool.ClientPool() as pool, pool.add(f"unix:{second.state_dir}") as conn:
         assert conn.job("first").value.owner == "local"
         assert conn.stop("first", signal="SIGKILL").value.complete
-    ends = {
-        one["job"] for one in read_audit(victim.state_dir) if one and "status" in one
-    }
-    assert "first" in ends
+
+    def ends() -> set[str]:
+        found = read_audit(victim.state_dir)
+        return {one["job"] for one in found if one and "status" in one}
+
+    wait_until(lambda: "first" in ends())

@@ -1,7 +1,8 @@
 """The audit log: who did what, when, and what became of it; a JSON object a line.
 
 A line is written before what it tells of is done: who kills the worker by what he runs
-is in it. It is not waited for that it is safe from a loss of power.
+is in it. What may be told a moment late, as the end of a job, is written with the next
+line: one write for both. It is not waited for that they are safe from a loss of power.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ AUDIT_FILE = "audit.jsonl"
 FILES = 8  # that the log consists of: the oldest eighth goes at a time
 LOOK_EVERY = 1.0  # seconds between two looks whether the file is still there
 TAIL = 256 * 1024  # bytes at the end in which the last line is looked for
+MAX_NOTED = 100  # lines that wait to be written; more are not waited with
 MAX_WORDS = 4000  # characters of a command, or of an argument
 
 # Arguments of the built-in commands that may stand in the log. What others hold is
@@ -64,25 +66,40 @@ class AuditLog:
         self._second = (0, "")
         self._is_torn = False
         self._missing = 0
+        self._noted: list[tuple[float, str, dict[str, Any]]] = []
 
     def write(self, event: str, **facts: Any) -> None:
-        """Write a line; facts that are None are left out."""
-        if self.size <= 0:
+        """Write a line, after those that wait; facts that are None are left out."""
+        if self.size > 0:
+            self._noted.append((self._clock(), event, facts))
+            self.flush()
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Have a line written with the next one, or by :meth:`flush`."""
+        if self.size > 0:
+            self._noted.append((self._clock(), event, facts))
+            if len(self._noted) >= MAX_NOTED:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write the lines that wait; nothing if there are none."""
+        noted, self._noted = self._noted, []
+        if not noted:
             return
-        now = self._clock()
-        line = self._line(event, facts, now)
-        try:
-            self._open(len(line), now)
-            if self._missing:
-                self._append(self._line("lost", {"lines": self._missing}, now))
-                logger.warning("the audit log goes on; %d lines lack", self._missing)
-                self._missing = 0
-            self._append(line)
-        except OSError as exc:
+        now, lost = noted[-1][0], b""
+        if self._missing:
+            lost = self._line(now, "lost", {"lines": self._missing})
+        data = b"".join([self._line(*one) for one in noted])
+        written, cause = self._append(lost + data, now)
+        if lost and written >= len(lost):
+            logger.warning("the audit log goes on; %d lines lack", self._missing)
+            self._missing = 0
+        lacking = len(noted) - data.count(b"\n", 0, max(0, written - len(lost)))
+        if lacking:
             if not self._missing:
-                logger.error("cannot write to the audit log: %s; work goes on", exc)
-            self._missing += 1
-            self.close()
+                logger.error("cannot write to the audit log: %s; work goes on", cause)
+            self._missing += lacking
+            self._leave()
 
     def last_time(self) -> float | None:
         """Say when the worker has last written a line; None if there is no such line.
@@ -98,12 +115,19 @@ class AuditLog:
         return None
 
     def close(self) -> None:
-        """Close the file; the next line opens it again. Twice is fine."""
+        """Write what waits, and close the file; the next line opens it again.
+
+        Twice is fine.
+        """
+        self.flush()
+        self._leave()
+
+    def _leave(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
-    def _line(self, event: str, facts: dict[str, Any], now: float) -> bytes:
+    def _line(self, now: float, event: str, facts: dict[str, Any]) -> bytes:
         second = int(now)
         if second != self._second[0]:  # formatting a time takes longer than all else
             text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
@@ -112,19 +136,25 @@ class AuditLog:
         head = {"time": when, "event": event}
         known = {name: one for name, one in facts.items() if one is not None}
         try:
-            return _encode({**head, **known}) + b"\n"
+            return _encode(head | known) + b"\n"
         except (UnicodeEncodeError, TypeError):
-            return _encode({**head, "text": ascii(known)}) + b"\n"
+            return _encode(head | {"text": ascii(known)}) + b"\n"
 
-    def _append(self, line: bytes) -> None:
-        """Write a line by one call, so that those of others don't get into it."""
-        if self._is_torn:
-            line = b"\n" + line
-        written = os.write(self._fd, line)
+    def _append(self, lines: bytes, now: float) -> tuple[int, str]:
+        """Write lines by one call, so that those of others don't get into them.
+
+        Returns:
+            How many bytes of them are there; and why, if they are not all.
+        """
+        try:
+            self._open(len(lines), now)
+            torn = b"\n" if self._is_torn else b""
+            written = os.write(self._fd, torn + lines)
+        except OSError as exc:
+            return 0, str(exc)
         self._size += written
-        self._is_torn = written != len(line)
-        if self._is_torn:
-            raise OSError(f"only {written} bytes of a line could be written")
+        self._is_torn = written != len(torn) + len(lines)
+        return max(0, written - len(torn)), "not all of it could be written"
 
     def _open(self, size: int, now: float) -> None:
         """Have a file open that is still there, and has room for a line."""
@@ -132,7 +162,7 @@ class AuditLog:
             is_there = self._look(now)
             if is_there and self._size + size <= self._limit:
                 return
-            self.close()
+            self._leave()
             if is_there:
                 self._rotate()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from mlepool.transport.base import LinkInfo
-from mlepool.wire.messages import Proof
+from mlepool.wire.messages import Outcome, Proof
 from mlepool.wire.session import Session
 from mlepool.wire.values import JobInfo
 from mlepool.worker.access import AccessControl
@@ -20,6 +20,7 @@ from mlepool.worker.visitor import Visitor
 __all__ = ["Admission", "Gate"]
 
 LOOK_EVERY = 1.0  # seconds between two looks whether tokens are still good
+WRITE_AFTER = 0.02  # seconds until an end is written down, if nothing else is before
 
 
 class Admission(NamedTuple):
@@ -72,6 +73,7 @@ class Gate:
         self._since = audit.last_time()
         self._ended: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
 
     def admit(self, session: Session, proof: Proof, info: LinkInfo) -> Admission:
         """Judge who wants to come in."""
@@ -102,10 +104,17 @@ class Gate:
         self._inside.discard(guest)
 
     def job_ended(self, job: Job) -> None:
-        """Write down how a job has ended."""
+        """Write down how a job has ended, in a moment: who waits for it comes first.
+
+        Where the worker is killed before, the next one does.
+        """
         if self._since is not None:
             self._ended.add(job.id)
-        self._note_end(job.info())
+        assert job.outcome is not None
+        self._note_end(job.id, job.owner, job.outcome)
+        if self._writing is None:
+            loop = asyncio.get_running_loop()
+            self._writing = loop.call_later(WRITE_AFTER, self._write)
 
     def note_past(self, jobs: Iterable[JobInfo]) -> None:
         """Write down how jobs ended while no worker was there to see it; once.
@@ -115,27 +124,33 @@ class Gate:
         """
         since, self._since = self._since, None
         for info in jobs:
-            ended = info.outcome.ended if info.outcome is not None else 0.0
-            # Times in the log are cut to milliseconds.
-            is_new = since is not None and ended > since + 0.001
-            if is_new and info.id not in self._ended:
-                self._note_end(info, at=ended)
+            outcome = info.outcome
+            if outcome is None or since is None or info.id in self._ended:
+                continue
+            if outcome.ended > since + 0.001:  # the log's times are cut to that
+                self._note_end(info.id, info.owner, outcome, at=outcome.ended)
         self._ended.clear()
+        self.audit.flush()
 
     def close(self) -> None:
         """Look no more, and close the log; twice is fine."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._writing):
+            if timer is not None:
+                timer.cancel()
         self._inside.clear()
         self.audit.close()
 
-    def _note_end(self, info: JobInfo, *, at: float | None = None) -> None:
-        outcome = info.outcome
-        assert outcome is not None
-        self.audit.write(
+    def _write(self) -> None:
+        self._writing = None
+        self.audit.flush()
+
+    def _note_end(
+        self, job_id: str, owner: str, outcome: Outcome, *, at: float | None = None
+    ) -> None:
+        self.audit.note(
             "ended",
-            token=info.owner or None,
-            job=info.id,
+            token=owner or None,
+            job=job_id,
             status=outcome.status,
             exit_code=outcome.exit_code,
             digest=outcome.digest or None,

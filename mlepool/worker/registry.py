@@ -74,15 +74,15 @@ class Command:
             TypeError: If they don't fit its annotations; names the argument.
         """
         try:
-            checked = msgspec.convert(dict(arguments), self._arguments)
+            checked = msgspec.convert(arguments, self._arguments)
         except msgspec.ValidationError as exc:
             raise TypeError(f"{self.spec.name}(): {in_words(exc)}") from None
-        values = msgspec.structs.asdict(checked)
-        given = {name: values[name] for name in values if name in arguments}
-        work = functools.partial(self._function, **given)
-        if self._takes_context:
-            work = functools.partial(self._function, context, **given)
-        return context.threads.call(work) if self._blocks else work()
+        given = {name: getattr(checked, name) for name in arguments}
+        first = (context,) if self._takes_context else ()
+        if self._blocks:
+            work = functools.partial(self._function, *first, **given)
+            return context.threads.call(work)
+        return self._function(*first, **given)
 
 
 class Registry:

@@ -168,7 +168,8 @@ class Requests:
             self._line.fail(request, exc)
 
     def _cwd(self, request: Request) -> Path:
-        return self._context.cwd / request.cwd  # which is absolute, or empty
+        cwd = self._context.cwd
+        return cwd / request.cwd if request.cwd else cwd  # else it is absolute
 
     def _answer_again(self, request: Request) -> bool:
         """Answer a repeated request as the first one; False if there was none."""
@@ -201,9 +202,10 @@ class Requests:
         """Go on with the job of a repeated request; False if it is to be started."""
         jobs = self._house.jobs
         if not request.age:
-            if jobs.knows(request.id):
-                self._line.read(jobs.find(request.id), request)
-            return jobs.knows(request.id)
+            if not jobs.knows(request.id):
+                return False
+            self._line.read(jobs.find(request.id), request)
+            return True
         try:
             self._line.read(jobs.find(request.id), request)
         except WorkerError:

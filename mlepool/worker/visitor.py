@@ -168,8 +168,9 @@ class Visitor:
 
     def note_process(self, request: Request, process: Process, cwd: Path) -> None:
         """Write down that they start a process."""
-        self._write(
+        self._audit.write(
             "accepted",
+            **self.who,
             command=request.command,
             job=request.id,
             argv=in_words(process.argv),
@@ -236,6 +237,8 @@ def _place(cwd: Path, process: Process) -> str:
     """Give the folder that a process is to run in."""
     if process.cwd is None:
         return str(cwd)
+    if process.cwd.startswith("/"):
+        return process.cwd
     return os.path.join(cwd, os.path.expanduser(process.cwd))
 
 

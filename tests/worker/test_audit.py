@@ -12,6 +12,7 @@ from mlepool.worker.audit import (
     AUDIT_FOLDER,
     FILES,
     LOOK_EVERY,
+    MAX_NOTED,
     MAX_WORDS,
     AuditLog,
     facts_of,
@@ -67,8 +68,33 @@ def test_two_may_write_at_once(log, tmp_path):
     assert events == ["one", "other"] * 3
 
 
+def test_what_may_wait_is_written_with_the_next_line(tmp_path):
+    now = [1000.0]
+    log = AuditLog(tmp_path, size=1 << 20, clock=lambda: now[0])
+    log.note("first", reason=None)
+    log.note("second")
+    assert lines(tmp_path) == []
+    now[0] += 5
+    log.write("third")
+    log.note("fourth")
+    log.flush()
+    log.flush()
+    found = [one for one in lines(tmp_path) if one is not None]
+    assert [one["event"] for one in found] == ["first", "second", "third", "fourth"]
+    assert [one["time"][17:19] for one in found] == ["40", "40", "45", "45"]
+    for _ in range(MAX_NOTED):
+        log.note("many")
+    assert len(lines(tmp_path)) == 4 + MAX_NOTED
+    log.note("last")
+    log.close()
+    assert len(lines(tmp_path)) == 5 + MAX_NOTED
+
+
 def test_no_log_is_written_where_none_is_wanted(tmp_path):
-    AuditLog(tmp_path, size=0).write("accepted")
+    log = AuditLog(tmp_path, size=0)
+    log.write("accepted")
+    log.note("ended")
+    log.close()
     assert not (tmp_path / AUDIT_FOLDER).exists()
     assert lines(tmp_path) == []
 
@@ -119,7 +145,8 @@ def test_on_a_full_disk_work_goes_on_and_the_log_says_what_lacks(tmp_path, caplo
         with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(b"x" * 512)
-        for _ in range(100):
+        for _ in range(50):
+            log.note("lacking", text="x" * 100)
             log.write("lacking", text="x" * 100)
         filler.unlink()
         log.write("after")

@@ -12,7 +12,7 @@ from mlepool.wire.session import Role, Session, prove
 from mlepool.wire.values import JobInfo
 from mlepool.worker.access import MAX_FAILURES, AccessControl
 from mlepool.worker.audit import AuditLog, read_audit
-from mlepool.worker.gate import LOOK_EVERY, Admission, Gate
+from mlepool.worker.gate import LOOK_EVERY, WRITE_AFTER, Admission, Gate
 from mlepool.worker.identity import Identity, new_secret
 from mlepool.worker.job import Job
 from mlepool.worker.jobs import JobTable
@@ -101,12 +101,16 @@ def test_who_fails_is_noted_but_not_who_goes_on_failing(worker):
     assert "x" * 43 not in str(lines)
 
 
-def test_the_end_of_a_job_is_noted(worker, tmp_path):
+@in_jumping_time
+async def test_the_end_of_a_job_is_noted_a_moment_later(tmp_path):
+    worker = Worker(tmp_path)
     job = Job("j", "true", folder=tmp_path)
     job.owner = "ci"
     digest = "xxh3-128:00,00"
     job.outcome = Outcome("STOPPED", -2, digest=digest, value="secret", reason="why")
     worker.gate.job_ended(job)
+    assert worker.lines() == []
+    await asyncio.sleep(WRITE_AFTER)
     (line,) = worker.lines()
     assert line == {
         "event": "ended",
@@ -117,9 +121,25 @@ def test_the_end_of_a_job_is_noted(worker, tmp_path):
         "digest": digest,
         "reason": "why",
     }
+    worker.gate.close()
 
 
-def test_what_ended_while_no_worker_was_there_is_noted_by_the_next(tmp_path):
+@in_jumping_time
+async def test_an_end_is_noted_before_what_is_asked_for_next(tmp_path):
+    worker = Worker(tmp_path)
+    for name in ("a", "b"):
+        job = Job(name, "true", folder=tmp_path)
+        job.outcome = Outcome("SUCCEEDED", 0)
+        worker.gate.job_ended(job)
+    worker.come("", HERE)
+    assert [one["event"] for one in worker.lines()] == ["ended", "ended", "connected"]
+    worker.gate.job_ended(job)
+    worker.gate.close()
+    assert [one["event"] for one in worker.lines()][3:] == ["ended"]
+
+
+@in_jumping_time
+async def test_what_ended_while_no_worker_was_there_is_noted_by_the_next(tmp_path):
     first = Worker(tmp_path)
     first.audit.write("connected")
     first.gate.close()
