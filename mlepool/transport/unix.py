@@ -27,6 +27,7 @@ WRITE_HIGH = 256 * 1024  # bytes that may wait before bulk has to: control is be
 SEND_BUFFER = 1024 * 1024  # bytes in the kernel; the system's limit may be lower
 WORTH_SENDFILE = 16 * 1024  # bytes; a smaller piece is read and written as soon
 CLOSE_LIMIT = 5.0  # seconds that what was sent may take to leave after close()
+BACKLOG = 1024  # links that may wait to be accepted; the kernel may allow fewer
 MAX_SOCKET_PATH = 100  # bytes; sun_path holds 104 (macOS) to 108 (Linux)
 
 _LENGTH = struct.Struct(">I")
@@ -217,7 +218,9 @@ async def listen_unix(path: Path, accept: Accept) -> UnixAcceptor:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _bind(sock, path)
-        server = await loop.create_unix_server(lambda: UnixLink(accept), sock=sock)
+        server = await loop.create_unix_server(
+            lambda: UnixLink(accept), sock=sock, backlog=BACKLOG
+        )
     except OSError as exc:
         sock.close()
         raise LinkError("other", f"cannot listen on {path}: {exc}") from exc
@@ -261,10 +264,14 @@ def reachable(path: Path) -> Iterator[str]:
 
 
 def _bind(sock: socket.socket, path: Path) -> None:
-    path.unlink(missing_ok=True)
-    with reachable(path) as name:
+    """Have a socket listen at a path: who finds it there is not refused any more."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    with reachable(beside) as name:
         sock.bind(name)
-    path.chmod(0o600)
+    beside.chmod(0o600)
+    sock.listen(BACKLOG)
+    beside.replace(path)
 
 
 def _peer_info(sock: socket.socket) -> LinkInfo:
