@@ -125,6 +125,19 @@ def test_sync_files(host):
 
 
 @real
+def test_metrics(host):
+    first, *lines, points = run("metrics", host)
+    assert re.fullmatch(r"\d+ cores, [\d.]+ % of them in use", first)
+    assert [line.split(" (")[0].rstrip() for line in lines] == [
+        "#loss 1 0.8",
+        "#loss 2 0.7",
+        "#loss 3 0.6",
+    ]
+    assert re.search(r"\(\d+ KiB\)$", lines[-1])
+    assert points == "[(1, 0.8), (2, 0.7), (3, 0.6)]"
+
+
+@real
 def test_stop_a_job(host):
     *signalled, last = run("stop_a_job", host)
     # The shell and both of its children, whatever they have become by then.

@@ -29,6 +29,7 @@ OF_THE_WHOLE = {
     "test_stops.py": "stops and causes of death, on real workers and processes",
     "test_sync.py": "syncs with real workers, whole and broken",
     "test_roles.py": "what tokens let their owners do, on a real worker",
+    "test_telemetry.py": "metrics and points of a real worker, which is killed",
     "test_security.py": "what strangers and impostors get, from real workers",
     "test_sync_attacks.py": "hostile names, links and numbers of trees",
     "test_sync_kills.py": "syncs whose client or worker is killed",

@@ -195,7 +195,7 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
         if not self.cpu:
             return None
         idle = sum(one.idle + one.iowait for one in self.cpu) / len(self.cpu)
-        return max(0.0, 100.0 - idle)
+        return round(max(0.0, 100.0 - idle), 2)
 
     def job(self, job_id: str) -> JobSample | None:
         """Give what one job uses; None if that was not measured."""

@@ -1,0 +1,90 @@
+"""Telemetry of a real worker, which is killed while it delivers what it has kept."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import mlepool
+from mlepool.testing.kill import kill_worker
+from mlepool.wire.telemetry import Sample
+from mlepool.worker.samples import SAMPLES_FOLDER, SampleStore
+from tests.conftest import RunningWorker, wait_until
+
+pytestmark = pytest.mark.real
+
+DAY = 24 * 3600
+QUIET = {"MLEPOOL_SAMPLE_INTERVAL": "0"}
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory) -> Iterator[RunningWorker]:
+    """A worker that measures only what it is asked for."""
+    running = RunningWorker(tmp_path_factory.mktemp("quiet"), **QUIET)
+    yield running
+    running.end()
+
+
+def keep_a_day(state: Path) -> list[int]:
+    """Keep a day of samples, as a worker would that nobody has asked."""
+    store = SampleStore(state / SAMPLES_FOLDER, size=10**8)
+    store.open(1.7e9)
+    ids = [store.next_id() for _ in range(DAY // 10)]
+    for number in ids:
+        sample = Sample(number, 1.7e9 + 10 * number, load=(1.0, 2.0, 3.0))
+        assert store.append(number, msgspec.msgpack.encode(sample))
+    store.close()
+    return ids
+
+
+def test_a_day_is_delivered_once_by_workers_that_are_killed(tmp_path):
+    ids = keep_a_day(tmp_path / "w/state")
+    running = [RunningWorker(tmp_path / "w", **QUIET)]
+    state = running[0].state_dir
+    heard: list[int] = []
+    reached = [threading.Event() for _ in range(2)]
+
+    def take(conn: mlepool.Connection, sample: Sample) -> None:
+        heard.append(sample.id)
+        for event, count in zip(reached, (2000, 6000), strict=True):
+            if len(heard) == count:
+                kill_worker(state)
+                event.set()
+
+    with mlepool.ClientPool() as pool, pool.add(f"unix:{state}") as conn:
+        conn.on("metrics", take)
+        for event in reached:
+            assert event.wait(20)
+            running[-1].end()
+            running.append(RunningWorker(tmp_path / "w", **QUIET))
+        wait_until(lambda: len(heard) >= len(ids), 20)
+        assert heard == ids
+        assert conn.heartbeat()
+    with mlepool.ClientPool() as pool, pool.add(f"unix:{state}") as conn:
+        conn.on("metrics", take)
+        conn.set_metrics(cpu=0.1)
+        wait_until(lambda: len(heard) > len(ids))
+    assert heard[: len(ids)] == ids
+    assert heard[-1] > ids[-1]
+    running[-1].end()
+
+
+def test_a_job_and_its_points_from_the_blocking_face(quiet):
+    host = f"unix:{quiet.state_dir}"
+    with mlepool.ClientPool() as pool, pool.add(host) as conn:
+        sample = conn.metrics(timeout=10)
+        assert sample.memory is not None
+        assert sample.memory.percent > 0
+        command = "echo '#loss 1 0.5'; read x; echo '#loss 2 0.25'"
+        job = conn.run(command, stdin=True, complete=False)
+        assert (job.metrics, conn.set_metrics(jobs=0.1).ok) == (None, True)
+        wait_until(lambda: job.metrics is not None)
+        used = job.metrics
+        assert used is not None
+        assert (used.id, used.processes) == (job.id, 1)
+        wait_until(lambda: job.points.get("loss") == [(1, 0.5)])
+        job.send_input("\n")
+        assert job.wait().points["loss"] == [(1, 0.5), (2, 0.25)]
+
