@@ -89,13 +89,15 @@ class AuditLog:
         now, lost = noted[-1][0], b""
         if self._missing:
             lost = self._line(now, "lost", {"lines": self._missing})
-        data = b"".join([self._line(*one) for one in noted])
+        data = b""
+        for one in noted:
+            data += self._line(*one)
         written, cause = self._append(lost + data, now)
         if lost and written >= len(lost):
             logger.warning("the audit log goes on; %d lines lack", self._missing)
             self._missing = 0
-        lacking = len(noted) - data.count(b"\n", 0, max(0, written - len(lost)))
-        if lacking:
+        if written != len(lost) + len(data):
+            lacking = len(noted) - data.count(b"\n", 0, max(0, written - len(lost)))
             if not self._missing:
                 logger.error("cannot write to the audit log: %s; work goes on", cause)
             self._missing += lacking
@@ -133,12 +135,13 @@ class AuditLog:
             text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
             self._second = second, text
         when = f"{self._second[1]}.{int((now - second) * 1000):03d}+00:00"
-        head = {"time": when, "event": event}
-        known = {name: one for name, one in facts.items() if one is not None}
+        if None in facts.values():
+            facts = {name: one for name, one in facts.items() if one is not None}
         try:
-            return _encode(head | known) + b"\n"
+            return _encode({"time": when, "event": event, **facts}) + b"\n"
         except (UnicodeEncodeError, TypeError):
-            return _encode(head | {"text": ascii(known)}) + b"\n"
+            line = {"time": when, "event": event, "text": ascii(facts)}
+            return _encode(line) + b"\n"
 
     def _append(self, lines: bytes, now: float) -> tuple[int, str]:
         """Write lines by one call, so that those of others don't get into them.
@@ -159,7 +162,7 @@ class AuditLog:
     def _open(self, size: int, now: float) -> None:
         """Have a file open that is still there, and has room for a line."""
         if self._fd >= 0:
-            is_there = self._look(now)
+            is_there = abs(now - self._looked) < LOOK_EVERY or self._look(now)
             if is_there and self._size + size <= self._limit:
                 return
             self._leave()
@@ -175,9 +178,7 @@ class AuditLog:
         self._limit = share if end + size <= share else end + size + share
 
     def _look(self, now: float) -> bool:
-        """Tell if the file is still there; look now and then, others write, too."""
-        if abs(now - self._looked) < LOOK_EVERY:
-            return True
+        """Tell if the file is still there, and how long: others write, too."""
         self._looked = now
         stat = os.fstat(self._fd)
         self._size = stat.st_size

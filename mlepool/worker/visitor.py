@@ -168,16 +168,17 @@ class Visitor:
 
     def note_process(self, request: Request, process: Process, cwd: Path) -> None:
         """Write down that they start a process."""
-        self._audit.write(
-            "accepted",
-            **self.who,
-            command=request.command,
-            job=request.id,
-            argv=in_words(process.argv),
-            env=sorted(process.env) or None,
-            cwd=in_words([_place(cwd, process)])[0],
-            tree=process.files.tree or None,
-        )
+        facts: dict[str, Any] = {
+            "command": request.command,
+            "job": request.id,
+            "argv": in_words(process.argv),
+            "cwd": in_words((_place(cwd, process),))[0],
+        }
+        if process.env:
+            facts["env"] = sorted(process.env)
+        if process.files.tree:
+            facts["tree"] = process.files.tree
+        self._audit.write("accepted", **self.who, **facts)
 
     def note_value(self, request: Request, value: Any) -> None:
         """Write down what a sync has done."""
