@@ -141,9 +141,8 @@ class MetricsFeed:
 
     def _note_jobs(self, sample: Sample) -> None:
         for one in sample.jobs or ():
-            when, _ = self._jobs.pop(one.id, (0.0, one))
-            if sample.time >= when:
-                self._jobs[one.id] = sample.time, one
+            known = self._jobs.pop(one.id, (sample.time, one))
+            self._jobs[one.id] = known if known[0] > sample.time else (sample.time, one)
         while len(self._jobs) > MAX_JOBS:
             del self._jobs[next(iter(self._jobs))]
 

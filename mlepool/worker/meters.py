@@ -1,7 +1,7 @@
 """Measures the host with psutil: what it does now, and what it did since last time.
 
 All of it blocks for milliseconds, or for as long as a broken disk likes: it is called
-in a thread, by one at a time.
+in threads, each kind by one at a time.
 """
 
 from __future__ import annotations

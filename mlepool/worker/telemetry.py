@@ -29,7 +29,10 @@ logger = logging.getLogger("mlepool.worker")
 MIN_INTERVAL = 0.1  # seconds: what is asked for more often is mostly the asking
 MAX_INTERVAL = 365 * 86400.0  # seconds
 FRESH = 0.2  # seconds that a measurement is good for, however often it is asked for
-GPU_LIMIT = 5.0  # seconds for the GPUs' driver: they are left out until it answers
+LOOK_LIMIT = 5.0  # seconds for what may hang: it is left out until it answers
+
+# Broken disks, drivers, and processes that wait for one of these.
+MAY_HANG = ("disks", "gpus", "jobs")
 
 
 class Schedule:
@@ -59,6 +62,14 @@ class Schedule:
         for kind in checked:
             self._due.pop(kind, None)
 
+    def begin(self, now: float) -> None:
+        """Have nothing due before its next turn."""
+        self._due = {
+            kind: _turn_after(now, seconds)
+            for kind, seconds in self._intervals.items()
+            if seconds
+        }
+
     def next(self) -> float:
         """Give when anything is due: in the past for now, infinity for never."""
         wanted = [kind for kind, seconds in self._intervals.items() if seconds]
@@ -72,10 +83,7 @@ class Schedule:
             if seconds and self._due.get(kind, 0.0) <= now
         ]
         for kind in due:
-            seconds = self._intervals[kind]
-            # By the clock, so that all that have the same interval stay together; who
-            # was late, since the machine slept, does not catch up.
-            self._due[kind] = (now // seconds + 1) * seconds
+            self._due[kind] = _turn_after(now, self._intervals[kind])
         return due
 
 
@@ -110,7 +118,7 @@ class Telemetry:
         self._busy = asyncio.Lock()
         self._changed = asyncio.Event()
         self._sampling: asyncio.Task[None] | None = None
-        self._looking: asyncio.Future[Sample] | None = None
+        self._looking: dict[str, asyncio.Future[Sample]] = {}
 
     @property
     def intervals(self) -> dict[str, float]:
@@ -123,14 +131,15 @@ class Telemetry:
             self.store.open(time.time())
         except OSError as exc:
             logger.error("samples can't be kept: %s", exc)
+        self._schedule.begin(_now())
         self._sampling = asyncio.get_running_loop().create_task(self._sample_on())
 
     def close(self) -> None:
         """Measure no more; twice is fine."""
         if self._sampling is not None:
             self._sampling.cancel()
-        if self._looking is not None:
-            self._looking.cancel()
+        for look in self._looking.values():
+            look.cancel()
         self.delivery.close()
         self.store.close()
 
@@ -212,20 +221,21 @@ class Telemetry:
             self._latest[kind] = now, _only(kind, sample)
 
     async def _measure(self, kinds: Collection[str]) -> Sample:
-        """Measure; a driver of GPUs that hangs keeps nobody else waiting."""
-        host = [kind for kind in kinds if kind != "gpus"]
-        measure = functools.partial(self.meters.measure, host, self._jobs())
+        """Measure; what does not answer is left out, and not asked again until then."""
+        jobs = self._jobs()
+        slow = [kind for kind in kinds if kind in MAY_HANG]
+        for kind in slow:
+            if kind not in self._looking:
+                look = functools.partial(self.meters.measure, [kind], jobs)
+                work = in_thread(look, name=f"telemetry of {kind}")
+                self._looking[kind] = asyncio.ensure_future(work)
+        others = [kind for kind in kinds if kind not in MAY_HANG]
+        measure = functools.partial(self.meters.measure, others, jobs)
         sample = await in_thread(measure, name="telemetry")
-        if "gpus" not in kinds:
-            return sample
-        if self._looking is None:
-            look = functools.partial(self.meters.measure, ["gpus"], {})
-            self._looking = asyncio.ensure_future(in_thread(look, name="look at GPUs"))
-        done, _ = await asyncio.wait([self._looking], timeout=GPU_LIMIT)
-        if not done:
-            return sample
-        looking, self._looking = self._looking, None
-        return structs.replace(sample, gpus=looking.result().gpus)
+        if slow:
+            await asyncio.wait([self._looking[one] for one in slow], timeout=LOOK_LIMIT)
+        done = [self._looking.pop(one) for one in slow if self._looking[one].done()]
+        return merge([sample, *(one.result() for one in done)])
 
 
 # Fields of a sample by their kind, where they are not called as it is.
@@ -240,6 +250,12 @@ def _only(kind: str, sample: Sample) -> Sample:
     """Give what is of one kind in a sample."""
     fields = {name: getattr(sample, name) for name in _FIELDS.get(kind, (kind,))}
     return structs.replace(Sample(time=sample.time), **fields)
+
+
+def _turn_after(now: float, seconds: float) -> float:
+    # By the clock, so that all that have the same interval stay together; who was late,
+    # since the machine slept, does not catch up.
+    return (now // seconds + 1) * seconds
 
 
 def _checked(seconds: float) -> float:
