@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http
 import ipaddress
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
@@ -15,6 +16,8 @@ from mlepool.worker.audit import AuditLog
 from mlepool.worker.telemetry import Telemetry
 
 __all__ = ["Metric", "MetricsPage", "exposition", "metrics_of"]
+
+logger = logging.getLogger("mlepool.worker")
 
 PATH = "/metrics"
 FORMAT = "text/plain; version=0.0.4; charset=utf-8"
@@ -132,6 +135,7 @@ class MetricsPage:
         return None
 
     def _refuse(self, inquiry: Inquiry, status: http.HTTPStatus, reason: str) -> Page:
+        logger.warning("refused %s: %s", inquiry.address, reason)
         if status is not http.HTTPStatus.TOO_MANY_REQUESTS:
             self._audit.write("refused", address=inquiry.address, right=reason)
         headers = (("WWW-Authenticate", 'Bearer realm="mlepool"'),)

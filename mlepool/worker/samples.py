@@ -2,7 +2,8 @@
 
 A folder of segments, each named after the id of its first record. A record is length,
 CRC-32 and payload; what is torn at a segment's end, by a kill or a loss of power, is
-passed over, and never written after: each start of a worker begins a new segment.
+passed over, and never written after: each start of a worker begins a new segment. No
+write waits for the disk.
 """
 
 from __future__ import annotations
@@ -195,9 +196,6 @@ class SampleStore:
         self._fd = os.open(path, flags, 0o600)
         self._end = 0
         self._segments.append(_Segment(first, path))
-        # After a loss of power ids must go on beyond those that were given: the name
-        # says from where.
-        self._sync_folder()
 
     def _keep_to_size(self) -> None:
         while self._total > self.size and len(self._segments) > 1:
@@ -254,13 +252,6 @@ class SampleStore:
                 os.close(fd)
         except OSError as exc:
             logger.warning("what is known of samples can't be noted: %s", exc)
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _close(self) -> None:
         if self._fd >= 0:
