@@ -18,7 +18,7 @@ from collections import deque
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Cgroups", "Slot"]
+__all__ = ["Cgroups", "Slot", "Slots"]
 
 MOUNTS = Path("/proc/self/mounts")
 OWN_GROUP = Path("/proc/self/cgroup")
@@ -151,6 +151,34 @@ class Cgroups:
             slot.remove()
         with contextlib.suppress(OSError):
             self._folder.rmdir()
+
+
+class Slots:
+    """A group for each job, as long as they can be made; then, or elsewhere, none."""
+
+    def __init__(self) -> None:
+        self._cgroups = Cgroups.find()
+
+    def take(self) -> Slot | None:
+        """Give an empty group, if there are any."""
+        if self._cgroups is None:
+            return None
+        try:
+            return self._cgroups.take()
+        except OSError as exc:
+            logger.warning("jobs get no control group from now on: %s", exc)
+            self._cgroups = None
+            return None
+
+    def give_back(self, slot: Slot | None) -> None:
+        """Take a group that is not needed; None is fine."""
+        if slot is not None and self._cgroups is not None:
+            self._cgroups.give_back(slot)
+
+    def close(self) -> None:
+        """Remove the groups."""
+        if self._cgroups is not None:
+            self._cgroups.close()
 
 
 def _sweep(folder: Path) -> None:
