@@ -143,7 +143,7 @@ class RunningSupervisor:
 
     def output(self, job_id: str) -> dict[str, bytes]:
         """Read what a job has written so far from its journal, by stream."""
-        texts = dict.fromkeys(STREAM_NAMES.values(), b"")
+        texts = {"stdout": b"", "stderr": b""}
         for one in self.records(job_id):
             texts[STREAM_NAMES[one.stream]] += one.data
         return texts
