@@ -1,7 +1,6 @@
 """Telemetry of a real worker, which is killed while it delivers what it has kept."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,14 +16,6 @@ pytestmark = pytest.mark.real
 
 DAY = 24 * 3600
 QUIET = {"MLEPOOL_SAMPLE_INTERVAL": "0"}
-
-
-@pytest.fixture(scope="module")
-def quiet(tmp_path_factory) -> Iterator[RunningWorker]:
-    """A worker that measures only what it is asked for."""
-    running = RunningWorker(tmp_path_factory.mktemp("quiet"), **QUIET)
-    yield running
-    running.end()
 
 
 def keep_a_day(state: Path) -> list[int]:
@@ -69,19 +60,18 @@ def test_a_day_is_delivered_once_though_the_worker_is_killed(tmp_path):
     second.end()
 
 
-def test_a_job_and_its_points_from_the_blocking_face(quiet):
-    host = f"unix:{quiet.state_dir}"
-    with mlepool.ClientPool() as pool, pool.add(host) as conn:
-        sample = conn.metrics(timeout=10)
-        assert sample.memory is not None
-        assert sample.memory.percent > 0
-        command = "echo '#loss 1 0.5'; read x; echo '#loss 2 0.25'"
-        job = conn.run(command, stdin=True, complete=False)
-        assert (job.metrics, conn.set_metrics(jobs=0.1).ok) == (None, True)
-        wait_until(lambda: job.metrics is not None)
-        used = job.metrics
-        assert used is not None
-        assert (used.id, used.processes) == (job.id, 1)
-        wait_until(lambda: job.points.get("loss") == [(1, 0.5)])
-        job.send_input("\n")
-        assert job.wait().points["loss"] == [(1, 0.5), (2, 0.25)]
+def test_a_job_and_its_points_from_the_blocking_face(conn):
+    sample = conn.metrics(timeout=10)
+    assert sample.memory is not None
+    assert sample.memory.percent > 0
+    command = "echo '#loss 1 0.5'; read x; echo '#loss 2 0.25'"
+    job = conn.run(command, stdin=True, complete=False)
+    assert (job.metrics, conn.set_metrics(jobs=0.1).ok) == (None, True)
+    wait_until(lambda: job.metrics is not None)
+    used = job.metrics
+    assert used is not None
+    assert (used.id, used.processes) == (job.id, 1)
+    wait_until(lambda: job.points.get("loss") == [(1, 0.5)])
+    job.send_input("\n")
+    assert job.wait().points["loss"] == [(1, 0.5), (2, 0.25)]
+    conn.set_metrics(jobs=10)
