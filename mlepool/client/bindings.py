@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from mlepool.client.builtin_commands import BuiltinCommands
-from mlepool.client.calls import Calls, Echo, Work, print_message
+from mlepool.client.calls import Calls, print_message
 from mlepool.client.commands import BoundCommand, Catalogue
 from mlepool.client.file_methods import FileMethods
 from mlepool.client.listener import AsyncListener
 from mlepool.client.namespaces import Offered, offered
+from mlepool.client.owned import Echo, Work
 from mlepool.client.signatures import own_signature
 from mlepool.client.tables import Table
 from mlepool.errors import RemoteProtocolError

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import posixpath
 import secrets
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from mlepool.client.answers import check_size, expect_more
 from mlepool.client.commands import BoundCommand
 from mlepool.client.conversation import Call, Conversation, OpenCall
 from mlepool.client.listener import AsyncListener
+from mlepool.client.open_calls import OpenCalls
 from mlepool.client.options import CallOptions, Kind, split_options
+from mlepool.client.owned import Echo, Owned, Work
 from mlepool.client.questions import Questions
 from mlepool.client.values import shown
 from mlepool.errors import MlepoolError
-from mlepool.wire.codec import encode
-from mlepool.wire.messages import Attach, Credit, Look, Request
+from mlepool.wire.messages import Attach, Request
 from mlepool.wire.telemetry import JobSample
 from mlepool.wire.values import StopReport
 
-__all__ = ["Calls", "Echo", "Work", "new_job_id", "print_message"]
-
-logger = logging.getLogger("mlepool.client")
+__all__ = ["Calls", "new_job_id", "print_message"]
 
 CLOSE_GRACE = 2.0  # seconds between the signals to jobs that end with close()
-CLOSE_LIMIT = 15.0  # seconds that close() may take in all
-UNSENT_NUMBER = 1  # in a message that waits for a link, which gives it its number
-
-Echo = Callable[[Any], None]
 
 
 def new_job_id() -> str:
@@ -64,26 +58,6 @@ class Owner(Protocol):
         """Give what a job of the worker uses, as far as that is known."""
 
 
-class Work(Protocol):
-    """What runs here, over this connection: a :class:`~mlepool.client.local.LocalJob`.
-
-    Attributes:
-        listener: Its handle.
-    """
-
-    listener: AsyncListener
-
-    @property
-    def is_over(self) -> bool:
-        """True once it has ended."""
-
-    async def finish(self, echo: Echo) -> AsyncListener:
-        """Wait for its end, printing its messages where that was asked for."""
-
-    async def stop(self) -> None:
-        """End it, and wait until it has."""
-
-
 class Calls:
     """The calls of one connection that have not ended; their listeners' owner.
 
@@ -102,44 +76,28 @@ class Calls:
     def __init__(self, owner: Owner) -> None:
         self.name = owner.name
         self._owner = owner
-        self._open: dict[AsyncListener, Call] = {}
-        self._unsent: set[str] = set()
-        self._owned: dict[str, str] = {}
-        self._conversation: Conversation | None = None
+        self._table = OpenCalls()
+        self._owned = Owned(owner.name)
         self._questions = Questions(owner.name)
-        self._works: set[Work] = set()
         self.cwd = ""
 
     # -- links
 
     def link_made(self, conversation: Conversation) -> None:
         """Take up all calls on a new link, from where each has come to."""
-        self._conversation = conversation
-        for listener, call in list(self._open.items()):
-            if listener.intake.is_over:
-                del self._open[listener]  # we gave up; the worker ends it by itself
-            else:
-                conversation.resume(call)
-            if call.sent is not None:
-                self._unsent.discard(listener.id)
+        self._table.link_made(conversation)
         self._questions.link_made(conversation)
 
     def link_gone(self) -> None:
         """Note that there is no link."""
-        self._conversation = None
+        self._table.link_gone()
         self._questions.link_gone()
-        for call in self._open.values():
-            call.number = 0
 
     def fail(self, error: MlepoolError) -> None:
         """Note that no link will come: nothing more comes for anybody."""
-        for listener in tuple(self._open):
-            listener.intake.fail(error)
-            listener.ended()
-        self._open.clear()
-        for job_id in self._unsent:
-            self._owned.pop(job_id, None)
-        self._unsent.clear()
+        self._table.fail(error)
+        self._owned.release(*self._table.unsent)
+        self._table.unsent.clear()
         self._questions.fail(error)
 
     def call_ended(self, call: OpenCall) -> None:
@@ -148,8 +106,8 @@ class Calls:
             self._questions.ended(call)
             return
         listener = call.listener
-        self._open.pop(listener, None)
-        self._owned.pop(listener.id, None)
+        self._table.ended(listener)
+        self._owned.release(listener.id)
         listener.ended()
 
     # -- new calls
@@ -181,7 +139,7 @@ class Calls:
                     echo(message)
             return await listener.wait()
         except asyncio.CancelledError:
-            if listener.id in self._unsent:
+            if listener.id in self._table.unsent:
                 self.leave(listener)  # nobody waits any more: it must not begin
                 listener.feeder.stop()
             raise
@@ -189,13 +147,13 @@ class Calls:
     @contextlib.contextmanager
     def preparing(self, job_id: str) -> Iterator[None]:
         """Do what comes before a job's start: cancelled in it, the job never is."""
-        self._unsent.add(job_id)
+        self._table.unsent.add(job_id)
         try:
             yield
         except Exception:
-            self._unsent.discard(job_id)
+            self._table.unsent.discard(job_id)
             raise
-        self._unsent.discard(job_id)
+        self._table.unsent.discard(job_id)
 
     def start(
         self,
@@ -227,14 +185,14 @@ class Calls:
         limit = options.timeout if options.on_timeout == "stop" else None
         window = listener.intake.window
         awaited = not options.complete
-        number = self._next_number()
+        number = self._table.next_number()
         request = Request(
             *(number, job_id, name, arguments, window, limit, awaited), cwd=self.cwd
         )
         expect_more(self, listener, spec=command.spec, given=arguments)
-        self._enter(listener, request)
+        self._table.enter(listener, request)
         if command.kind is not Kind.VALUE and not options.detach:
-            self._owned[job_id] = name
+            self._owned.add(job_id)
         return listener
 
     def check_usable(self) -> None:
@@ -249,7 +207,7 @@ class Calls:
 
     async def work(self, job: Work, *, echo: Echo = print_message) -> AsyncListener:
         """Own what runs here, and wait for its end if the caller does."""
-        self._works = {one for one in self._works if not one.is_over} | {job}
+        self._owned.add_work(job)
         if job.listener.options.complete:
             return await job.finish(echo)
         return job.listener
@@ -347,26 +305,16 @@ class Calls:
 
     def give_credit(self, listener: AsyncListener, position: int) -> None:
         """Tell the worker how far it may send; a new link is told by itself."""
-        call = self._open.get(listener)
-        if call is not None and call.number and self._conversation is not None:
-            self._conversation.peer.send(Credit(call.number, position))
+        self._table.give_credit(listener, position)
 
     def look(self, listener: AsyncListener) -> None:
         """Ask the worker where a job's output ends now; nothing without a link."""
-        call = self._open.get(listener)
-        if call is not None and call.number and self._conversation is not None:
-            self._conversation.peer.send(Look(call.number))
+        self._table.look(listener)
 
     def leave(self, listener: AsyncListener) -> None:
         """Receive no more for a listener; what was not sent yet never is."""
-        call = self._open.pop(listener, None)
-        if call is None:
-            return
-        if call.is_unsent_request:
-            self._unsent.discard(listener.id)
-            self._owned.pop(listener.id, None)
-        if call.number and self._conversation is not None:
-            self._conversation.leave_call(call)
+        if self._table.leave(listener):
+            self._owned.release(listener.id)
 
     def reread(self, listener: AsyncListener) -> AsyncListener:
         """Read a job's output again from where the listener began."""
@@ -389,63 +337,27 @@ class Calls:
         Returns:
             False if the worker can't have heard of it yet.
         """
-        self._owned.pop(job_id, None)
-        return job_id not in self._unsent
+        self._owned.release(job_id)
+        return job_id not in self._table.unsent
 
     # -- at the end
 
     def owned(self) -> list[str]:
         """Give the ids of the jobs that ``close()`` would stop."""
-        return list(self._owned)
+        return self._owned.job_ids()
 
     async def stop_owned(self) -> None:
         """Stop the jobs that end with ``close()``, or say which could not be."""
-        works = [asyncio.ensure_future(one.stop()) for one in self._works]
-        if works:
-            await asyncio.wait(works, timeout=CLOSE_LIMIT)
-        job_ids = [one for one in self._owned if one not in self._unsent]
-        self._owned.clear()
-        if self._conversation is None:
-            if job_ids:
-                text = "%s: there is no link; not stopped: %s"
-                logger.warning(text, self.name, ", ".join(job_ids))
-            return
-        stops = {
-            asyncio.ensure_future(self.stop_job(one, "SIGINT", grace=CLOSE_GRACE)): one
-            for one in job_ids
-        }
-        if stops:
-            await self._wait_for_stops(stops)
-
-    async def _wait_for_stops(self, stops: Mapping[asyncio.Task[Any], str]) -> None:
-        done, late = await asyncio.wait(stops, timeout=CLOSE_LIMIT)
-        for task in late:
-            task.cancel()
-        failed = [task for task in done if task.exception() is not None]
-        if failed or late:
-            names = ", ".join(stops[task] for task in (*failed, *late))
-            logger.warning("%s: could not stop %s", self.name, names)
+        await self._owned.stop_works()
+        unsent = self._table.unsent
+        if self._table.has_link:
+            await self._owned.stop_jobs(
+                unsent, lambda one: self.stop_job(one, "SIGINT", grace=CLOSE_GRACE)
+            )
+        else:
+            self._owned.give_up(unsent)
 
     # -- within
-
-    def _next_number(self) -> int:
-        if self._conversation is None:
-            return UNSENT_NUMBER
-        return self._conversation.next_number()
-
-    def _enter(self, listener: AsyncListener, message: Request | Attach) -> None:
-        call = Call(listener, message)
-        try:
-            if self._conversation is not None:
-                self._conversation.send(call)
-            else:
-                encode(message)  # what can't be sent is said now
-                if call.is_unsent_request:
-                    self._unsent.add(listener.id)
-        except BaseException:
-            listener.close()
-            raise
-        self._open[listener] = call
 
     def _attach(
         self, job_id: str, command: str, options: CallOptions, *, position: int
@@ -454,9 +366,9 @@ class Calls:
         listener = AsyncListener(
             job_id, command, options, owner=self, position=position
         )
-        number = self._next_number()
+        number = self._table.next_number()
         message = Attach(number, job_id, position, listener.intake.window)
-        self._enter(listener, message)
+        self._table.enter(listener, message)
         return listener
 
 

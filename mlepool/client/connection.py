@@ -9,11 +9,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from mlepool.client.bindings import Bindings
-from mlepool.client.calls import Calls, Echo, new_job_id, print_message
+from mlepool.client.calls import Calls, new_job_id, print_message
 from mlepool.client.commands import Catalogue
 from mlepool.client.conversation import Conversation, OpenCall
 from mlepool.client.events import Callbacks
 from mlepool.client.handshake import Entrance, dial
+from mlepool.client.owned import Echo
 from mlepool.client.redial import LINK_CODES, Backoff, Redial
 from mlepool.client.state import WorkerState
 from mlepool.client.telemetry import MetricsFeed, MetricsMethods

@@ -9,11 +9,12 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlepool.client.calls import Calls, Echo, new_job_id
+from mlepool.client.calls import Calls, new_job_id
 from mlepool.client.commands import BoundCommand
 from mlepool.client.file_verbs import begin_collecting, local_path
 from mlepool.client.listener import AsyncListener
 from mlepool.client.options import CallOptions
+from mlepool.client.owned import Echo
 from mlepool.wire.messages import Outcome
 
 __all__ = ["attach_and_collect", "run_with_files"]

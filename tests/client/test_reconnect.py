@@ -556,7 +556,7 @@ def test_what_was_asked_for_too_long_ago_is_refused_and_lost(
         conn._portal.do(
             lambda: started.append(inner._calls.start(command, ("echo no",), {}))
         )
-        call = inner._calls._open[started[0]]
+        call = inner._calls._table._calls[started[0]]
         call.sent = call.made - 1500
         heal(proxy)
         conn._portal.call(started[0].wait())
