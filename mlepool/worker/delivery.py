@@ -102,12 +102,22 @@ class Delivery:
             self._watchers[link] = None
         return False
 
-    def sampled(self, sample: Kept) -> None:
-        """Send a new sample to those who follow."""
+    def sampled(self, sample: Kept, *, is_kept: bool) -> bool:
+        """Send a new sample to those who follow.
+
+        Args:
+            sample: The sample.
+            is_kept: False if there was no room for it: then or never.
+
+        Returns:
+            False if nobody will ever get it who collects.
+        """
         for link in tuple(self._watchers):
             if not link.peer.is_full:
                 link.tell(_event([sample]))
-        self._pump()
+        if is_kept:
+            self._pump()
+        return is_kept or self._send_at_once(sample)
 
     def left(self, link: Link) -> None:
         """Note that a client is gone; what it has not acknowledged stays."""
@@ -129,6 +139,18 @@ class Delivery:
         if self._pumping is None and self._collector is not None:
             loop = asyncio.get_running_loop()
             self._pumping = loop.create_task(self._send_all())
+
+    def _send_at_once(self, sample: Kept) -> bool:
+        """Send what is not kept, unless it would come before what is."""
+        collector, store = self._collector, self._store
+        if collector is None or collector.link.peer.is_full:
+            return False
+        if store.newest > collector.sent:
+            return False
+        dropped = store.dropped - collector.told
+        collector.sent, collector.told = sample.id, store.dropped
+        collector.link.tell(_event([sample], dropped=dropped))
+        return True
 
     async def _send_all(self) -> None:
         try:

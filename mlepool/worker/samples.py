@@ -60,11 +60,13 @@ class SampleStore:
     Attributes:
         size: As given; may be set.
         last: The id that was given last.
+        newest: The greatest id that is kept, or was.
     """
 
     def __init__(self, folder: Path, *, size: int) -> None:
         self.size = size
         self.last = 0
+        self.newest = 0
         self._folder = folder
         self._lock = threading.Lock()
         self._fd = -1
@@ -100,6 +102,8 @@ class SampleStore:
             self._total = sum(_size(one.path) for one in self._segments)
             used = self._segments[-1].first + IDS_A_SEGMENT if self._segments else 0
             self.last = max(used, self._acknowledged, int(now * 1000))
+            found = (_records(one.path) for one in reversed(self._segments))
+            self.newest = max(next(filter(None, map(_last_id, found)), 0), self.newest)
             self._let_go()
 
     def close(self) -> None:
@@ -121,7 +125,7 @@ class SampleStore:
             data: Its bytes.
 
         Returns:
-            False if it could not be kept, which counts it as dropped.
+            False if it could not be kept.
         """
         with self._lock:
             try:
@@ -131,9 +135,14 @@ class SampleStore:
             except OSError as exc:
                 if self.size > 0:
                     logger.warning("a sample can't be kept: %s", exc)
-                self._count_dropped(1)
                 return False
+            self.newest = sample_id
             return True
+
+    def miss(self) -> None:
+        """Note that a sample was not kept, and nobody had it."""
+        with self._lock:
+            self._count_dropped(1)
 
     def read(self, after: int, *, limit: int) -> list[Kept]:
         """Give the oldest samples that are not acknowledged.
@@ -280,6 +289,11 @@ def _records(path: Path) -> Iterator[Kept]:
             return
         yield Kept(sample_id, payload)
         place += length
+
+
+def _last_id(records: Iterator[Kept]) -> int:
+    """Give the id of the last of some records; 0 if there is none."""
+    return max((one.id for one in records), default=0)
 
 
 def _segments(folder: Path) -> Iterator[_Segment]:

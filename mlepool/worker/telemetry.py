@@ -187,8 +187,9 @@ class Telemetry:
         """Keep a sample until somebody has it, and send it to those who follow."""
         sample = structs.replace(sample, id=self.store.next_id())
         kept = Kept(sample.id, msgspec.msgpack.encode(sample))
-        self.store.append(*kept)
-        self.delivery.sampled(kept)
+        is_kept = self.store.append(*kept)
+        if not self.delivery.sampled(kept, is_kept=is_kept):
+            self.store.miss()
 
     # -- within
 

@@ -48,6 +48,7 @@ def test_samples_come_back_in_order_also_after_a_restart(tmp_path):
     assert ids(again) == first + second
     assert all(one < other for one, other in pairwise(first + second))
     assert ids(again, after=first[4]) == first[5:] + second
+    assert opened(tmp_path).newest == again.newest == second[-1]
 
 
 def test_a_read_stops_at_its_limit_but_gives_one(tmp_path):
@@ -150,6 +151,9 @@ def test_what_is_not_to_be_kept_is_not(tmp_path):
     store = opened(tmp_path, size=0)
     assert fill(store, 3) == []
     assert ids(store) == []
+    assert (store.newest, store.dropped) == (0, 0)
+    store.miss()
+    assert opened(tmp_path).dropped == 1
 
 
 def test_marks_that_are_damaged_are_none(tmp_path):
@@ -164,12 +168,11 @@ def test_marks_that_are_damaged_are_none(tmp_path):
 
 
 @pytest.mark.real
-def test_a_full_disk_costs_samples_and_is_counted(tmp_path, caplog):
+def test_a_full_disk_costs_samples_and_no_more(tmp_path, caplog):
     with small_disk(tmp_path / "disk", "4m") as disk:
         store = opened(disk / "samples", size=ALL)
         kept = fill(store, 20, size=700_000)
         assert 0 < len(kept) < 20
-        assert store.dropped == 20 - len(kept)
         assert ids(store) == kept
         store.acknowledge(kept[-1])
         more = fill(store, 1, size=1000)

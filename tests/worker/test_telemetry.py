@@ -241,6 +241,45 @@ async def test_how_many_were_let_go_is_told_once(tmp_path):
             await until(lambda: worker.telemetry.store.dropped == 0)
 
 
+@in_real_time
+async def test_what_is_not_to_be_kept_comes_live_all_the_same(tmp_path):
+    async with quiet_worker(tmp_path, sample_size=0) as worker:
+        store = worker.telemetry.store
+        keep(worker, 3)
+        assert store.dropped == 3
+        async with connected(tmp_path) as conn:
+            heard = Heard(conn)
+            await until(lambda: worker.telemetry.delivery.is_followed)
+            live = keep(worker, 4)
+            await until(lambda: store.acknowledged == live[-1])
+            assert heard.ids == live
+            assert [one.dropped for one in heard.samples] == [3, 0, 0, 0]
+            assert store.dropped == 0
+            await conn.disconnect()
+            await until(lambda: not worker.telemetry.delivery.is_followed)
+            keep(worker, 1)
+            await conn.connect()
+            await until(lambda: worker.telemetry.delivery.is_followed)
+            more = keep(worker, 1)
+            await until(lambda: heard.ids == live + more)
+            assert heard.samples[-1].dropped == 1
+
+
+@in_real_time
+async def test_on_a_full_disk_nothing_comes_before_what_is_kept(tmp_path):
+    async with quiet_worker(tmp_path) as worker:
+        kept = keep(worker, 2)
+        worker.telemetry.store.size = 0
+        keep(worker, 1)
+        async with connected(tmp_path) as conn:
+            heard = Heard(conn)
+            await until(lambda: heard.ids == kept)
+            assert heard.samples[0].dropped == 1
+            await until(lambda: worker.telemetry.store.acknowledged == kept[-1])
+            live = keep(worker, 1)
+            await until(lambda: heard.ids == kept + live)
+
+
 @in_its_loop
 async def test_a_callback_that_raises_has_had_its_sample(quiet, caplog):
     def fail(conn: AsyncConnection, sample: Sample) -> None:
