@@ -201,7 +201,9 @@ async def test_closing_the_acceptor_in_the_turn_of_the_handshake_leaves_the_link
         accepted(link)
         closing.append(asyncio.create_task(acceptor.close()))
 
-    acceptor._factory = functools.partial(_ServerEnd, accept_and_close, b"")
+    acceptor._factory = functools.partial(
+        _ServerEnd, accept_and_close, b"", answer=lambda _: None, is_private=False
+    )
     near = await dial_websocket(url_of(acceptor), direct=True)
     await closing[0]
     (await accepted.next()).attach(far)
