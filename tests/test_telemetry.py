@@ -48,6 +48,8 @@ def test_a_day_is_delivered_once_though_the_worker_is_killed(tmp_path):
         assert is_killed.wait(20)
         first.end()
         second = RunningWorker(tmp_path / "w", **QUIET)
+        conn.disconnect()  # it would come back by itself, a little later
+        conn.connect()
         wait_until(lambda: len(heard) >= len(ids), 20)
         assert heard == ids
         assert conn.heartbeat()
