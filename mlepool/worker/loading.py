@@ -23,6 +23,7 @@ __all__ = ["GROUP", "LoadError", "Source", "find_sources", "in_words"]
 
 GROUP = "mlepool.commands"  # of entry points
 OUR_FOLDER = Path(__file__).parent
+OUR_PREFIX = "mlepool_commands_"  # of the modules that files become
 LIBRARY = sysconfig.get_path("stdlib")
 MAX_TEXT = 500  # characters of an error: it is part of the worker's state
 
@@ -59,7 +60,7 @@ class FileSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.label = str(path)
-        self._name = f"mlepool_commands_{path.stem}_{_digest(path)}"
+        self._name = f"{OUR_PREFIX}{path.stem}_{_digest(path)}"
         self._beside: list[str] = []
 
     def load(self) -> list[Part]:
@@ -89,9 +90,13 @@ class FileSource:
         return [self.path, *(file for file in found if file is not None)]
 
     def _came(self, known: set[str]) -> list[str]:
-        """Give the modules beside it that were imported since some were known."""
+        """Give the modules beside it that were imported since some were known.
+
+        Not other sources, which are read at the same time in other threads.
+        """
         folder = self.path.parent
-        came = set(sys.modules) - known - {self._name}
+        new = set(sys.modules) - known
+        came = {name for name in new if not name.startswith(OUR_PREFIX)}
         files = {name: _file_of(name) for name in came}
         return [name for name, file in files.items() if file and folder in file.parents]
 

@@ -38,11 +38,14 @@ async def watch(extensions: Extensions, seen: Seen) -> None:
         seen: How their files were before they were loaded.
     """
     async for _ in _occasions({path.parent for path in look_at(extensions.sources)}):
-        changed = []
-        for source in extensions.sources:
-            now = look_at([source])
-            if any(seen.get(path, version) != version for path, version in now.items()):
-                changed.append(source)
+        looks = [(source, look_at([source])) for source in extensions.sources]
+        # A file may belong to several sources: each is judged before any is noted.
+        changed = [
+            source
+            for source, now in looks
+            if any(seen.get(path, version) != version for path, version in now.items())
+        ]
+        for _, now in looks:
             seen.update(now)
         if changed:
             labels = ", ".join(source.label for source in changed)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlepool.worker.loading import LoadError, find_sources
+from mlepool.worker.loading import OUR_PREFIX, LoadError, find_sources
 
 COMMAND = "from mlepool.worker import command\n@command\ndef {name}() -> int:\n"
 
@@ -176,3 +176,18 @@ def test_what_a_broken_file_has_imported_is_forgotten(beside):
     with pytest.raises(LoadError, match=r"mine\.py:2: ZeroDivisionError"):
         source(beside / "mine.py").load()
     assert "helper" not in sys.modules
+
+
+def test_a_file_that_is_read_at_the_same_time_is_not_beside(beside):
+    two, name = beside / "two.py", f"{OUR_PREFIX}two"
+    # What another thread does meanwhile.
+    (beside / "one.py").write_text(
+        "import sys, types\n"
+        f"other = sys.modules[{name!r}] = types.ModuleType({name!r})\n"
+        f"other.__file__ = {str(two)!r}\n"
+        "from helper import work\n"
+    )
+    one = source(beside / "one.py")
+    one.load()
+    del sys.modules[name]
+    assert [path.name for path in one.files()] == ["one.py", "helper.py"]

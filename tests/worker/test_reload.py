@@ -1,5 +1,6 @@
 """Files of custom commands that change while their worker serves."""
 
+import sys
 import threading
 from pathlib import Path
 
@@ -42,3 +43,22 @@ def save_as_editors_do(path: Path, text: str) -> None:
     beside = path.with_name("mine.py~")
     beside.write_text(text)
     beside.replace(path)
+
+
+def test_a_file_that_two_use_brings_new_versions_of_both(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    helper = tmp_path / "shared_by_two.py"
+    helper.write_text("VALUE = 1\n")
+    for name in ("first", "second"):
+        text = TEXT.replace("work()", f"{name}()").format(value="VALUE")
+        (tmp_path / f"{name}.py").write_text(f"from shared_by_two import VALUE\n{text}")
+    settings = {"state_dir": tmp_path / "state", "listen": "127.0.0.1:0"}
+    files = [tmp_path / "first.py", tmp_path / "second.py"]
+    with (
+        serve_in_thread(files, reload=True, **settings),
+        mlepool.ClientPool() as pool,
+        pool.add(f"unix:{tmp_path / 'state'}") as conn,
+    ):
+        assert (conn.first().value, conn.second().value) == (1, 1)
+        helper.write_text("VALUE = 2\n")
+        wait_until(lambda: (conn.first().value, conn.second().value) == (2, 2))
