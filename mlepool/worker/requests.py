@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, Protocol
 
-from mlepool.errors import WorkerError
+from mlepool.errors import MlepoolError, WorkerError
 from mlepool.wire.messages import Attach, Outcome, Request
 from mlepool.worker.answers import failed
 from mlepool.worker.context import CallContext
@@ -146,14 +146,18 @@ class Requests:
 
     def _start(self, request: Request, process: Process) -> None:
         self._visitor.note_process(request, process, self._cwd(request))
-        job = self._house.jobs.start(
-            request.id,
-            process,
-            timeout=request.timeout,
-            is_awaited=request.is_awaited,
-            owner=self._visitor.grant.name,
-            address=self._context.caller,
-        )
+        try:
+            job = self._house.jobs.start(
+                request.id,
+                process,
+                timeout=request.timeout,
+                is_awaited=request.is_awaited,
+                owner=self._visitor.grant.name,
+                address=self._context.caller,
+            )
+        except (MlepoolError, OSError) as exc:
+            self._visitor.note_not_begun(request, exc)
+            raise
         self._line.read(job, request)
 
     async def _start_inside(self, request: Request, process: Process) -> None:

@@ -180,6 +180,11 @@ class Visitor:
             facts["tree"] = process.files.tree
         self._audit.write("accepted", **self.who, **facts)
 
+    def note_not_begun(self, request: Request, exc: Exception) -> None:
+        """Write down that a job of theirs was accepted, and could not begin."""
+        (reason,) = in_words([str(exc)])
+        self._write("ended", job=request.id, status="FAILED", reason=reason)
+
     def note_value(self, request: Request, value: Any) -> None:
         """Write down what a sync has done."""
         if isinstance(value, TargetReport):

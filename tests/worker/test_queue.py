@@ -14,6 +14,7 @@ from mlepool.client.connection import AsyncConnection
 from mlepool.supervisor.messages import Spawn
 from mlepool.testing.kill import kill_supervisor
 from mlepool.wire.values import JobInfo
+from mlepool.worker.audit import read_audit
 from mlepool.worker.backlog import MAX_ORDER, Backlog, Order
 from mlepool.worker.queue_news import MAX_LISTED, first_in_line
 from mlepool.worker.slots import Ticket
@@ -86,6 +87,9 @@ def test_who_may_not_wait_is_refused_and_leaves_nothing_behind(shared):
         assert refused.id not in [one.id for one in (await conn.jobs()).value]
         journals = [one.name for one in (shared.folder / "state/jobs").iterdir()]
         assert f"{refused.id}.journal" not in journals
+        audit = [one for one in read_audit(shared.folder / "state") if one]
+        (last,) = [one["event"] for one in audit if one.get("job") == refused.id][1:]
+        assert last == "ended"
         for bad in (await conn.run("a", priority=1001), await conn.run("a", gpus=-1)):
             assert isinstance(bad.error, ValueError)
 
