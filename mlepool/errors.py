@@ -320,7 +320,14 @@ class RemoteError(MlepoolError):
 
     def __str__(self) -> str:
         where = f" (on {self.host})" if self.host else ""
-        return f"{self.message or self.type_name}{where}"
+        text = self.message or self.type_name
+        # Else nothing here names the type: "7" of a SystemExit says too little.
+        if type(self) is RemoteError and self._is_foreign() and self.message:
+            text = f"{self.type_name}: {text}"
+        return f"{text}{where}"
+
+    def _is_foreign(self) -> bool:
+        return self.type_name != "Exception" and self.type_name not in __all__
 
 
 class PermissionDeniedError(RemoteError, PermissionError):

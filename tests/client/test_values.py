@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import mlepool
+from mlepool.client.failures import remote_error
 from mlepool.client.lines import LineDecoder
 from mlepool.client.values import Transcript, ValueDecoder, Yields, shown
 from mlepool.errors import RemoteProtocolError
@@ -264,6 +265,20 @@ def test_what_has_failed_says_so_as_text(pool):
         assert str(failed).startswith("<Listener 'x' on ")
         assert "FAILED" in str(failed)
         assert f": no such file (on {conn.name})" in str(failed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "text"),
+    [
+        ("ValueError", "7", "7"),  # its class names it
+        ("SystemExit", "7", "SystemExit: 7"),
+        ("OutOfPaper", "tray 2", "OutOfPaper: tray 2"),
+        ("OutOfPaper", "", "OutOfPaper"),
+        ("WorkerError", "no room", "no room"),  # one of ours is a sentence
+    ],
+)
+def test_an_error_of_a_foreign_type_names_it(kind, message, text):
+    assert str(remote_error(Failure(kind, message), "gpu1")) == f"{text} (on gpu1)"
 
 
 def test_attach_tells_a_process_from_a_job_inside_the_worker(pool):
