@@ -75,6 +75,7 @@ class SampleStore:
         self._segments: list[_Segment] = []
         self._acknowledged = 0
         self._dropped = 0
+        self._complained = False
 
     @property
     def acknowledged(self) -> int:
@@ -134,9 +135,10 @@ class SampleStore:
                 self._append(sample_id, data)
             except OSError as exc:
                 if self.size > 0:
-                    logger.warning("a sample can't be kept: %s", exc)
+                    self._complain("a sample can't be kept", exc)
                 return False
             self.newest = sample_id
+            self._complained = False
             return True
 
     def miss(self) -> None:
@@ -260,7 +262,13 @@ class SampleStore:
             finally:
                 os.close(fd)
         except OSError as exc:
-            logger.warning("what is known of samples can't be noted: %s", exc)
+            self._complain("what is known of samples can't be noted", exc)
+
+    def _complain(self, text: str, exc: OSError) -> None:
+        """Warn once until a sample is kept again: a log must not fill a full disk."""
+        level = logging.DEBUG if self._complained else logging.WARNING
+        logger.log(level, "%s: %s", text, exc)
+        self._complained = True
 
     def _close(self) -> None:
         if self._fd >= 0:
