@@ -26,6 +26,9 @@ __all__ = ["OWN_VERBS", "Bindings"]
 # What runs here, and is listed with the worker's commands.
 OWN_VERBS = ("sync", "put", "get", "transfer")
 
+# Characters of a signature in the table of commands; help() has all of it.
+SIGNATURE_WIDTH = 60
+
 # Files take libraries that a program which only runs commands need not load.
 _ERRANDS = "mlepool.client.errands"
 _WITH_FILES = frozenset({"sync", "collect", "collect_to"})
@@ -68,7 +71,8 @@ class Bindings(BuiltinCommands, FileMethods):
         ]
         if self._catalogue is not None:
             rows += [_row(verb) for verb in OWN_VERBS]
-        return Table(("name", "signature", "role", "summary"), rows)
+        headers = ("name", "signature", "role", "summary")
+        return Table(headers, rows, widths={"signature": SIGNATURE_WIDTH})
 
     def server_methods(self) -> list[str]:
         """Give the names of all commands; empty before the first connect."""

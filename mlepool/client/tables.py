@@ -1,7 +1,7 @@
 """Tables: rows for programs, and text for people."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tabulate import tabulate
@@ -18,11 +18,20 @@ class Table(Sequence[tuple[Any, ...]]):
     Args:
         headers: The columns' names.
         rows: A tuple each, as long as ``headers``.
+        widths: How many characters of a column ``str()`` shows; by default all. Rows
+            and HTML have the whole.
     """
 
-    def __init__(self, headers: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    def __init__(
+        self,
+        headers: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+        *,
+        widths: Mapping[str, int] | None = None,
+    ) -> None:
         self.headers = tuple(headers)
         self.rows = list(rows)
+        self._widths = dict(widths or {})
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -34,7 +43,14 @@ class Table(Sequence[tuple[Any, ...]]):
         return self.rows[index]
 
     def __str__(self) -> str:
-        return tabulate(self.rows, self.headers, disable_numparse=True)
+        rows = [map(self._cell, self.headers, row) for row in self.rows]
+        return tabulate(rows, self.headers, disable_numparse=True)
+
+    def _cell(self, header: str, value: Any) -> Any:
+        width = self._widths.get(header)
+        if width is None or len(str(value)) <= width:
+            return value
+        return f"{str(value)[: width - 3]}..."
 
     __repr__ = __str__
 

@@ -55,6 +55,10 @@ def test_commands_are_bound_with_signature_and_docs(conn):
     assert table.headers == ("name", "signature", "role", "summary")
     assert "Run a command on the worker's host" in str(table)
     assert "<table>" in table._repr_html_()
+    assert max(map(len, str(table).splitlines())) < 200
+    run = next(row for row in table if row[0] == "run")
+    assert "(command: str | list[Any], *, cwd: str | None = None, env..." in str(table)
+    assert run[1].endswith(")")  # a row has the whole
 
 
 def test_two_connections_never_share_a_method(worker):
