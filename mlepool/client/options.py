@@ -167,6 +167,7 @@ def split_options(
 
 
 def _in_words(exc: msgspec.ValidationError) -> str:
-    text, _, place = str(exc).partition(" - at ")
+    said = str(exc).replace("| null`", "| None`").replace("`null`", "`None`")
+    text, _, place = said.partition(" - at ")
     name = place.strip("`").removeprefix("$.")
     return f"{name}: {text[:1].lower()}{text[1:]}".replace("`", "")

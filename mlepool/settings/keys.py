@@ -78,7 +78,8 @@ def _typed(kind: Any, then: Read | None = None, wording: str = "") -> Read:
         try:
             checked = msgspec.convert(value, kind)
         except msgspec.ValidationError as exc:
-            text = str(exc).partition(" - at ")[0]
+            # The kinds of JSON: there is no null in TOML.
+            text = str(exc).partition(" - at ")[0].replace(" | null`", "`")
             text = wording or text[:1].lower() + text[1:].replace("`", "")
             raise ValueError(text) from None
         return checked if then is None else then(checked)

@@ -249,5 +249,6 @@ def in_words(exc: msgspec.ValidationError) -> str:
     """Turn "Expected `str`, got `int` - at `$.env[...]`" round."""
     text, _, place = str(exc).partition(" - at ")
     where = place.strip("`").removeprefix("$.").removeprefix("$")
+    text = text.replace("| null`", "| None`").replace("`null`", "`None`")
     text = text[:1].lower() + text[1:].replace("`", "")
     return f"{where}: {text}" if where else text

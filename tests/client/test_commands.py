@@ -46,7 +46,7 @@ def test_an_unknown_name_says_the_worker_and_the_nearest_command():
         (("a", "b"), {}, "too many positional arguments"),
         (("a",), {"colour": 1}, "unexpected keyword argument 'colour'"),
         (("a",), {"complete": "yes"}, "complete: expected bool, got str"),
-        (("a",), {"timeout": "1"}, "timeout: expected float"),
+        (("a",), {"timeout": "1"}, r"timeout: expected float \| None, got str"),
         (("a",), {"input": 5}, "an iterator, not int"),
         ((["echo", 1],), {}, r"run\(\): command: .* str or bytes, not 1"),
         ((7,), {}, r"run\(\): command must be a str or a list of str, not int"),

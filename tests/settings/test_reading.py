@@ -216,6 +216,7 @@ def test_a_part_is_a_fraction_or_in_percent(settings, text, part):
         ('retain_days = "7"', 1, "retain_days = '7': expected float, got str"),
         ("retain_jobs = -1", 1, "retain_jobs = -1: expected int >= 0"),
         ("max_concurrent = 0", 1, "max_concurrent = 0: expected int >= 1"),
+        ('max_concurrent = "4"', 1, "max_concurrent = '4': expected int, got str"),
         ('prometheus = "no"', 1, "prometheus = 'no': expected bool, got str"),
         ("listen = 'x:y'", 1, "listen = 'x:y': cannot listen on 'x:y': give HOST:PORT"),
         ("name = ''", 1, "name = '': '': a name has 1 to 200 characters"),

@@ -79,7 +79,7 @@ def test_the_context_is_given_to_who_asks_for_it(registry):
         ({}, "missing required field a"),
         ({"a": "1"}, "a: expected int, got str"),
         ({"a": 1.5}, "a: expected int, got float"),
-        ({"a": None}, "a: expected int, got null"),
+        ({"a": None}, "a: expected int, got None"),
         ({"a": 1, "b": b"x"}, "b: expected str, got bytes"),
         ({"a": 1, "c": [1, "2"]}, "c[1]: expected float, got str"),
         ({"a": 1, "d": 1}, "unknown field d"),
