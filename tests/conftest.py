@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import mlepool
+from tests.tools import steady
 
 START_LIMIT = 30.0
+
+settings.register_profile("steady", steady)
+settings.load_profile("steady")  # what a test does not say otherwise
 
 
 class RunningWorker:

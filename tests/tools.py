@@ -28,7 +28,7 @@ from mlepool.worker.identity import Identity
 _EXAMPLES = os.environ.get("MLEPOOL_EXAMPLES")
 steady = settings(
     derandomize=_EXAMPLES is None,
-    max_examples=int(_EXAMPLES or 100),
+    max_examples=int(_EXAMPLES or 60),
     deadline=None,  # a busy machine is no failure
 )
 
