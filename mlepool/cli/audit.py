@@ -79,10 +79,11 @@ def _lines(folder: Path) -> Iterator[dict[str, Any]]:
 
 def _sentence(line: dict[str, Any]) -> str:
     when = datetime.fromisoformat(line["time"]).astimezone()
-    who = " ".join(str(line[key]) for key in ("token", "address") if key in line)
+    known = [str(line[key]) for key in ("token", "address") if key in line]
+    who = f" [{' '.join(known)}]" if known else ""
     rest = {key: line[key] for key in line if key not in FRONT}
     facts = " ".join(f"{key}={_shown(value)}" for key, value in rest.items())
-    text = f"{when.isoformat(' ', 'seconds')} {line['event']} [{who}] {facts}"
+    text = f"{when.isoformat(' ', 'seconds')} {line['event']}{who} {facts}"
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 

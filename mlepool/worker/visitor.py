@@ -202,7 +202,8 @@ class Visitor:
             exc, PermissionDeniedError
         ):
             facts = {"command": request.command.lstrip("_"), "job": request.id}
-            self._write("refused", right=next(iter(in_words([str(exc)]))), **facts)
+            text = str(exc).removeprefix(f"[Errno {exc.errno}] ")
+            self._write("refused", right=next(iter(in_words([text]))), **facts)
 
     # -- within
 

@@ -46,6 +46,12 @@ def test_the_log_is_printed_for_people(here, log):
     assert done.err == "mlepool audit: 1 lines are damaged\n"
 
 
+def test_what_nobody_did_names_nobody(here, state):
+    line = {"time": "2026-01-01T00:00:00+00:00", "event": "lost", "lines": 2}
+    write_private(state / "audit" / "audit.jsonl", f"{json.dumps(line)}\n".encode())
+    assert here("audit").out.endswith(" lost lines=2\n")
+
+
 @pytest.mark.parametrize(
     ("words", "numbers"),
     [

@@ -106,6 +106,15 @@ def test_who_lacks_a_role_is_told_which_and_it_is_noted(place):
     ]
 
 
+def test_files_that_are_not_open_are_noted_in_words(place):
+    visitor = place.visitor("sync")
+    visitor.note_failure(request(), PermissionError(13, "not inside", "/etc"))
+    visitor.note_failure(request(), PermissionError("no such luck"))
+    visitor.note_failure(request(), FileNotFoundError(2, "not there", "/etc"))
+    rights = [one["right"] for one in place.lines()]
+    assert rights == ["not inside: '/etc'", "no such luck"]
+
+
 def test_who_has_the_role_may(place):
     place.visitor("run").check(RUN, request())
     assert place.lines() == []
