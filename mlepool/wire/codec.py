@@ -89,6 +89,10 @@ def encode(message: Message) -> bytes:
     """
     try:
         frame = _encoder.encode(message)
+    except UnicodeEncodeError as exc:
+        part = exc.object[max(exc.start - 40, 0) : exc.end + 40]
+        text = f"{part!r} is no UTF-8; a path or argument may be bytes instead"
+        raise LocalProtocolError(f"cannot send this: {text}") from exc
     except NOT_ENCODABLE as exc:
         raise LocalProtocolError(f"cannot send this: {exc}") from exc
     if len(frame) > MAX_FRAME:

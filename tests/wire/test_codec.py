@@ -99,6 +99,13 @@ def test_what_cannot_be_encoded_is_our_own_error(value):
         encode(Event("value", value))
 
 
+def test_a_name_that_is_no_text_is_said_to_go_as_bytes():
+    text = r"'x.udcff' is no UTF-8; a path or argument may be bytes"
+    with pytest.raises(LocalProtocolError, match=text):
+        encode(Event("value", {"path": Path("x\udcff")}))
+    assert encode(Event("value", {"path": b"x\xff"}))
+
+
 def test_paths_go_as_text():
     event = Event("value", {"cwd": Path("exp/data")})
     assert decode(encode(event)) == Event("value", {"cwd": "exp/data"})
