@@ -20,7 +20,7 @@ from websockets.sync.server import ServerConnection, serve
 from mlepool.wire.codec import Data, decode, encode
 from mlepool.wire.messages import CommandSpec, Hello, Message, Proof, Welcome
 from mlepool.wire.session import NEWEST_VERSION, OLDEST_VERSION
-from mlepool.worker.identity import Identity
+from mlepool.worker.access.identity import Identity
 
 LIMIT = 20.0  # seconds for an answer, on a busy machine
 

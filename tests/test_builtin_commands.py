@@ -18,8 +18,8 @@ import mlepool
 from mlepool.testing.kill import alive
 from mlepool.testing.proxy import FaultProxy
 from mlepool.wire.messages import Ended, Request
+from mlepool.worker.access.tokens import Token, TokenStore
 from mlepool.worker.threads import MAX_THREADS
-from mlepool.worker.tokens import Token, TokenStore
 from tests.conftest import RunningWorker
 from tests.needs import mounted, need_program, need_root
 from tests.raw import raw_client

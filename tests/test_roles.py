@@ -12,11 +12,11 @@ import pytest
 import mlepool
 from mlepool.config import write_private
 from mlepool.wire.messages import Ended, Request
-from mlepool.worker.audit import read_audit
+from mlepool.worker.access.audit import read_audit
+from mlepool.worker.access.identity import Identity, new_secret
+from mlepool.worker.access.tokens import FIRST, Token, TokenStore
 from mlepool.worker.commands import builtin_commands
-from mlepool.worker.identity import Identity, new_secret
 from mlepool.worker.registry import Registry
-from mlepool.worker.tokens import FIRST, Token, TokenStore
 from tests.conftest import RunningWorker, wait_until
 from tests.raw import raw_client
 

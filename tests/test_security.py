@@ -18,8 +18,8 @@ import mlepool
 from mlepool.client.trust import Target, TrustStore
 from mlepool.wire.messages import Bye, Hello, Proof, Welcome
 from mlepool.wire.session import Role, Session, prove
-from mlepool.worker.access import MAX_FAILURES
-from mlepool.worker.identity import Identity
+from mlepool.worker.access.control import MAX_FAILURES
+from mlepool.worker.access.identity import Identity
 from tests.conftest import RunningWorker, processes, wait_until
 from tests.needs import NOBODY, need_program, need_root
 from tests.raw import (

@@ -9,7 +9,7 @@ import pytest
 import mlepool
 from mlepool.testing.kill import kill_worker
 from mlepool.wire.telemetry import Sample
-from mlepool.worker.samples import SAMPLES_FOLDER, SampleStore
+from mlepool.worker.telemetry.samples import SAMPLES_FOLDER, SampleStore
 from tests.conftest import RunningWorker, wait_until
 
 pytestmark = pytest.mark.real

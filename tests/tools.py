@@ -21,7 +21,7 @@ from mlepool.transport.websocket import (
     dial_websocket,
     listen_websocket,
 )
-from mlepool.worker.identity import Identity
+from mlepool.worker.access.identity import Identity
 
 # The same examples at every run, so that a failure is nobody's bad luck; by hand, more
 # and other ones: MLEPOOL_EXAMPLES=100000 pytest tests/wire

@@ -15,7 +15,7 @@ import typer
 from mlepool.cli.logs import read_since
 from mlepool.config import default_state_dir
 from mlepool.errors import WorkerError
-from mlepool.worker.audit import AUDIT_FOLDER, read_audit
+from mlepool.worker.access.audit import AUDIT_FOLDER, read_audit
 
 __all__ = ["audit"]
 

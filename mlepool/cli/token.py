@@ -17,10 +17,10 @@ from mlepool.client.tables import Table
 from mlepool.client.trust import Target, local_workers
 from mlepool.config import DEFAULT_PORT, default_state_dir
 from mlepool.errors import WorkerError
-from mlepool.worker.audit import AuditLog
-from mlepool.worker.grants import ROLES
-from mlepool.worker.identity import find_identity, new_secret
-from mlepool.worker.tokens import Token, TokenStore
+from mlepool.worker.access.audit import AuditLog
+from mlepool.worker.access.grants import ROLES
+from mlepool.worker.access.identity import find_identity, new_secret
+from mlepool.worker.access.tokens import Token, TokenStore
 
 __all__ = ["create", "revoke", "rotate", "show"]
 

@@ -20,8 +20,8 @@ from mlepool.cli.flags import Given, options_of, print_settings, settings_of
 from mlepool.config import ListenAddress, WorkerConfig
 from mlepool.errors import ConfigError, LinkError, WorkerError
 from mlepool.settings.reading import Source
+from mlepool.worker.access.identity import Identity
 from mlepool.worker.daemon import Worker
-from mlepool.worker.identity import Identity
 
 __all__ = ["serve"]
 

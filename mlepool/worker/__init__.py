@@ -28,11 +28,11 @@ A worker inside a program of your own::
         print(worker.port)
 """
 
-from mlepool.worker.capabilities import capability
+from mlepool.worker.custom.capabilities import capability
+from mlepool.worker.custom.task_context import Context
 from mlepool.worker.daemon import Worker
 from mlepool.worker.embedding import WorkerThread, serve_in_thread
 from mlepool.worker.registry import command
-from mlepool.worker.task_context import Context
 
 __all__ = [
     "Context",

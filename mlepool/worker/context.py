@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlepool.wire.values import InputAck, JobInfo, StopReport
-from mlepool.worker.delivery import Link
-from mlepool.worker.grants import Grant
+from mlepool.worker.access.grants import Grant
 from mlepool.worker.jail import Jail
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.live import LiveConfig
-from mlepool.worker.telemetry import Telemetry
+from mlepool.worker.telemetry.delivery import Link
+from mlepool.worker.telemetry.sampler import Telemetry
 from mlepool.worker.threads import Threads
 from mlepool.worker.trees import Trees, TreeSession
 

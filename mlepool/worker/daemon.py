@@ -20,29 +20,29 @@ from mlepool.transport.websocket import WebSocketAcceptor, listen_websocket
 from mlepool.version import __version__
 from mlepool.wire.messages import Event, Hello
 from mlepool.wire.session import NEWEST_VERSION, NONCE_SIZE, OLDEST_VERSION
-from mlepool.worker.access import AccessControl
+from mlepool.worker.access.audit import AuditLog
+from mlepool.worker.access.control import AccessControl
+from mlepool.worker.access.gate import Gate
+from mlepool.worker.access.identity import Identity
+from mlepool.worker.access.tokens import TokenStore
 from mlepool.worker.answers import Answers
 from mlepool.worker.assembly import make_config
-from mlepool.worker.audit import AuditLog
 from mlepool.worker.commands import builtin_commands
+from mlepool.worker.custom.offering import Offering
 from mlepool.worker.drain import Drain
 from mlepool.worker.ends import LocalEnds
 from mlepool.worker.facts import at_once, gather
-from mlepool.worker.gate import Gate
-from mlepool.worker.gpus import GpuDriver
-from mlepool.worker.identity import Identity
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.live import LiveConfig
 from mlepool.worker.lock import take_lock
-from mlepool.worker.offering import Offering
-from mlepool.worker.prometheus import MetricsPage
+from mlepool.worker.queue.gpus import GpuDriver
 from mlepool.worker.registry import Registry
 from mlepool.worker.rereading import Rereader
 from mlepool.worker.service import Service
 from mlepool.worker.state import RunStatus, StateBoard, properties_of
-from mlepool.worker.telemetry import Telemetry
+from mlepool.worker.telemetry.prometheus import MetricsPage
+from mlepool.worker.telemetry.sampler import Telemetry
 from mlepool.worker.threads import in_thread
-from mlepool.worker.tokens import TokenStore
 from mlepool.worker.trees import Trees
 
 __all__ = ["WORKERS_FOLDER", "Worker"]

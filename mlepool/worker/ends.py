@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from mlepool.config import account_dir, default_state_dir
 from mlepool.files.base import Source, SourceOptions, Target, TargetOptions
-from mlepool.worker.grants import FULL, Grant, common_roots
+from mlepool.worker.access.grants import FULL, Grant, common_roots
 from mlepool.worker.jail import Jail, check_roots
 
 __all__ = ["FILES_FOLDER", "LocalEnds"]

@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 from mlepool.config import WorkerConfig
 from mlepool.wire.messages import Hello
+from mlepool.worker.access.gate import Gate
 from mlepool.worker.answers import Answers
 from mlepool.worker.drain import Drain
-from mlepool.worker.gate import Gate
 from mlepool.worker.jobs import JobTable
 from mlepool.worker.live import LiveConfig
 from mlepool.worker.registry import Registry
-from mlepool.worker.telemetry import Telemetry
+from mlepool.worker.telemetry.sampler import Telemetry
 from mlepool.worker.trees import Trees
 
 __all__ = ["House"]

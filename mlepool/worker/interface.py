@@ -8,10 +8,10 @@ from typing import Protocol
 import msgspec
 
 from mlepool.wire.values import InputAck, JobFiles, JobInfo, StopReport
-from mlepool.worker.grants import Grant
+from mlepool.worker.access.grants import Grant
 from mlepool.worker.jail import Jail
 from mlepool.worker.live import LiveConfig
-from mlepool.worker.telemetry import Telemetry
+from mlepool.worker.telemetry.sampler import Telemetry
 from mlepool.worker.threads import Threads
 from mlepool.worker.trees import Trees, TreeSession
 

@@ -48,7 +48,7 @@ TRANSITIONS: dict[tuple[Status, Status], None] = {
 
 
 class Runner(Protocol):
-    """What runs a job inside the worker: a :class:`~mlepool.worker.tasks.Task`."""
+    """What runs a job inside the worker; see :mod:`mlepool.worker.custom.task`."""
 
     async def stop(self, *, signal: str, grace: float, reason: str) -> StopReport:
         """Stop it, and say what of it is left."""

@@ -15,18 +15,18 @@ from mlepool.config import Limits, Retention
 from mlepool.errors import WorkerError
 from mlepool.supervisor.messages import JOBS_FOLDER, Feed, Resize, Spawn, Stop
 from mlepool.wire.values import InputAck, JobInfo, StopReport
+from mlepool.worker.custom.tasks import Tasks
 from mlepool.worker.environment import base_environment
 from mlepool.worker.follower import Follower
-from mlepool.worker.gpus import GpuDriver, NvmlDriver
 from mlepool.worker.job import Job, Status
 from mlepool.worker.known import KnownJobs
-from mlepool.worker.queue import Host, Queue
-from mlepool.worker.queue_news import first_in_line
+from mlepool.worker.queue.gpus import GpuDriver, NvmlDriver
+from mlepool.worker.queue.news import first_in_line
+from mlepool.worker.queue.slots import Wish, client_of
+from mlepool.worker.queue.turns import Host, Queue
 from mlepool.worker.reader import Reader
 from mlepool.worker.registry import Process
-from mlepool.worker.slots import Wish, client_of
 from mlepool.worker.sweeper import Sweeper
-from mlepool.worker.tasks import Tasks
 
 __all__ = ["JobTable"]
 

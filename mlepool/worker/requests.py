@@ -10,15 +10,15 @@ from typing import Any, Protocol
 
 from mlepool.errors import MlepoolError, WorkerError
 from mlepool.wire.messages import Attach, Outcome, Request
+from mlepool.worker.access.visitor import Visitor
 from mlepool.worker.answers import failed
 from mlepool.worker.context import CallContext
-from mlepool.worker.custom import CustomCommand
+from mlepool.worker.custom.command import CustomCommand
+from mlepool.worker.custom.task_context import Caller
 from mlepool.worker.house import House
 from mlepool.worker.job import Job
 from mlepool.worker.known import check_job_id
 from mlepool.worker.registry import Command, Process
-from mlepool.worker.task_context import Caller
-from mlepool.worker.visitor import Visitor
 
 __all__ = ["Line", "Requests"]
 

@@ -31,15 +31,15 @@ from mlepool.wire.messages import (
 )
 from mlepool.wire.session import Role, Session, State
 from mlepool.wire.window import SendWindow
+from mlepool.worker.access.grants import FULL
+from mlepool.worker.access.visitor import Visitor
 from mlepool.worker.answers import failed
 from mlepool.worker.context import CallContext
-from mlepool.worker.grants import FULL
 from mlepool.worker.house import House
 from mlepool.worker.job import Job, Status
 from mlepool.worker.reader import Reader
 from mlepool.worker.requests import Requests
 from mlepool.worker.threads import Threads
-from mlepool.worker.visitor import Visitor
 
 __all__ = ["Service"]
 

@@ -17,7 +17,7 @@ from mlepool.files.base import (
     TargetOptions,
     TargetReport,
 )
-from mlepool.worker.grants import Grant
+from mlepool.worker.access.grants import Grant
 from mlepool.worker.jail import Jail
 
 __all__ = ["Ends", "TreeSession", "Trees", "UnknownSessionError"]

@@ -14,7 +14,7 @@ import pytest
 import mlepool
 from mlepool.cli import service
 from mlepool.testing.kill import alive, worker_pid
-from mlepool.worker.identity import Identity
+from mlepool.worker.access.identity import Identity
 from tests.cli import units
 from tests.cli.shell import Finished
 from tests.conftest import wait_until

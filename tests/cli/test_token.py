@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlepool.client.trust import Target
-from mlepool.worker.identity import Identity
-from mlepool.worker.tokens import FIRST, TokenStore, token_id
+from mlepool.worker.access.identity import Identity
+from mlepool.worker.access.tokens import FIRST, TokenStore, token_id
 from tests.needs import NOBODY, need_root
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import mlepool as package
-from mlepool.worker.identity import Identity
+from mlepool.worker.access.identity import Identity
 from tests.cli.shell import LIMIT, running
 from tests.conftest import command_line, processes, wait_until
 

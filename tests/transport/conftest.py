@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mlepool.worker.identity import Identity
+from mlepool.worker.access.identity import Identity
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ from typing import Any
 from msgspec import structs
 
 from mlepool.wire.values import JobFiles
+from mlepool.worker.queue.slots import MAX_PRIORITY
 from mlepool.worker.registry import Context, Function, Process, check_size, command
-from mlepool.worker.slots import MAX_PRIORITY
 
 __all__ = ["exec", "run"]
 

@@ -21,7 +21,7 @@ from mlepool.testing.contracts import (
     two_floods_at_once_do_not_block,
 )
 from mlepool.transport.websocket import dial_websocket
-from mlepool.worker.identity import Identity
+from mlepool.worker.access.identity import Identity
 from tests.needs import need_program
 from tests.tools import (
     Accepted,

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mlepool.worker.grants import FULL
+from mlepool.worker.access.grants import FULL
 from mlepool.worker.jail import Jail
 
 

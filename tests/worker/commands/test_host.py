@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from mlepool.worker.access.grants import FULL, Grant
 from mlepool.worker.commands import host
-from mlepool.worker.grants import FULL, Grant
 
 
 def program(folder, name: str, *lines: str) -> None:

@@ -1,0 +1,1 @@
+"""Who comes in, what they may do there, and what they have done."""

@@ -1,0 +1,1 @@
+"""Which jobs may begin: slots, the line before them, leases of GPUs."""
