@@ -317,7 +317,13 @@ class AsyncListener(Facts):
         Args:
             signal: The first signal; SIGTERM and SIGKILL follow.
             grace: Seconds between two of them.
+
+        Returns:
+            What was signalled, and what survived; of a job that has ended, its status.
         """
+        outcome = self.intake.outcome
+        if outcome is not None and self.status is not Status.LOST:
+            return StopReport(self.id, outcome.status)
         return await self._owner.stop_job(self.id, signal, grace=grace)
 
     async def send_input(self, data: str | bytes) -> None:

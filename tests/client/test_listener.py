@@ -263,6 +263,13 @@ def test_wait_with_a_timeout_leaves_the_job_alone(conn):
     live.stop()
 
 
+def test_what_never_began_is_stopped_without_asking(conn):
+    live = conn.run("true", cwd="/nowhere", complete=False)
+    live.wait()
+    report = live.stop()
+    assert (report.status, report.signalled, report.complete) == ("FAILED", (), True)
+
+
 def test_close_stops_listening_and_the_job_goes_on(conn):
     with conn.run("sleep 30", complete=False) as live:
         pass
