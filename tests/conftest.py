@@ -1,5 +1,6 @@
 """Real workers for tests: processes of their own, in folders of their own."""
 
+import contextlib
 import os
 import re
 import signal
@@ -105,6 +106,17 @@ def command_line(pid: int) -> str:
         return ""
 
 
+def end_what_is_left(folder: Path) -> None:
+    """End jobs that tests have left, with whose end their supervisors end."""
+    for pid in processes():
+        text = command_line(pid)
+        if "mlepool.supervisor" in text and f"{folder}/" in text:
+            children = Path(f"/proc/{pid}/task/{pid}/children")
+            with contextlib.suppress(OSError):
+                for child in map(int, children.read_text().split()):
+                    os.killpg(child, signal.SIGKILL)  # each leads a session
+
+
 def wait_until(condition, limit: float = 10.0) -> None:
     """Wait for a fact; fail if it does not come true."""
     deadline = time.monotonic() + limit
@@ -120,6 +132,7 @@ def account(tmp_path_factory) -> Iterator[Path]:
     os.environ["MLEPOOL_HOME"] = str(folder)
     yield folder
     del os.environ["MLEPOOL_HOME"]
+    end_what_is_left(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
