@@ -374,9 +374,11 @@ def test_a_sync_is_in_the_log_with_its_folder_and_counts(guarded, enter, tmp_pat
     source.mkdir()
     (source / "file").write_text("the contents")
     token = guarded.token("sync")
-    enter(token).sync(source, str(target), raise_error=True)
+    done = enter(token).sync(source, str(target), raise_error=True)
     (synced,) = guarded.lines(event="synced", token=token.name)
     assert (synced["written"], synced["deleted"], synced["problems"]) == (1, 0, 0)
+    assert synced["tree"] == done.value.digest
+    assert len(synced["tree"]) == 64
     opened = guarded.lines(command="tree_open_target", session=synced["session"])
     assert [one["root"] for one in opened] == [str(target)]
     assert "the contents" not in str(guarded.lines(token=token.name))

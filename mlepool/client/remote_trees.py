@@ -222,9 +222,10 @@ class RemoteTarget(RemoteSession):
         for group in _grouped(touched, _size_of, LIST):
             await self._do("prepare", {**none, "touched": group})
 
-    async def commit(self) -> TargetReport:
+    async def commit(self, *, digest: str = "") -> TargetReport:
         """Have it all done."""
-        report: TargetReport = as_answer(await self._ask("commit"), TargetReport)
+        answer = await self._ask("commit", {"digest": digest})
+        report: TargetReport = as_answer(answer, TargetReport)
         return report
 
 

@@ -186,7 +186,7 @@ class _Run:
         )
         digest = await self._digest()
         with self._report.held():
-            report = await self._target.commit()
+            report = await self._target.commit(digest=digest)
         return self._end(report, digest)
 
     def _end(self, report: TargetReport, digest: str) -> SyncSummary:

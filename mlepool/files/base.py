@@ -271,8 +271,12 @@ class Target(Protocol):
             deleted: To go to the trash, with all that is in them.
         """
 
-    async def commit(self) -> TargetReport:
-        """Do it all: folders, deletions, files and links by renaming, then times."""
+    async def commit(self, *, digest: str = "") -> TargetReport:
+        """Do it all: folders, deletions, files and links by renaming, then times.
+
+        Args:
+            digest: Names the tree, for who keeps a record; empty where not known.
+        """
 
     async def close(self) -> None:
         """Let go of the tree, and of what was not committed. Twice is fine."""

@@ -117,7 +117,7 @@ class LocalTarget:
         work.touched |= {one.path: one for one in touched}
         work.deleted |= dict.fromkeys(deleted)
 
-    async def commit(self) -> TargetReport:
+    async def commit(self, *, digest: str = "") -> TargetReport:
         """Do it all; again gives the same report."""
         return await self._run(self._writer.commit)
 

@@ -151,7 +151,7 @@ class MemoryTarget(MemoryTree):
     async def prepare(self, **keywords: Any) -> None:
         self.prepared = keywords
 
-    async def commit(self) -> TargetReport:
+    async def commit(self, *, digest: str = "") -> TargetReport:
         if self.before_commit is not None:
             await self.before_commit()
         self.committed += 1

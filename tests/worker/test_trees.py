@@ -41,7 +41,7 @@ class End:
 class TargetEnd(End):
     commits = 0
 
-    async def commit(self) -> TargetReport:
+    async def commit(self, *, digest: str = "") -> TargetReport:
         await self.go_on.wait()
         self.commits += 1
         return TargetReport()

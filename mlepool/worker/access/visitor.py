@@ -191,6 +191,7 @@ class Visitor:
             self._write(
                 "synced",
                 session=request.arguments.get("session"),
+                tree=request.arguments.get("digest") or None,
                 written=value.written,
                 deleted=value.deleted,
                 problems=len(value.problems),

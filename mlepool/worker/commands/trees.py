@@ -55,6 +55,7 @@ RULE_PAGE = 512 * 1024  # bytes: a page of a manifest has as many at most
 MAX_TIME = (1 << 63) - 1  # nanoseconds
 MAX_ANSWER = 768 * 1024  # bytes of content in an answer, which is one frame
 _SESSION = re.compile(r"[0-9a-f]{16}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 command = offered(role="sync")
 
@@ -248,8 +249,13 @@ async def tree_prepare(
 
 
 @command
-async def tree_commit(ctx: Context, session: str) -> TargetReport:
-    """Do it all; a repeated request gets the same report."""
+async def tree_commit(ctx: Context, session: str, digest: str = "") -> TargetReport:
+    """Do it all; a repeated request gets the same report.
+
+    The tree's digest is for the audit log, and what the client says it is.
+    """
+    if digest and not _DIGEST.fullmatch(digest):
+        raise ValueError(f"a tree's digest is 64 hex digits, not {digest[:80]!r}")
     report = await ctx.tree(session).commit()
     return structs.replace(report, problems=_first(report.problems))
 
