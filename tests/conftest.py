@@ -106,14 +106,24 @@ def command_line(pid: int) -> str:
         return ""
 
 
+def children_of(pid: int) -> list[int]:
+    """Give the processes that a process has started and not waited for."""
+    found: list[int] = []
+    # A thread, or all of it, may end while this looks.
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                found += map(int, (task / "children").read_text().split())
+    return found
+
+
 def end_what_is_left(folder: Path) -> None:
     """End jobs that tests have left, with whose end their supervisors end."""
     for pid in processes():
         text = command_line(pid)
         if "mlepool.supervisor" in text and f"{folder}/" in text:
-            children = Path(f"/proc/{pid}/task/{pid}/children")
-            with contextlib.suppress(OSError):
-                for child in map(int, children.read_text().split()):
+            for child in children_of(pid):
+                with contextlib.suppress(ProcessLookupError):
                     os.killpg(child, signal.SIGKILL)  # each leads a session
 
 

@@ -28,7 +28,7 @@ from mlepool.supervisor.messages import (
 )
 from mlepool.wire.messages import Outcome
 from mlepool.wire.records import STREAM_NAMES, Record, RecordParser
-from tests.conftest import wait_until
+from tests.conftest import children_of, wait_until
 
 MAIN = "import sys; from mlepool.supervisor.main import main; main(sys.argv[1:])"
 LIMIT = 20.0  # seconds for an answer, on a busy machine
@@ -182,12 +182,7 @@ class RunningSupervisor:
 
     def children(self) -> list[int]:
         """Give the processes whose parent it is."""
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        return [
-            int(pid)
-            for task in tasks.iterdir()
-            for pid in (task / "children").read_text().split()
-        ]
+        return children_of(self.process.pid)
 
     def end(self) -> None:
         """Kill it and what it runs."""

@@ -10,6 +10,7 @@ import pytest
 from mlepool.supervisor.messages import Spawn
 from mlepool.supervisor.processes import JOB_VARIABLE, identify
 from mlepool.supervisor.spawn import Started, start
+from tests.conftest import children_of
 
 BASE = {b"PATH": os.environb[b"PATH"]}
 
@@ -36,14 +37,6 @@ def output(started: Started) -> tuple[bytes, bytes, int]:
     close(started)
     _, status = os.waitpid(started.pid, 0)
     return texts[0], texts[1], os.waitstatus_to_exitcode(status)
-
-
-def children() -> list[int]:
-    """Give the processes whose parent we are."""
-    tasks = Path("/proc/self/task").iterdir()
-    return [
-        int(pid) for task in tasks for pid in (task / "children").read_text().split()
-    ]
 
 
 # -- starting
@@ -106,11 +99,11 @@ def test_our_ends_of_the_pipes_do_not_block():
     ],
 )
 def test_what_cannot_be_started_raises_and_leaves_nothing(wish, error, filename):
-    before = os.listdir("/proc/self/fd"), children()
+    before = os.listdir("/proc/self/fd"), children_of(os.getpid())
     with pytest.raises(error) as caught:
         start(wish, BASE)
     assert os.fsdecode(caught.value.filename) == filename
-    assert (os.listdir("/proc/self/fd"), children()) == before
+    assert (os.listdir("/proc/self/fd"), children_of(os.getpid())) == before
 
 
 @pytest.mark.parametrize(
