@@ -19,9 +19,9 @@ from mlepool.version import __version__
 
 if TYPE_CHECKING:
     from mlepool.client.connection import AsyncConnection
-    from mlepool.client.lines import BytesLine, Line
-    from mlepool.client.listener import AsyncListener, Status
-    from mlepool.client.points import Points
+    from mlepool.client.listening.lines import BytesLine, Line
+    from mlepool.client.listening.listener import AsyncListener, Status
+    from mlepool.client.listening.points import Points
     from mlepool.client.pool import AsyncClientPool
     from mlepool.client.sync import ClientPool, Connection, Listener, add, pool
     from mlepool.errors import (
@@ -64,9 +64,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "mlepool.client.connection": ("AsyncConnection",),
-    "mlepool.client.lines": ("BytesLine", "Line"),
-    "mlepool.client.listener": ("AsyncListener", "Status"),
-    "mlepool.client.points": ("Points",),
+    "mlepool.client.listening.lines": ("BytesLine", "Line"),
+    "mlepool.client.listening.listener": ("AsyncListener", "Status"),
+    "mlepool.client.listening.points": ("Points",),
     "mlepool.client.pool": ("AsyncClientPool",),
     "mlepool.client.sync": ("ClientPool", "Connection", "Listener", "add", "pool"),
     "mlepool.errors": (

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import mlepool
-from mlepool.client.trust import Target, TrustStore
+from mlepool.client.links.trust import Target, TrustStore
 from mlepool.wire.messages import Bye, Hello, Proof, Welcome
 from mlepool.wire.session import Role, Session, prove
 from mlepool.worker.access.control import MAX_FAILURES

@@ -11,7 +11,7 @@ from mlepool.cli.exits import INTERRUPTED, exit_status
 from mlepool.cli.reach import Found, Hosts, reach
 from mlepool.cli.records import RecordPrinter
 from mlepool.cli.wording import come_back, complain
-from mlepool.client.reader import Reader
+from mlepool.client.listening.reader import Reader
 
 __all__ = ["attach"]
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from mlepool.cli.printer import Printer
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.listener import AsyncListener
+from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.pool import AsyncClientPool
 from mlepool.client.tables import Table
 from mlepool.errors import WorkerError

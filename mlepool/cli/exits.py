@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-from mlepool.client.facts import Status
-from mlepool.client.listener import AsyncListener
+from mlepool.client.listening.facts import Status
+from mlepool.client.listening.listener import AsyncListener
 from mlepool.errors import WorkerBusyError
 
 __all__ = [

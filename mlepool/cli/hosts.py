@@ -9,8 +9,8 @@ from typing import Annotated, NamedTuple
 import typer
 
 from mlepool.client.connection import AsyncConnection
+from mlepool.client.links.trust import Target, TrustStore, local_workers
 from mlepool.client.tables import Table
-from mlepool.client.trust import Target, TrustStore, local_workers
 from mlepool.errors import ClientError
 
 __all__ = ["hosts"]

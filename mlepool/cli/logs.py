@@ -15,7 +15,7 @@ from mlepool.cli.exits import INTERRUPTED
 from mlepool.cli.journals import list_journals, print_journal
 from mlepool.cli.reach import Found, Hosts, reach
 from mlepool.cli.records import RecordPrinter, View
-from mlepool.client.reader import Reader
+from mlepool.client.listening.reader import Reader
 from mlepool.wire.records import HEADER_SIZE, STREAM_NAMES, Record
 
 __all__ = ["logs", "read_since"]

@@ -10,7 +10,7 @@ import typer
 from mlepool.cli.reach import Hosts
 from mlepool.cli.transfers import transfer
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.listener import AsyncListener
+from mlepool.client.listening.listener import AsyncListener
 
 __all__ = ["get", "put"]
 

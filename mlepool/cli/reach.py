@@ -12,7 +12,7 @@ import typer
 
 from mlepool.cli.wording import complain, spelled, visible
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.trust import Target, local_workers
+from mlepool.client.links.trust import Target, local_workers
 from mlepool.errors import ClientError, MlepoolError
 from mlepool.wire.values import JobInfo, StopReport
 

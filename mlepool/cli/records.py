@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import BinaryIO, NamedTuple
 
 from mlepool.cli.wording import complain
-from mlepool.client.lines import BytesLine, Line, LineDecoder
-from mlepool.client.values import Transcript
+from mlepool.client.listening.lines import BytesLine, Line, LineDecoder
+from mlepool.client.listening.values import Transcript
 from mlepool.wire.records import STDERR, STDOUT, STREAM_NAMES, Record
 
 __all__ = ["RecordPrinter", "View"]

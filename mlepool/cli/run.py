@@ -22,8 +22,8 @@ from mlepool.cli.streams import drop_stdout
 from mlepool.cli.tee import Tee
 from mlepool.cli.wording import come_back, complain, folder_of, in_words
 from mlepool.client.connection import AsyncConnection, new_job_id
-from mlepool.client.sources import chunks
-from mlepool.client.trust import Target
+from mlepool.client.links.trust import Target
+from mlepool.client.listening.sources import chunks
 from mlepool.errors import ClientError, CommandTimeoutError, MlepoolError
 
 __all__ = ["run"]

@@ -10,9 +10,9 @@ import typer
 from mlepool.cli.reach import Hosts
 from mlepool.cli.transfers import Begin, transfer
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.listener import AsyncListener
+from mlepool.client.files.sharing import SyncOptions, share_sync
+from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import CallOptions
-from mlepool.client.sharing import SyncOptions, share_sync
 from mlepool.files.base import SourceOptions
 
 __all__ = ["sync"]

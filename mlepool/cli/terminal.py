@@ -18,9 +18,9 @@ from mlepool.cli.interrupts import Interrupts
 from mlepool.cli.reach import leave, open_connection
 from mlepool.cli.wording import come_back, complain
 from mlepool.client.connection import AsyncConnection, new_job_id
-from mlepool.client.listener import AsyncListener
-from mlepool.client.reader import Reader
-from mlepool.client.trust import Target
+from mlepool.client.links.trust import Target
+from mlepool.client.listening.listener import AsyncListener
+from mlepool.client.listening.reader import Reader
 from mlepool.errors import ClientError, MlepoolError
 
 __all__ = ["Escapes", "Screen", "are_terminals", "run_at_terminal", "talk"]

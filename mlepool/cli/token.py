@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
+from mlepool.client.links.trust import Target, local_workers
 from mlepool.client.tables import Table
-from mlepool.client.trust import Target, local_workers
 from mlepool.config import DEFAULT_PORT, default_state_dir
 from mlepool.errors import WorkerError
 from mlepool.worker.access.audit import AuditLog

@@ -14,7 +14,7 @@ from mlepool.cli.printer import Printer
 from mlepool.cli.reach import Reached, reach
 from mlepool.cli.wording import complain, folder_of, visible
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.listener import AsyncListener, Status
+from mlepool.client.listening.listener import AsyncListener, Status
 from mlepool.errors import ClientError, MlepoolError, SyncHaltedError
 
 __all__ = ["Begin", "transfer"]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlepool.client.trust import Target, TrustStore
+from mlepool.client.links.trust import Target, TrustStore
 
 __all__ = ["trust"]
 

@@ -9,7 +9,7 @@ import time
 from typing import NamedTuple
 
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.trust import Target
+from mlepool.client.links.trust import Target
 from mlepool.wire.values import StopReport
 
 __all__ = [

@@ -11,15 +11,15 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from mlepool.client.answers import check_size, expect_more
-from mlepool.client.commands import BoundCommand
-from mlepool.client.conversation import Call, Conversation, OpenCall
-from mlepool.client.listener import AsyncListener
-from mlepool.client.open_calls import OpenCalls
+from mlepool.client.catalogue.commands import BoundCommand
+from mlepool.client.links.conversation import Call, Conversation, OpenCall
+from mlepool.client.links.open_calls import OpenCalls
+from mlepool.client.links.questions import Questions
+from mlepool.client.listening.answers import check_size, expect_more
+from mlepool.client.listening.listener import AsyncListener
+from mlepool.client.listening.values import shown
 from mlepool.client.options import CallOptions, Kind, split_options
 from mlepool.client.owned import Echo, Owned, Work
-from mlepool.client.questions import Questions
-from mlepool.client.values import shown
 from mlepool.errors import MlepoolError
 from mlepool.wire.messages import Attach, Request
 from mlepool.wire.telemetry import JobSample

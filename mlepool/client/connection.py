@@ -8,17 +8,17 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from mlepool.client.bindings import Bindings
 from mlepool.client.calls import Calls, new_job_id, print_message
-from mlepool.client.commands import Catalogue
-from mlepool.client.conversation import Conversation, OpenCall
+from mlepool.client.catalogue.bindings import Bindings
+from mlepool.client.catalogue.commands import Catalogue
 from mlepool.client.events import Callbacks
-from mlepool.client.handshake import Entrance, dial
+from mlepool.client.links.conversation import Conversation, OpenCall
+from mlepool.client.links.handshake import Entrance, dial
+from mlepool.client.links.redial import LINK_CODES, Backoff, Redial
+from mlepool.client.links.trust import Target
 from mlepool.client.owned import Echo
-from mlepool.client.redial import LINK_CODES, Backoff, Redial
 from mlepool.client.state import WorkerState
 from mlepool.client.telemetry import MetricsFeed, MetricsMethods
-from mlepool.client.trust import Target
 from mlepool.errors import (
     ClientError,
     ConnectError,

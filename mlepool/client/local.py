@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from mlepool.client.calls import new_job_id
-from mlepool.client.listener import AsyncListener
+from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import CallOptions
 from mlepool.client.owned import Echo
 from mlepool.errors import (

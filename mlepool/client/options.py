@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from mlepool.client.sources import open_source
+from mlepool.client.listening.sources import open_source
 
 __all__ = [
     "CLIENT_PARAMETERS",

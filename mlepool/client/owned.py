@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Protocol
 
-from mlepool.client.listener import AsyncListener
+from mlepool.client.listening.listener import AsyncListener
 
 __all__ = ["Echo", "Owned", "Work"]
 

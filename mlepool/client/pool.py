@@ -10,17 +10,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.file_methods import texts_in
-from mlepool.client.listener import AsyncListener
+from mlepool.client.files.methods import texts_in
+from mlepool.client.links.trust import Target
+from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import Kind, split_options
-from mlepool.client.trust import Target
 from mlepool.config import DEFAULT_PORT
 from mlepool.errors import ConfigError
 
 __all__ = ["AsyncClientPool", "make_target"]
 
 # Files take libraries that a program which only runs commands need not load.
-_SHARING = "mlepool.client.sharing"
+_SHARING = "mlepool.client.files.sharing"
 
 MAX_DIALS = 100  # connections opened at once: more only wait for each other
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mlepool.client.trust import Target, TrustStore
+from mlepool.client.links.trust import Target, TrustStore
 from tests.cli.shell import mlepool
 
 pytestmark = pytest.mark.real

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlepool.cli.printer import Printer
-from mlepool.client.lines import LineDecoder
+from mlepool.client.listening.lines import LineDecoder
 from mlepool.wire.records import STDERR, STDOUT, Record
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from mlepool.cli.reach import Found, JobLookupError, choose, split_hosts
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.trust import Target
+from mlepool.client.links.trust import Target
 from mlepool.wire.values import JobInfo
 
 

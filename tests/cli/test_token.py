@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlepool.client.trust import Target
+from mlepool.client.links.trust import Target
 from mlepool.worker.access.identity import Identity
 from mlepool.worker.access.tokens import FIRST, TokenStore, token_id
 from tests.needs import NOBODY, need_root

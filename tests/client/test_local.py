@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mlepool.client.listener import AsyncListener
+from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.local import LocalJob
 from mlepool.client.options import CallOptions
 from mlepool.errors import (

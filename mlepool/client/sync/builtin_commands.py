@@ -1,6 +1,6 @@
 """The built-in commands of workers on the blocking face, for editors and type checkers.
 
-As :mod:`mlepool.client.builtin_commands`: none of them is there at run time.
+As :mod:`mlepool.client.catalogue.builtin_commands`: none of them is there at run time.
 """
 
 # ruff: noqa: FBT001, FBT002, PLR0917 -- the worker's signatures, as they are
@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Unpack
 
-    from mlepool.client.builtin_commands import CallKeywords, Path, RunKeywords
+    from mlepool.client.catalogue.builtin_commands import (
+        CallKeywords,
+        Path,
+        RunKeywords,
+    )
     from mlepool.client.sync.listener import Listener
 
 __all__ = ["BuiltinCommands"]

@@ -9,12 +9,12 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from mlepool.client.calls import new_job_id, print_message
-from mlepool.client.commands import BoundCommand
+from mlepool.client.catalogue.commands import BoundCommand
+from mlepool.client.catalogue.namespaces import Offered
+from mlepool.client.catalogue.signatures import like
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.listener import AsyncListener
-from mlepool.client.namespaces import Offered
+from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.portal import Portal
-from mlepool.client.signatures import like
 from mlepool.client.sync.builtin_commands import BuiltinCommands
 from mlepool.client.sync.file_methods import FileMethods
 from mlepool.client.sync.listener import Listener, leave_alone, leaving_alone

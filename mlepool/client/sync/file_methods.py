@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
+from mlepool.client.catalogue.signatures import like
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.file_methods import Path
-from mlepool.client.signatures import like
+from mlepool.client.files.methods import Path
 from mlepool.client.sync.listener import Listener
 
 __all__ = ["FileMethods"]
 
 
 class FileMethods:
-    """As :class:`mlepool.client.file_methods.FileMethods`, but blocking.
+    """As :class:`mlepool.client.files.methods.FileMethods`, but blocking.
 
     Ctrl-C while one of them waits stops it: what is there is as it was.
     """

@@ -15,14 +15,14 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from mlepool.client.expectation import Expectation
-from mlepool.client.lines import LineDecoder
-from mlepool.client.listener import AsyncListener, Status
-from mlepool.client.output import EvictedError
-from mlepool.client.points import Points
+from mlepool.client.listening.expectation import Expectation
+from mlepool.client.listening.lines import LineDecoder
+from mlepool.client.listening.listener import AsyncListener, Status
+from mlepool.client.listening.output import EvictedError
+from mlepool.client.listening.points import Points
+from mlepool.client.listening.values import ValueDecoder
 from mlepool.client.portal import Portal
 from mlepool.client.sync.pump import Pump
-from mlepool.client.values import ValueDecoder
 from mlepool.errors import ListenerTimeoutError
 from mlepool.wire.records import STREAM_NAMES, Record
 from mlepool.wire.telemetry import JobSample

@@ -10,10 +10,10 @@ from typing import Any
 
 import janus
 
-from mlepool.client.listener import AsyncListener
-from mlepool.client.output import EvictedError
+from mlepool.client.listening.listener import AsyncListener
+from mlepool.client.listening.output import EvictedError
+from mlepool.client.listening.reader import Reader
 from mlepool.client.portal import Portal
-from mlepool.client.reader import Reader
 from mlepool.wire.records import Record
 
 __all__ = ["Pump"]

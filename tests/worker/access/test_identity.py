@@ -7,7 +7,7 @@ import ssl
 import pytest
 from cryptography import x509
 
-from mlepool.client.trust import Target
+from mlepool.client.links.trust import Target
 from mlepool.errors import WorkerError
 from mlepool.worker.access.identity import Identity, find_identity
 

@@ -1,0 +1,1 @@
+"""What a worker offers, as the methods of a connection."""

@@ -1,0 +1,1 @@
+"""Files to workers and back: syncs, transfers, results of runs."""

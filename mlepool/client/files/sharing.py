@@ -1,0 +1,120 @@
+"""One folder synced to many workers: it is listed, read, hashed and packed once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from mlepool.client.calls import Calls
+from mlepool.client.files.meters import Meter
+from mlepool.client.files.remote_trees import RemoteTarget
+from mlepool.client.files.syncing import Sync, SyncOptions
+from mlepool.client.files.verbs import (
+    local_path,
+    local_store,
+    own_folders,
+    tree_options,
+)
+from mlepool.client.local import LocalJob
+from mlepool.client.options import CallOptions
+from mlepool.files.base import Scan, Source, SourceOptions, Target
+from mlepool.files.source import LocalSource
+
+__all__ = ["SyncOptions", "share_sync"]
+
+
+def share_sync(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    exclude: tuple[str, ...],
+    ignore_files: tuple[str, ...],
+    sync_options: SyncOptions,
+    options: CallOptions,
+) -> Callable[[Calls], LocalJob]:
+    """Give what begins a sync on one connection, all of which read the folder once.
+
+    Begun at the same time they list it once, too. None waits for another: one that
+    falls behind by more than what is held reads again.
+    """
+    reading, writing = tree_options(exclude, ignore_files)
+    place, there = os.fsencode(local_path(source)), os.fsencode(os.fspath(destination))
+    tree = _SharedTree(place, reading)
+
+    async def work(asker: Calls, there: bytes, job: LocalJob) -> Any:
+        meter = Meter()
+        async with tree.opened() as near:
+
+            def ends() -> tuple[Source, Target]:
+                far = RemoteTarget(asker, there, writing, waiting=meter.wait_for)
+                return near, far
+
+            return await Sync(job, ends, sync_options, meter=meter).run()
+
+    command = f"sync {os.fspath(source)} {os.fspath(destination)}"
+
+    def begin(asker: Calls) -> LocalJob:
+        its_work = functools.partial(work, asker, asker.place(there))
+        return LocalJob(asker.name, command, its_work, options=options)
+
+    return begin
+
+
+class _SharedTree:
+    """A folder that several syncs read; open while one of them does."""
+
+    def __init__(self, path: bytes, options: SourceOptions) -> None:
+        self._path = path
+        self._options = options
+        self._users = 0
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[Source]:
+        """Hold it open, and give what reads it."""
+        if not self._users:
+            self._source = _SharedSource(self._path, self._options)
+        source = self._source
+        self._users += 1
+        try:
+            yield source
+        finally:
+            self._users -= 1
+            if not self._users:
+                await asyncio.shield(source.end())
+
+
+class _SharedSource(LocalSource):
+    """A source of several syncs; each closes it, and only :meth:`end` does."""
+
+    def __init__(self, path: bytes, options: SourceOptions) -> None:
+        store, own = local_store(), own_folders()
+        super().__init__(path, options, store=store, is_shared=True, own=own)
+        self._next: asyncio.Task[Scan] | None = None
+
+    async def scan(self) -> Scan:
+        """See what is there; those who ask at the same time are told the same."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._look())
+            self._next.add_done_callback(_has_looked)
+        return await asyncio.shield(self._next)
+
+    async def _look(self) -> Scan:
+        await asyncio.sleep(0)  # the others ask now
+        self._next = None
+        return await super().scan()
+
+    async def close(self) -> None:
+        """Leave it open: the others have it still."""
+
+    async def end(self) -> None:
+        """Let go of everything."""
+        await super().close()
+
+
+def _has_looked(task: asyncio.Task[Scan]) -> None:
+    if not task.cancelled():
+        task.exception()  # who asked was told; nobody may be there any more

@@ -1,0 +1,1 @@
+"""Ways to one worker: known, dialled, talked over, made again."""

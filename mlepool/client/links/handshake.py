@@ -1,0 +1,189 @@
+"""From a target to an open conversation: dial, prove, be welcomed."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import secrets
+
+from mlepool.client.links.trust import KEY, Target, TrustStore, local_socket
+from mlepool.errors import (
+    AuthenticationError,
+    ConfigError,
+    ConnectError,
+    ConnectTimeoutError,
+    LinkError,
+    UntrustedWorkerError,
+    VersionError,
+)
+from mlepool.peer import Handler, Peer
+from mlepool.transport.base import Link
+from mlepool.transport.unix import dial_unix
+from mlepool.transport.websocket import dial_websocket
+from mlepool.version import __version__
+from mlepool.wire.codec import Data
+from mlepool.wire.messages import Hello, Message, Proof, Welcome
+from mlepool.wire.session import (
+    NEWEST_VERSION,
+    NONCE_SIZE,
+    OLDEST_VERSION,
+    Role,
+    Session,
+    prove,
+)
+
+__all__ = ["Entrance", "dial"]
+
+
+async def dial(target: Target, *, proxy: str | None) -> Link:
+    """Open a link.
+
+    Raises:
+        ConnectError: If there is no way to the worker.
+    """
+    try:
+        if target.scheme == "unix":
+            return await dial_unix(local_socket(target.host))
+        return await dial_websocket(target.url, proxy=proxy)
+    except ConfigError as exc:
+        raise ConnectError(target.name, target.port, str(exc)) from exc
+    except LinkError as exc:
+        kind = ConnectTimeoutError if exc.kind == "timeout" else ConnectError
+        raise kind(target.host or target.name, target.port, exc.cause) from exc
+
+
+class Entrance:
+    """The handshake of one connection, until the worker has welcomed us.
+
+    Args:
+        target: Whom we want to speak to.
+        link: The link to it.
+        handler: Who takes over afterwards.
+    """
+
+    def __init__(self, target: Target, link: Link, *, handler: Handler) -> None:
+        loop = asyncio.get_running_loop()
+        self._target = target
+        self._link = link
+        self._handler = handler
+        self._token = ""
+        self._welcomed: asyncio.Future[Welcome] = loop.create_future()
+        nonce = secrets.token_bytes(NONCE_SIZE)
+        software = f"mlepool {__version__}"
+        hello = Hello(OLDEST_VERSION, NEWEST_VERSION, software, nonce=nonce)
+        session = Session(Role.CLIENT, hello, now=loop.time())
+        self.peer = Peer(link, session, handler=self)
+
+    @property
+    def key(self) -> str:
+        """The key that the worker has shown; empty before that."""
+        hello = self.peer.session.peer
+        return hello.key if hello is not None else ""
+
+    async def enter(self) -> Welcome:
+        """Do the handshake.
+
+        Raises:
+            AuthenticationError: If the worker refuses us.
+            UntrustedWorkerError: If it is not the worker that is trusted.
+            VersionError: If there is no common version.
+            ConnectError: If the link breaks.
+        """
+        self.peer.start()
+        try:
+            return await self._welcomed
+        except BaseException:
+            self.peer.close()
+            raise
+
+    def message_received(self, message: Message | Data) -> None:
+        """Act on the worker's part of the handshake (peer)."""
+        if isinstance(message, Hello):
+            if self.peer.session.version:
+                self._prove(message)
+        elif isinstance(message, Welcome) and not self._welcomed.done():
+            self._check(message)
+        else:
+            self._handler.message_received(message)
+
+    def writable(self) -> None:
+        """Pass it on (peer)."""
+        self._handler.writable()
+
+    def peer_gone(self, cause: str, code: str) -> None:
+        """Say why we were not let in; or pass it on (peer)."""
+        if self._welcomed.done():
+            self._handler.peer_gone(cause, code)
+            return
+        kinds = {"refused": AuthenticationError, "version": VersionError}
+        kind = kinds.get(code, ConnectError)
+        self._welcomed.set_exception(self._error(kind, cause))
+
+    def _prove(self, hello: Hello) -> None:
+        if self._link.info.is_local:
+            self.peer.session.prove(Proof())  # the kernel has said who we are
+            return
+        try:
+            self._token = self._choose_token(hello.key)
+        except (ConnectError, ConfigError) as exc:
+            if not self._welcomed.done():
+                self._welcomed.set_exception(exc)
+            return
+        transcript = self.peer.session.transcript(self._link.info.channel)
+        mac = prove(self._token, Role.CLIENT, transcript=transcript)
+        token_id = hashlib.sha256(self._token.encode()).hexdigest()[:16]
+        self.peer.session.prove(Proof(token_id if self._token else "", mac))
+
+    def _choose_token(self, key: str) -> str:
+        """Judge the key that the worker shows, and find the token that belongs to it.
+
+        Raises:
+            ConnectError: If it is no key at all.
+            UntrustedWorkerError: If it is not the key that it should be.
+        """
+        if not KEY.fullmatch(key):
+            raise self._error(ConnectError, "what it shows is no worker's key")
+        channel = self._link.info.channel
+        shown = base64.urlsafe_b64encode(channel).decode().rstrip("=")
+        if channel and shown != key:
+            raise self._error(
+                UntrustedWorkerError,
+                "the certificate is not the worker's own: somebody stands between",
+            )
+        target = self._target
+        if target.key and target.key != key:
+            raise self._untrusted(key, target.key)
+        token = target.token or TrustStore().token_for(key)
+        if not token and (expected := TrustStore().key_at(target)):
+            raise self._untrusted(key, expected)
+        return token
+
+    def _check(self, welcome: Welcome) -> None:
+        """Have the worker prove that it knows the token too."""
+        if self._link.info.is_local or self._is_proven(welcome.mac):
+            self.peer.reset_timer()
+            self._welcomed.set_result(welcome)
+        else:
+            cause = "it can't prove that it knows the token"
+            self._welcomed.set_exception(self._error(UntrustedWorkerError, cause))
+
+    def _is_proven(self, mac: bytes) -> bool:
+        if not self._token:
+            return False  # anybody can prove to know nothing
+        transcript = self.peer.session.transcript(self._link.info.channel)
+        expected = prove(self._token, Role.WORKER, transcript=transcript)
+        return hmac.compare_digest(expected, mac)
+
+    def _untrusted(self, shown: str, trusted: str) -> ConnectError:
+        return self._error(
+            UntrustedWorkerError,
+            f"it shows the key {shown[:12]}..., but the trusted one is "
+            f"{trusted[:12]}...; if it was set up anew, run 'mlepool trust' with its "
+            "new join URL",
+        )
+
+    def _error(self, kind: type[ConnectError], cause: str) -> ConnectError:
+        host = self._target.host or self._target.name
+        return kind(host, self._target.port, cause)

@@ -1,0 +1,1 @@
+"""One command, live: what arrives, what is fed in, how it ended."""
