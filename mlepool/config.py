@@ -10,7 +10,6 @@ Environment:
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from pathlib import Path
@@ -33,7 +32,6 @@ __all__ = [
     "WorkerConfig",
     "account_dir",
     "default_state_dir",
-    "new_event_loop",
     "parse_listen",
     "write_private",
 ]
@@ -144,28 +142,6 @@ def default_state_dir() -> Path:
     """Give the state folder of this account's default worker."""
     folder = os.environ.get("MLEPOOL_STATE_DIR")
     return Path(folder) if folder else platformdirs.user_state_path(APP) / "worker"
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Make an event loop of the kind that MLEPOOL_LOOP asks for.
-
-    Raises:
-        ConfigError: If it asks for one that there is not.
-    """
-    kind = os.environ.get("MLEPOOL_LOOP", "asyncio")
-    if kind == "asyncio":
-        return asyncio.new_event_loop()
-    if kind != "uvloop":
-        raise ConfigError(f"MLEPOOL_LOOP is 'asyncio' or 'uvloop', not {kind!r}")
-    try:
-        import uvloop
-    except ImportError:
-        raise ConfigError(
-            "MLEPOOL_LOOP asks for uvloop, which is not installed: "
-            "pip install 'mlepool[fast]'"
-        ) from None
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
 
 
 def parse_listen(text: str) -> ListenAddress:

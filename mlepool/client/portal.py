@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from mlepool.config import new_event_loop
 from mlepool.errors import PortalError
+from mlepool.settings.loop import new_event_loop
 
 __all__ = ["Portal"]
 

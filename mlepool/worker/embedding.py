@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from mlepool.config import new_event_loop
+from mlepool.settings.loop import new_event_loop
 from mlepool.worker.daemon import Worker
 
 __all__ = ["WorkerThread", "serve_in_thread"]

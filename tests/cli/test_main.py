@@ -97,6 +97,15 @@ def test_a_command_loads_nothing_that_only_others_need(host, load):
 
 
 @pytest.mark.real
+def test_a_worker_loads_nothing_that_its_start_does_not_need(tmp_path, load):
+    (tmp_path / "state").mkdir()
+    place = ("--state-dir", str(tmp_path / "state"))
+    status, modules = load("worker", *place, "--check-config")
+    assert status == 0
+    assert modules & {"pydantic", "rich"} == set()
+
+
+@pytest.mark.real
 def test_a_client_needs_nothing_that_windows_has_not(host, load):
     missing = ("fcntl", "grp", "pwd", "resource", "termios", "tty")
     assert load("run", "-H", host, "--", "exit 3", missing=missing)[0] == 3
