@@ -18,6 +18,7 @@ from mlepool.client.portal import Portal
 from mlepool.client.sync.builtin_commands import BuiltinCommands
 from mlepool.client.sync.file_methods import FileMethods
 from mlepool.client.sync.listener import Listener, leave_alone, leaving_alone
+from mlepool.client.sync.pages import connection_page
 from mlepool.client.tables import Table
 from mlepool.wire.telemetry import Sample
 
@@ -263,6 +264,9 @@ class Connection(BuiltinCommands, FileMethods):
 
     def __repr__(self) -> str:
         return repr(self._async).replace("<AsyncConnection", "<Connection", 1)
+
+    def _repr_html_(self) -> str:
+        return connection_page(self._async)
 
     def leave_all(self) -> None:
         """Own no job any more, and say which go on: what Ctrl-C does."""

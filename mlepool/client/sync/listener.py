@@ -22,7 +22,9 @@ from mlepool.client.listening.output import EvictedError
 from mlepool.client.listening.points import Points
 from mlepool.client.listening.values import ValueDecoder
 from mlepool.client.portal import Portal
+from mlepool.client.sync.pages import is_live, listener_page
 from mlepool.client.sync.pump import Pump
+from mlepool.client.sync.views import Viewed
 from mlepool.errors import ListenerTimeoutError
 from mlepool.wire.records import STREAM_NAMES, Record
 from mlepool.wire.telemetry import JobSample
@@ -33,13 +35,16 @@ __all__ = ["Listener", "leave_alone", "leaving_alone"]
 logger = logging.getLogger("mlepool.client")
 
 
-class Listener:
+class Listener(Viewed):
     """The handle of one command: its messages as they come, and its outcome.
 
     As :class:`~mlepool.AsyncListener`, but its methods block. Usable from any thread.
 
     The first Ctrl-C while something here waits leaves the job running, says its id,
     and disowns it: ``attach(id)`` finds it again, ``stop(id)`` ends it.
+
+    A notebook shows its status and the last lines of output, and follows both while it
+    runs; a value that is a table is shown as one.
     """
 
     def __init__(self, listener: AsyncListener, portal: Portal) -> None:
@@ -183,8 +188,12 @@ class Listener:
     def __str__(self) -> str:
         return str(self._async).replace("<AsyncListener", "<Listener", 1)
 
-    def _repr_html_(self) -> str | None:
-        return self._async._repr_html_()
+    def _repr_html_(self) -> str:
+        value = self._async._repr_html_()
+        return value or self._portal.do(lambda: listener_page(self._async))
+
+    def _is_live(self) -> bool:
+        return is_live(self._async)
 
     def __repr__(self) -> str:
         return repr(self._async).replace("<AsyncListener", "<Listener", 1)
@@ -380,11 +389,12 @@ class Listener:
             self._pump.begin()  # now: what comes from here on is new
 
     def _decoded(self) -> Iterator[Iterable[Any]]:
-        decoder = self._async.new_decoder()
+        decoder = None
         for records in self._batches():
+            decoder = decoder or self._async.new_decoder()
             yield decoder.decode(records)
         self._done = True
-        yield decoder.finish()
+        yield (decoder or self._async.new_decoder()).finish()
 
     def _batches(self) -> Iterator[list[Record]]:
         pump = Pump(self._async, self._portal)

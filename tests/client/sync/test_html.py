@@ -1,0 +1,88 @@
+"""HTML of text that may be anything: it stays text."""
+
+import html.parser
+
+import pytest
+
+from mlepool.client.sync.html import (
+    Cell,
+    clean,
+    line_of,
+    output_block,
+    page,
+    progress_bar,
+    table,
+)
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
+
+
+class Reader(html.parser.HTMLParser):
+    """Notes which tags there are, with their attributes, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes.update(name for name, _ in attrs)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        clean(EVIL),
+        page(line_of([EVIL, Cell(EVIL, "status"), Cell(EVIL, "code")])),
+        table((EVIL,), [(EVIL,), (Cell(EVIL, "why"),)]),
+        output_block([("stderr", EVIL), ("stdout", EVIL)], more=2),
+        progress_bar(5.0, EVIL),
+    ],
+)
+def test_markup_in_what_is_shown_is_text(made):
+    reader = Reader(made)
+    assert EVIL in reader.text
+    assert not {"script", "img"} & reader.tags
+    assert reader.attributes <= {"class", "max", "value"}
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07shown", "shown"),
+        ("\x1b]8;;javascript:alert(1)\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("a\x1b(Bb\x1bc", "ab"),
+        ("nul\x00bell\x07", "nul\u2400bell\u2407"),
+        ("tab\tstays", "tab\tstays"),
+        ("back\x08", "back\u2408"),
+        ("c1\x9b31m", "c1\ufffd31m"),
+        ("turned \u202eback", "turned \ufffdback"),
+        ("half \ud800", "half ?"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_gone_or_seen(text, seen):
+    assert clean(text) == seen
+
+
+def test_stderr_is_told_apart():
+    made = output_block([("stdout", "fine"), ("stderr", "odd")])
+    assert '<span class="err">odd</span>' in made
+    assert ">fine<" not in made
+
+
+def test_nothing_makes_no_empty_boxes():
+    assert output_block([]) == ""
+    assert line_of(["", Cell("", "why")]) == ""
+
+
+def test_a_bar_stays_within_its_bounds():
+    assert 'value="100"' in progress_bar(250.0)
+    assert "<progress" not in progress_bar(None, "3 of ?")
