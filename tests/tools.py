@@ -18,9 +18,9 @@ from mlepool.transport.unix import UnixLink, dial_unix, listen_unix
 from mlepool.transport.websocket import (
     WebSocketAcceptor,
     WebSocketLink,
-    dial_websocket,
     listen_websocket,
 )
+from mlepool.transport.websocket.client import dial_websocket
 from mlepool.worker.access.identity import Identity
 
 # The same examples at every run, so that a failure is nobody's bad luck; by hand, more

@@ -4,8 +4,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tabulate import tabulate
-
 from mlepool.wire.messages import Outcome
 from mlepool.wire.values import JobInfo
 
@@ -43,6 +41,8 @@ class Table(Sequence[tuple[Any, ...]]):
         return self.rows[index]
 
     def __str__(self) -> str:
+        from tabulate import tabulate
+
         rows = [map(self._cell, self.headers, row) for row in self.rows]
         return tabulate(rows, self.headers, disable_numparse=True)
 
@@ -55,6 +55,8 @@ class Table(Sequence[tuple[Any, ...]]):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        from tabulate import tabulate
+
         return tabulate(self.rows, self.headers, tablefmt="html", disable_numparse=True)
 
 

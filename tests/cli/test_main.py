@@ -84,6 +84,7 @@ def test_a_command_loads_nothing_that_only_others_need(host, load):
     # Half of the time that it took, each of them in its turn.
     unwanted = {
         "cryptography",
+        "tabulate",
         "pydantic",
         "rich",
         "blake3",
@@ -97,12 +98,27 @@ def test_a_command_loads_nothing_that_only_others_need(host, load):
 
 
 @pytest.mark.real
+def test_a_client_loads_no_websockets_for_a_worker_of_its_account(worker, load):
+    socket = f"unix:{worker.state_dir / 'worker.sock'}"
+    status, modules = load("run", "-H", socket, "--", "true")
+    assert status == 0
+    assert "websockets" not in modules
+
+
+@pytest.mark.real
 def test_a_worker_loads_nothing_that_its_start_does_not_need(tmp_path, load):
     (tmp_path / "state").mkdir()
     place = ("--state-dir", str(tmp_path / "state"))
     status, modules = load("worker", *place, "--check-config")
     assert status == 0
-    assert modules & {"pydantic", "rich"} == set()
+    unwanted = {
+        "cryptography",
+        "pydantic",
+        "rich",
+        "python_socks",
+        "websockets.asyncio",
+    }
+    assert modules & unwanted == set()
 
 
 @pytest.mark.real

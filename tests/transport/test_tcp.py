@@ -15,9 +15,9 @@ from mlepool.transport import tcp
 from mlepool.transport.base import Link
 from mlepool.transport.tcp import SPEAKS_PLAIN, SPEAKS_TLS, name_of, open_listeners
 from mlepool.transport.websocket import (
-    dial_websocket,
     listen_websocket,
 )
+from mlepool.transport.websocket.client import dial_websocket
 from mlepool.transport.websocket.server import _ServerEnd
 from tests.tools import Accepted, in_real_time, listen, url_of
 from tests.transport.strangers import UPGRADE, request, stranger_at

@@ -21,7 +21,6 @@ from mlepool.errors import (
 from mlepool.peer import Handler, Peer
 from mlepool.transport.base import Link
 from mlepool.transport.unix import dial_unix
-from mlepool.transport.websocket import dial_websocket
 from mlepool.version import __version__
 from mlepool.wire.codec import Data
 from mlepool.wire.messages import Hello, Message, Proof, Welcome
@@ -46,6 +45,9 @@ async def dial(target: Target, *, proxy: str | None) -> Link:
     try:
         if target.scheme == "unix":
             return await dial_unix(local_socket(target.host))
+        # A fifth of what a client loads, and a worker of this account needs none of it.
+        from mlepool.transport.websocket.client import dial_websocket
+
         return await dial_websocket(target.url, proxy=proxy)
     except ConfigError as exc:
         raise ConnectError(target.name, target.port, str(exc)) from exc
@@ -103,19 +105,15 @@ class Entrance:
         if isinstance(message, Hello):
             if self.peer.session.version:
                 self._prove(message)
-        elif isinstance(message, Welcome) and not self._welcomed.done():
+        elif isinstance(message, Welcome):
             self._check(message)
-        else:
-            self._handler.message_received(message)
 
     def writable(self) -> None:
-        """Pass it on (peer)."""
-        self._handler.writable()
+        """Note that bulk may be sent: there is none before the welcome (peer)."""
 
     def peer_gone(self, cause: str, code: str) -> None:
-        """Say why we were not let in; or pass it on (peer)."""
-        if self._welcomed.done():
-            self._handler.peer_gone(cause, code)
+        """Say why we were not let in (peer)."""
+        if self._welcomed.done():  # a problem of ours was found first
             return
         kinds = {"refused": AuthenticationError, "version": VersionError}
         kind = kinds.get(code, ConnectError)
@@ -164,6 +162,9 @@ class Entrance:
         """Have the worker prove that it knows the token too."""
         if self._link.info.is_local or self._is_proven(welcome.mac):
             self.peer.reset_timer()
+            # Nothing of this is kept for as long as the connection is: the welcome
+            # alone, with the worker's whole catalogue, is 60 KiB.
+            self.peer.hand_over(self._handler)
             self._welcomed.set_result(welcome)
         else:
             cause = "it can't prove that it knows the token"

@@ -1,9 +1,9 @@
 """Links over WebSocket (RFC 6455), by the websockets library; TLS, proxies.
 
-Both ends deliver frames by callback.
+Both ends deliver frames by callback. The dialling one is not named here: it loads what
+knows proxies, and a worker, which listens, does not need it.
 """
 
-from mlepool.transport.websocket.client import dial_websocket
 from mlepool.transport.websocket.link import MAX_FRAME, WebSocketLink
 from mlepool.transport.websocket.server import (
     NOT_A_PAGE,
@@ -20,6 +20,5 @@ __all__ = [
     "Page",
     "WebSocketAcceptor",
     "WebSocketLink",
-    "dial_websocket",
     "listen_websocket",
 ]

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import base64
-import datetime
 import hashlib
 import secrets
 import ssl
 import urllib.parse
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from mlepool.config import write_private
 from mlepool.errors import WorkerError
@@ -33,7 +27,6 @@ TOKEN_FILE = "token"
 TOKEN_BYTES = 32  # of entropy: nobody guesses it, so a slow hash is not needed
 MIN_TOKEN = 32  # characters; shorter ones were not made here
 TLS_NAME = "mlepool-worker"  # of every worker, whatever its host is called
-CERTIFICATE_YEARS = 100  # trust is pinned to the key: there is nothing to renew
 
 
 def new_secret() -> str:
@@ -111,32 +104,14 @@ class Identity:
         return f"mle://{place}:{port}?{query}"
 
     def _make(self) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mlepool worker")])
-        now = datetime.datetime.now(datetime.UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=365 * CERTIFICATE_YEARS))
-            # Clients go by the key; others, such as Prometheus, want a name to check.
-            .add_extension(
-                x509.SubjectAlternativeName([x509.DNSName(TLS_NAME)]), critical=False
-            )
-            .sign(key, hashes.SHA256())
-        )
-        pem = serialization.Encoding.PEM
-        private = key.private_bytes(
-            pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        from mlepool.worker.access.certificate import make_pair
+
+        pair = make_pair(TLS_NAME)
         token = new_secret()
-        write_private(self._state_dir / KEY_FILE, private)
+        write_private(self._state_dir / KEY_FILE, pair.key)
         write_private(self._state_dir / TOKEN_FILE, token.encode() + b"\n")
         # The certificate comes last: where it is, the others are.
-        write_private(self._state_dir / CERTIFICATE_FILE, certificate.public_bytes(pem))
+        write_private(self._state_dir / CERTIFICATE_FILE, pair.certificate)
 
 
 def find_identity(state_dir: Path) -> Identity:

@@ -20,7 +20,7 @@ from mlepool.testing.contracts import (
     frames_arrive_whole_and_in_order_both_ways,
     two_floods_at_once_do_not_block,
 )
-from mlepool.transport.websocket import dial_websocket
+from mlepool.transport.websocket.client import dial_websocket
 from mlepool.worker.access.identity import Identity
 from tests.needs import need_program
 from tests.tools import (

@@ -9,9 +9,9 @@ from mlepool.errors import LinkError
 from mlepool.testing.links import Recorder
 from mlepool.transport.websocket import (
     MAX_FRAME,
-    dial_websocket,
     link as websocket_link,
 )
+from mlepool.transport.websocket.client import dial_websocket
 from tests.tools import (
     Accepted,
     in_real_time,

@@ -15,9 +15,9 @@ from mlepool.transport.websocket import (
     NOT_A_PAGE,
     Inquiry,
     Page,
-    dial_websocket,
     listen_websocket,
 )
+from mlepool.transport.websocket.client import dial_websocket
 from tests.needs import need_program
 from tests.tools import (
     Accepted,
