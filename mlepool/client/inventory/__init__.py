@@ -1,0 +1,1 @@
+"""Which hosts there are: names and sets of them, labels, hosts.toml."""
