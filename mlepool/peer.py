@@ -64,6 +64,10 @@ class Peer:
         """True once the conversation has ended."""
         return self._gone
 
+    def hand_over(self, handler: Handler) -> None:
+        """Have somebody else act on what is received from now on."""
+        self._handler = handler
+
     def send(self, message: Message) -> None:
         """Send a message of the open conversation; nothing once it has ended."""
         if self._gone:

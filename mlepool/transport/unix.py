@@ -43,6 +43,7 @@ class UnixLink(asyncio.BufferedProtocol):
         self._early: list[bytes] = []
         self._buffer = bytearray(FIRST_BUFFER)
         self._filled = 0
+        self._was_small = False
         self._full = False
         self._lost: str | None = None
         self._ending: asyncio.TimerHandle | None = None
@@ -149,6 +150,7 @@ class UnixLink(asyncio.BufferedProtocol):
         self._filled -= at
         if was_full and needed <= MAX_FRAME:
             self._grow(needed + _LENGTH.size)
+        self._shrink(nbytes)
 
     def _grow(self, needed: int) -> None:
         """Take a larger buffer; asyncio still holds the old one, so not in place."""
@@ -157,6 +159,13 @@ class UnixLink(asyncio.BufferedProtocol):
             grown = bytearray(size)
             grown[: self._filled] = self._buffer[: self._filled]
             self._buffer = grown
+
+    def _shrink(self, nbytes: int) -> None:
+        """Take a small buffer again after small reads: most links are quiet mostly."""
+        is_small = not self._filled and nbytes < FIRST_BUFFER
+        if is_small and self._was_small and len(self._buffer) > FIRST_BUFFER:
+            self._buffer = bytearray(FIRST_BUFFER)
+        self._was_small = is_small  # one alone may be the end of a large frame
 
     def _deliver(self) -> tuple[int, int]:
         at, needed = 0, 0

@@ -105,7 +105,7 @@ class Entrance:
         if isinstance(message, Hello):
             if self.peer.session.version:
                 self._prove(message)
-        elif isinstance(message, Welcome):
+        elif isinstance(message, Welcome) and not self._welcomed.done():
             self._check(message)
 
     def writable(self) -> None:

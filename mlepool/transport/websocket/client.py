@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import ssl
 import urllib.parse
@@ -150,7 +151,9 @@ def _info_of(transport: asyncio.Transport) -> LinkInfo:
     return LinkInfo(name_of(transport.get_extra_info("peername")), channel)
 
 
+@functools.cache
 def _client_tls() -> ssl.SSLContext:
+    # One for all: it knows nothing of any worker, and takes as long as a key exchange.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # trust goes by the key, not by a name or authority
     context.verify_mode = ssl.CERT_NONE
