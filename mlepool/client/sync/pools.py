@@ -12,6 +12,7 @@ from mlepool.client.pool import AsyncClientPool, make_target
 from mlepool.client.portal import Portal
 from mlepool.client.sync.connection import Connection, with_listener
 from mlepool.client.sync.listener import Listener
+from mlepool.client.sync.pages import connections_page
 from mlepool.config import DEFAULT_PORT
 
 __all__ = ["ClientPool", "add", "pool"]
@@ -22,6 +23,9 @@ class ClientPool:
 
     As :class:`~mlepool.AsyncClientPool`, but blocking. ``with`` closes all at its end.
     """
+
+    # What add() makes; at a prompt it is one that connects when it is first used.
+    _kind: type[Connection] = Connection
 
     def __init__(self) -> None:
         self._portal = _current_portal()
@@ -76,7 +80,7 @@ class ClientPool:
             reconnect_timeout=reconnect_timeout,
         )
         self._async.enter(connection)
-        blocking = Connection(connection, self._portal)
+        blocking = self._kind(connection, self._portal)
         self._connections[connection.name] = blocking
         return blocking
 
@@ -157,6 +161,9 @@ class ClientPool:
 
     def __repr__(self) -> str:
         return repr(self._async).replace("<AsyncClientPool", "<ClientPool", 1)
+
+    def _repr_html_(self) -> str:
+        return connections_page(self._async)
 
     def __enter__(self) -> Self:
         return self
