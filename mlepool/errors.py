@@ -12,10 +12,13 @@
     │   ├── ConnectionLostError         (ConnectionError)  the link broke for good
     │   ├── ConnectionClosedError                          closed by us, or not opened
     │   ├── ListenerTimeoutError        (TimeoutError)     silence over max_interval
-    │   └── PortalError                 (RuntimeError)     the blocking face can't serve
+    │   ├── PortalError                 (RuntimeError)     the blocking face can't serve
+    │   ├── SkippedError                                   a group left this host out
+    │   └── SweepPlanError                                 a sweep's plan can't be used
     ├── CommandError                    (CalledProcessError)  a run failed
     ├── CommandTimeoutError             (TimeoutError)     a command's deadline passed
     ├── JobLostError                                       the outcome is unknown
+    ├── SweepRunError                                      a run of a sweep failed
     ├── SyncHaltedError                                    a sync looks like a mistake
     ├── SyncIncompleteError                                a sync had to leave files out
     ├── RemoteError                     an exception raised on the worker
@@ -56,6 +59,9 @@ __all__ = [
     "ProtocolError",
     "RemoteError",
     "RemoteProtocolError",
+    "SkippedError",
+    "SweepPlanError",
+    "SweepRunError",
     "SyncHaltedError",
     "SyncIncompleteError",
     "UntrustedWorkerError",
@@ -181,8 +187,42 @@ class ListenerTimeoutError(ClientError, TimeoutError):
         )
 
 
+class SkippedError(ClientError):
+    """A group's call was not begun on a host.
+
+    Attributes:
+        host: Name of the connection.
+        cause: Why not.
+    """
+
+    def __init__(self, host: str, cause: str) -> None:
+        super().__init__(host, cause)
+        self.host = host
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"skipped on {self.host}: {self.cause}"
+
+
 class PortalError(ClientError, RuntimeError):
     """The background loop of the blocking face can't take this call."""
+
+
+class SweepPlanError(ClientError):
+    """The file of a sweep's plan can't be used: it is driven by another, or damaged.
+
+    Attributes:
+        path: The file.
+        cause: What is wrong, in words.
+    """
+
+    def __init__(self, path: Any, cause: str) -> None:
+        super().__init__(path, cause)
+        self.path = path
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"the plan {self.path}: {self.cause}"
 
 
 class CommandError(MlepoolError, subprocess.CalledProcessError):
@@ -263,6 +303,21 @@ class JobLostError(MlepoolError):
         return (
             f"the outcome of job {self.job_id} on {self.host} is unknown: {self.cause}"
         )
+
+
+class SweepRunError(MlepoolError):
+    """A run of a sweep did not end well.
+
+    Attributes:
+        run: The :class:`~mlepool.SweepRun`: its parameters, host, exit code, last line.
+    """
+
+    def __init__(self, run: Any) -> None:
+        super().__init__(run)
+        self.run = run
+
+    def __str__(self) -> str:
+        return str(self.run)
 
 
 class SyncHaltedError(MlepoolError):

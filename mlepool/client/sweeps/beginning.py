@@ -1,0 +1,100 @@
+"""How a sweep begins: with a new plan, or one that is there already."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from mlepool.client.connection import AsyncConnection
+from mlepool.client.inventory.selectors import Selector
+from mlepool.client.sweeps.driver import Driver
+from mlepool.client.sweeps.orders import Runs, make_head
+from mlepool.client.sweeps.plan import FINAL, RunState
+from mlepool.client.sweeps.plan_file import PlanFile, new_sweep_id, plan_path
+from mlepool.client.sweeps.records import Halted, Repeated
+from mlepool.client.sweeps.sweep import AsyncSweep
+
+__all__ = ["begin_sweep", "leave_sweeps", "resume_sweep"]
+
+Fits = Callable[[dict[str, Any], dict[str, str]], bool]
+
+_open: weakref.WeakKeyDictionary[AsyncConnection, weakref.WeakSet[AsyncSweep]]
+_open = weakref.WeakKeyDictionary()
+
+
+async def begin_sweep(
+    connections: Sequence[AsyncConnection],
+    command: str | Sequence[Any],
+    keywords: Mapping[str, Any],
+    *,
+    axes: Mapping[str, Any] | None,
+    rows: Iterable[Mapping[str, Any]] | None,
+    plan: str | os.PathLike[str] | None,
+) -> AsyncSweep:
+    """Make a plan and begin to drive it; see ``map``."""
+    sweep_id = new_sweep_id()
+    head = make_head(sweep_id, command, keywords, axes=axes, rows=rows)
+    fits = _selected(head.where)
+    path = plan_path(plan, sweep_id)
+    file = await asyncio.to_thread(PlanFile.make, path, head)
+    return _drive(file, connections, fits)
+
+
+async def resume_sweep(
+    connections: Sequence[AsyncConnection],
+    plan: str | os.PathLike[str],
+    *,
+    failed: bool,
+) -> AsyncSweep:
+    """Go on with a plan; see ``resume``."""
+    path = plan_path(plan, "")
+    file = await asyncio.to_thread(PlanFile.open, path)
+    try:
+        if failed:
+            _begin_again(file)
+        return _drive(file, connections, _selected(file.plan.head.where))
+    except BaseException:
+        file.close()
+        raise
+
+
+async def leave_sweeps(connections: Iterable[AsyncConnection]) -> None:
+    """Leave the sweeps that use connections which are about to be closed."""
+    found = {one for connection in connections for one in _open.get(connection, ())}
+    for sweep in found:
+        await sweep.close()
+
+
+def _drive(
+    file: PlanFile, connections: Sequence[AsyncConnection], fits: Fits
+) -> AsyncSweep:
+    driver = Driver(file, connections, begin=Runs(file.plan).begin, fits=fits)
+    sweep = AsyncSweep(driver, file.path)
+    for connection in connections:
+        _open.setdefault(connection, weakref.WeakSet()).add(sweep)
+    return sweep
+
+
+def _selected(where: str) -> Fits:
+    """Give what tells which workers a selector means.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not where:
+        return lambda state, labels: True
+    selector = Selector.parse(where)
+    return lambda state, labels: selector.matches(labels, state)
+
+
+def _begin_again(file: PlanFile) -> None:
+    """Have failed and skipped runs wait once more."""
+    plan = file.plan
+    if plan.halted is not None:
+        file.note(Halted())
+    for run in tuple(plan.begun()):
+        if run.state in FINAL and run.state is not RunState.SUCCEEDED:
+            file.note(Repeated(run.number))

@@ -1,0 +1,355 @@
+"""Drives a sweep: gives its runs to hosts, and notes how they end (asyncio)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Protocol
+
+from mlepool.client.connection import AsyncConnection
+from mlepool.client.listening.listener import AsyncListener
+from mlepool.client.sweeps.endings import Verdict, ended
+from mlepool.client.sweeps.member import Member, Phase
+from mlepool.client.sweeps.plan import Plan, RunState
+from mlepool.client.sweeps.records import (
+    Ended,
+    GaveUp,
+    Given,
+    Halted,
+    Record,
+    Repeated,
+    TakenBack,
+)
+from mlepool.client.sweeps.schedule import Schedule, slots_of
+
+__all__ = ["Book", "Driver"]
+
+logger = logging.getLogger("mlepool.client")
+
+QUICK = 0.5  # seconds; of runs that take less, hosts are given the next ones early
+WEIGHT = 0.2  # of the latest run in the mean of how long they take
+RETRY_PAUSE = 1.0  # seconds until a plan that could not be written is tried again
+REFUSALS = ("WorkerBusyError", "WorkerError")  # it was not begun: another host may
+
+Begin = Callable[[AsyncConnection, int, float], AsyncListener]
+
+
+class Book(Protocol):
+    """Where a plan is kept: a :class:`~mlepool.client.sweeps.plan_file.PlanFile`.
+
+    Attributes:
+        plan: What it says.
+    """
+
+    plan: Plan
+
+    def note(self, record: Record) -> None:
+        """Change the plan, and have that written with the next :meth:`write`."""
+
+    def write(self) -> None:
+        """Give all that was noted to the system."""
+
+    def sync(self) -> None:
+        """Wait until all that was written is on the disk."""
+
+    def close(self) -> None:
+        """Write what is still to be written, and unlock."""
+
+
+class Driver:
+    """Drives one plan, over the connections of a pool or group.
+
+    The order is always the same: which host gets a run is noted, what was noted is on
+    the disk, then the host is asked. From then on the run is that host's, until the
+    host has said how it ended, or is away for too long.
+
+    Args:
+        book: The plan.
+        connections: The ways to the hosts.
+        begin: Starts a run's present attempt on a connection, or joins it: given its
+            number, and the seconds since it may have been asked for.
+        fits: Tells by a worker's state and labels if it may run it.
+
+    Attributes:
+        plan: As it stands.
+        members: The hosts, by name.
+        finished: The numbers of the runs that have ended for good, in that order.
+        problem: Why the plan can't be written just now; empty if it can.
+        began: When this driver began, by ``time.monotonic``.
+        mean: How long runs take, about, in seconds; None before the first has ended.
+    """
+
+    def __init__(
+        self,
+        book: Book,
+        connections: Iterable[AsyncConnection],
+        *,
+        begin: Begin,
+        fits: Callable[[dict[str, Any], dict[str, str]], bool],
+    ) -> None:
+        self.plan = book.plan
+        self.members = {
+            one.name: Member(one.name, one, owner=self) for one in connections
+        }
+        self.finished: list[int] = []
+        self.problem = ""
+        self.began = time.monotonic()
+        self.mean: float | None = None
+        self.changes: Callable[[], None] = lambda: None
+        self._book = book
+        self._begin = begin
+        self.fits = fits
+        self._schedule = Schedule()
+        self._wake = asyncio.Event()
+        self._lost: dict[int, Ended] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._gpus = int(self.plan.head.run.get("gpus", 0))
+        self._recall()
+
+    # -- the loop
+
+    async def drive(self) -> None:
+        """Go on until nothing runs, and nothing more will.
+
+        Cancelled, it leaves what runs to go on by itself.
+        """
+        try:
+            for member in self.members.values():
+                member.open()
+                self.changed(member)
+            while not self.plan.is_over and not self._is_abandoned():
+                await self._wake.wait()
+                self._wake.clear()
+                await self._go_on()
+        finally:
+            await self._end()
+
+    async def _go_on(self) -> None:
+        """Give out what can be, after it was written down."""
+        batch = self._give()
+        try:
+            self._book.write()
+            if batch:
+                await asyncio.to_thread(self._book.sync)
+        except OSError as exc:
+            self.problem = f"the plan can't be written: {exc}"
+            logger.warning("%s; no more runs begin until it can", self.problem)
+            await asyncio.sleep(RETRY_PAUSE)
+            self._wake.set()
+            for member, number in batch:
+                self._take_back(member, number)
+            return
+        if self.problem:
+            self.problem = ""
+            self._wake.set()
+        for member, number in batch:
+            if member.is_ready:
+                member.ready.append(number)
+                member.start_next()
+            else:
+                self._take_back(member, number)
+        self.changes()
+
+    def _give(self) -> list[tuple[Member, int]]:
+        """Decide which runs go where; it is noted, and not written yet."""
+        batch = []
+        while not self.problem and (number := self.plan.next()) is not None:
+            run = self.plan.run(number)
+            host = self._schedule.take(other_than=run.host)
+            if host is None:
+                break
+            self._book.note(Given(number, run.attempt, host, time.time()))
+            batch.append((self.members[host], number))
+        return batch
+
+    async def _end(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        for member in self.members.values():
+            for number in tuple(member.ready):
+                self._take_back(member, number)
+            member.ready.clear()
+            member.close()
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)
+        self._book.close()
+
+    def _is_abandoned(self) -> bool:
+        """Tell if every way to a host was closed for good."""
+        return all(
+            one.phase in (Phase.CLOSED, Phase.ABSENT) for one in self.members.values()
+        )
+
+    # -- what members need (their Owner)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done while the sweep is driven."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def note(self, record: Record) -> None:
+        """Change the plan."""
+        self._book.note(record)
+        self._wake.set()
+
+    def begin(
+        self, connection: AsyncConnection, number: int, *, age: float
+    ) -> AsyncListener:
+        """Start a run's present attempt, or join it; waits for nothing."""
+        return self._begin(connection, number, age)
+
+    def changed(self, member: Member) -> None:
+        """Offer a host's slots, or take them away."""
+        if member.is_ready and member.connection is not None:
+            state, name = member.connection.state, member.name
+            member.slots = slots_of(state, gpus=self._gpus, wanted=self._wanted(name))
+            self._schedule.offer(name, self._room(member))
+            member.start_next()
+        else:
+            self._schedule.offer(member.name, 0)
+            for number in tuple(member.ready):
+                self._take_back(member, number)
+            member.ready.clear()
+        self._watch(member)
+        self._wake.set()
+
+    def ended(self, member: Member, number: int, listener: AsyncListener) -> None:
+        """Note that a run has ended."""
+        outcome = listener.intake.outcome
+        failure = None if outcome is None else outcome.failure
+        if failure is not None and failure.type_name in REFUSALS:
+            member.refuse()
+            member.let_go(number)
+            self.changed(member)
+            self._take_back(member, number)
+            return
+        end = ended(number, listener)
+        if end.status == "LOST":
+            self._lost[number] = end
+            member.settle(number)
+        else:
+            self._note_seconds(end.seconds)
+            self._finish(member, end)
+
+    def failed(self, member: Member, number: int, reason: str) -> None:
+        """Note that a run can't even be asked for."""
+        self._finish(member, Ended(number, "FAILED", reason=reason))
+
+    def buried(self, member: Member, number: int, verdict: Verdict) -> None:
+        """Note what is known of an attempt that was to be stopped."""
+        end = self._lost.pop(number, None)
+        if end is None:
+            status = verdict.status or "STOPPED"
+            end = Ended(number, status, reason=f"stopped: {verdict.text}")
+        elif not verdict.is_dead:
+            end = Ended(number, end.status, reason=f"{end.reason}; {verdict.text}")
+        self._finish(member, end, is_dead=verdict.is_dead)
+
+    # -- ends
+
+    def _finish(self, member: Member, end: Ended, *, is_dead: bool = True) -> None:
+        """Note an end; free its slot for the next one."""
+        member.let_go(end.run)
+        self.note(end)
+        if self._is_repeated(end, is_dead=is_dead):
+            self.note(Repeated(end.run))
+        else:
+            self.finished.append(end.run)
+            if self.plan.halted is None and not self.plan.may_fail():
+                self.halt(f"{self.plan.failed} runs have failed")
+        self._schedule.give_back(member.name)
+        member.start_next()
+
+    def _is_repeated(self, end: Ended, *, is_dead: bool) -> bool:
+        head, run = self.plan.head, self.plan.run(end.run)
+        if self.plan.halted is not None:
+            return False
+        if run.state is RunState.LOST:
+            return is_dead and run.losses < head.retries_lost
+        is_failure = run.state in (RunState.FAILED, RunState.TIMED_OUT)
+        return is_failure and run.failures < head.retries
+
+    def halt(self, reason: str, *, stops: bool = False) -> None:
+        """Begin no more runs."""
+        self.note(Halted(reason, stops))
+        logger.warning("sweep %s: %s; no more begin", self.plan.head.id, reason)
+        for member in self.members.values():
+            for number in tuple(member.ready):
+                self._take_back(member, number)
+            member.ready.clear()
+
+    def _take_back(self, member: Member, number: int) -> None:
+        self.note(TakenBack(number))
+        self._schedule.give_back(member.name)
+
+    def _note_seconds(self, seconds: float) -> None:
+        before = self.mean
+        self.mean = seconds if before is None else before + WEIGHT * (seconds - before)
+        if (before is None or before >= QUICK) != (self.mean >= QUICK):
+            for member in self.members.values():
+                if member.is_ready:
+                    self._schedule.offer(member.name, self._room(member))
+
+    def _room(self, member: Member) -> int:
+        """Give how much a host may hold: of short runs, some that wait for a slot."""
+        is_quick = self.mean is not None and self.mean < QUICK
+        return member.slots * 2 if is_quick else member.slots
+
+    def _wanted(self, name: str) -> int | None:
+        slots = self.plan.head.slots
+        return slots.get(name) if isinstance(slots, dict) else slots
+
+    # -- hosts that are away
+
+    def _recall(self) -> None:
+        """Take up what the plan says of an earlier driver."""
+        for run in self.plan.begun():
+            if run.state is RunState.GIVEN:
+                member = self.members.get(run.host) or self._absent(run.host)
+                member.orphans.add(run.number)
+                self._schedule.fill(run.host)
+            elif run.state is not RunState.WAITING:
+                self.finished.append(run.number)
+        for host in self.plan.zombies:
+            if host not in self.members:
+                self._absent(host)
+
+    def _absent(self, host: str) -> Member:
+        logger.warning("runs of the sweep are on %s, which this pool has not", host)
+        member = self.members[host] = Member(host, None, owner=self)
+        return member
+
+    def _watch(self, member: Member) -> None:
+        """Begin or end the time after which a host that is away loses its runs."""
+        timer = self._timers.pop(member.name, None)
+        if timer is not None:
+            timer.cancel()
+        limit, since = self.plan.head.lost_timeout, member.away_since
+        if limit is not None and since is not None and member.held:
+            left = max(0.0, since + limit - time.monotonic())
+            loop = asyncio.get_running_loop()
+            self._timers[member.name] = loop.call_later(left, self._give_up, member)
+
+    def _give_up(self, member: Member) -> None:
+        """Let others do what belongs to a host that is away for too long."""
+        seconds = self.plan.head.lost_timeout
+        for number in (*member.running, *member.orphans):
+            member.let_go(number)
+            self._lost.pop(number, None)
+            reason = f"{member.name} was away for {seconds:g} s"
+            logger.warning("run %d is given to another host: %s", number, reason)
+            self.note(GaveUp(number, reason))
+            self._schedule.give_back(member.name)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("a sweep's task failed", exc_info=task.exception())

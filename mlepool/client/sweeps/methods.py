@@ -1,0 +1,97 @@
+"""Verbs of a pool or group that put runs on whichever of its workers has a slot."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlepool.client.connection import AsyncConnection
+
+if TYPE_CHECKING:
+    from mlepool.client.sweeps.sweep import AsyncSweep
+
+__all__ = ["SweepMethods"]
+
+# Who runs no sweep need not load what they are made of.
+_BEGINNING = "mlepool.client.sweeps.beginning"
+
+
+class SweepMethods:
+    """What a pool or a group can do with many runs."""
+
+    def __iter__(self) -> Iterator[AsyncConnection]:
+        raise NotImplementedError
+
+    async def map(
+        self,
+        command: str | Sequence[Any],
+        *,
+        axes: Mapping[str, Any] | None = None,
+        rows: Iterable[Mapping[str, Any]] | None = None,
+        plan: str | os.PathLike[str] | None = None,
+        **keywords: Any,
+    ) -> AsyncSweep:
+        """Run a command once for each combination of parameters, on free slots.
+
+        ::
+
+            await pool.map("python train.py --lr {lr} --seed {seed}",
+                           lr=[0.1, 0.01], seed=range(3), gpus=1)
+
+        Args:
+            command: With fields, as of ``str.format``. Of a str each value is quoted
+                for the shell; of a list each word is filled, and meets no shell.
+                ``{run}`` is the run's number. A brace that is meant is doubled.
+            axes: Parameters with names that are options' as well.
+            rows: Combinations that are given one by one, as dicts or a pandas table.
+            plan: Where the plan is kept; by default in this account's folder, under
+                the sweep's id. It must not exist yet.
+            keywords: Parameters, each with its values: all combinations are run, the
+                last one turns fastest. And these options: ``cwd``, ``env``,
+                ``collect_to`` (with fields, too), ``gpus``, ``priority``,
+                ``orphan_timeout``, ``collect`` and ``timeout`` (seconds) as of
+                ``run``; ``sync``, once for each host; ``where``, a selector;
+                ``slots`` at once on each host, or by host, by default what it offers;
+                ``retries`` of failed runs (0); ``retries_lost`` of those that are
+                proven to be lost (1); ``lost_timeout``, seconds that a host may be
+                away until others do its runs (never); ``max_failures``, a number or
+                ``"20%"``; ``fail_fast``.
+
+        Returns:
+            The sweep, which is under way; its end is not waited for.
+
+        Raises:
+            TypeError: For a keyword that makes no sense.
+            ValueError: For a field without values, or one that can't be quoted where
+                it stands; for an option that can't be.
+            SweepPlanError: If the plan can't be written.
+        """
+        beginning = importlib.import_module(_BEGINNING)
+        begin = beginning.begin_sweep(
+            *(tuple(self), command, keywords), axes=axes, rows=rows, plan=plan
+        )
+        return await begin  # type: ignore[no-any-return]
+
+    async def resume(
+        self, plan: str | os.PathLike[str], *, failed: bool = False
+    ) -> AsyncSweep:
+        """Go on with a sweep, of this process or another one that is no more.
+
+        What runs is attached to, what has ended meanwhile is collected, the rest is
+        begun. Nothing is run twice.
+
+        Args:
+            plan: The plan's file: :attr:`AsyncSweep.plan`.
+            failed: True to repeat the runs that have not ended well, and to begin
+                those that were skipped.
+
+        Raises:
+            SweepPlanError: If there is no such plan, it is damaged, or it is being
+                driven: by another process, or by a sweep of this one that is not
+                closed.
+        """
+        beginning = importlib.import_module(_BEGINNING)
+        resume = beginning.resume_sweep(tuple(self), plan, failed=failed)
+        return await resume  # type: ignore[no-any-return]
