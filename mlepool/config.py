@@ -3,7 +3,7 @@
 Environment:
     MLEPOOL_STATE_DIR: A worker's state folder, in place of the platform's.
     MLEPOOL_HOME: The account's folder, in place of the platform's: known workers,
-        and where this account's own workers keep their state.
+        where this account's own workers keep their state, and its inventory.
     MLEPOOL_LOOP: ``uvloop`` runs the event loops of workers and of the blocking face
         on uvloop, if it is installed (``pip install 'mlepool[fast]'``).
 """
@@ -31,6 +31,7 @@ __all__ = [
     "Secret",
     "WorkerConfig",
     "account_dir",
+    "config_dir",
     "default_state_dir",
     "parse_listen",
     "write_private",
@@ -136,6 +137,12 @@ def account_dir() -> Path:
     """Give the account's own folder: known workers and local workers' places."""
     home = os.environ.get("MLEPOOL_HOME")
     return Path(home) if home else platformdirs.user_state_path(APP)
+
+
+def config_dir() -> Path:
+    """Give the folder of what this account's people write: ``~/.config/mlepool``."""
+    home = os.environ.get("MLEPOOL_HOME")
+    return Path(home) if home else platformdirs.user_config_path(APP)
 
 
 def default_state_dir() -> Path:

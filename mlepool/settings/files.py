@@ -44,8 +44,12 @@ class ConfigFile:
         return self.path.suffix == ".json"
 
     def where(self, *keys: str) -> str:
-        """Say where a key is set, for people: the file, and the line if it is found."""
-        line = self._line(keys) or self._line(keys[:1])
+        """Say where a key is set, for people: the file, and the line if it is found.
+
+        Of a key that is not set it is the line of the nearest table around it.
+        """
+        within = (keys[:count] for count in range(len(keys), 0, -1))
+        line = next(filter(None, map(self._line, within)), 0)
         return f"{self.path}:{line}" if line else str(self.path)
 
     def _line(self, keys: tuple[str, ...]) -> int:

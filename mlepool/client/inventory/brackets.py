@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from mlepool.client.inventory.faults import fault
 
-__all__ = ["MAX_NAMES", "fold", "spread"]
+__all__ = ["MAX_NAMES", "fold", "spread", "spread_parts"]
 
 MAX_NAMES = 100_000  # in one text: more than that is a slip
 MAX_DIGITS = 18  # of a number: it fits into 64 bits
@@ -37,8 +37,8 @@ class Spreading:
         self._at = at
         self._most = most
 
-    def names(self, name: str) -> Iterator[str]:
-        """Give all names.
+    def parts(self, name: str) -> Iterator[tuple[str, ...]]:
+        """Give the parts of all names: text, what a bracket gave, text, and so on.
 
         Raises:
             ConfigError: If the name can't be read, or stands for too many.
@@ -46,14 +46,23 @@ class Spreading:
         parts: list[Collection[str]] = []
         count, end = 1, 0
         for match in _BRACKET.finditer(name):
-            parts.append([name[end : match.start()]])
+            parts.append([self._plain(name[end : match.start()], end)])
             parts.append(self._inner(match[1], match.start() + 1))
             count *= len(parts[-1])
             if count > self._most:
                 raise self._too_many(match.start())
             end = match.end()
-        parts.append([name[end:]])
-        return map("".join, itertools.product(*parts))
+        parts.append([self._plain(name[end:], end)])
+        return itertools.product(*parts)
+
+    def _plain(self, text: str, at: int) -> str:
+        """See that there are no brackets in what is between them."""
+        for number, sign in enumerate(text):
+            if sign in "[]":
+                raise self._fault(
+                    at + number, f"the other bracket of {sign!r} is missing"
+                )
+        return text
 
     def _inner(self, inner: str, at: int) -> list[str]:
         """Give the numbers of one bracket, as they are written."""
@@ -102,7 +111,7 @@ def spread(
     """Give the names that one name with ranges stands for.
 
     Args:
-        name: The name; its brackets close.
+        name: The name.
         text: What it is a part of, for errors; by default it is all.
         at: Where it begins in that, in characters.
         most: How many names it may be.
@@ -110,7 +119,18 @@ def spread(
     Raises:
         ConfigError: If it can't be read, or stands for too many.
     """
-    return Spreading(text or name, at, most).names(name)
+    return map("".join, Spreading(text or name, at, most).parts(name))
+
+
+def spread_parts(name: str, *, most: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Give the names as :func:`spread`, each with the numbers in it that were ranges.
+
+    Raises:
+        ConfigError: If it can't be read, or stands for over ``most`` names.
+    """
+    for parts in Spreading(name, 0, most).parts(name):
+        numbers = [one for one in parts[1::2] if not one.startswith("[")]
+        yield "".join(parts), tuple(numbers)
 
 
 def fold(names: Iterable[str]) -> str:
