@@ -19,11 +19,14 @@ from mlepool.version import __version__
 
 if TYPE_CHECKING:
     from mlepool.client.connection import AsyncConnection
+    from mlepool.client.groups.group import AsyncGroup
+    from mlepool.client.groups.listener import AsyncGroupListener
     from mlepool.client.listening.lines import BytesLine, Line
     from mlepool.client.listening.listener import AsyncListener, Status
     from mlepool.client.listening.points import Points
     from mlepool.client.pool import AsyncClientPool
     from mlepool.client.sync import ClientPool, Connection, Listener, add, pool
+    from mlepool.client.sync.groups import Group, GroupListener
     from mlepool.errors import (
         AuthenticationError,
         ClientError,
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
         ProtocolError,
         RemoteError,
         RemoteProtocolError,
+        SkippedError,
         SyncHaltedError,
         SyncIncompleteError,
         UntrustedWorkerError,
@@ -64,11 +68,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "mlepool.client.connection": ("AsyncConnection",),
+    "mlepool.client.groups.group": ("AsyncGroup",),
+    "mlepool.client.groups.listener": ("AsyncGroupListener",),
     "mlepool.client.listening.lines": ("BytesLine", "Line"),
     "mlepool.client.listening.listener": ("AsyncListener", "Status"),
     "mlepool.client.listening.points": ("Points",),
     "mlepool.client.pool": ("AsyncClientPool",),
     "mlepool.client.sync": ("ClientPool", "Connection", "Listener", "add", "pool"),
+    "mlepool.client.sync.groups": ("Group", "GroupListener"),
     "mlepool.errors": (
         "AuthenticationError",
         "ClientError",
@@ -88,6 +95,7 @@ _HOMES = {
         "ProtocolError",
         "RemoteError",
         "RemoteProtocolError",
+        "SkippedError",
         "SyncHaltedError",
         "SyncIncompleteError",
         "UntrustedWorkerError",
@@ -112,6 +120,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "AsyncClientPool",
     "AsyncConnection",
+    "AsyncGroup",
+    "AsyncGroupListener",
     "AsyncListener",
     "AuthenticationError",
     "BytesLine",
@@ -126,6 +136,8 @@ __all__ = [
     "ConnectionClosedError",
     "ConnectionLostError",
     "FileInfo",
+    "Group",
+    "GroupListener",
     "JobFiles",
     "JobInfo",
     "JobLostError",
@@ -145,6 +157,7 @@ __all__ = [
     "RemoteError",
     "RemoteProtocolError",
     "Sample",
+    "SkippedError",
     "Status",
     "StopReport",
     "SyncHaltedError",
@@ -173,3 +186,8 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Add ``%on`` and ``%%on``: what ``%load_ext mlepool`` calls."""
+    importlib.import_module("mlepool.repl.magics").load(shell)

@@ -25,7 +25,7 @@ from mlepool.wire.messages import Attach, Request
 from mlepool.wire.telemetry import JobSample
 from mlepool.wire.values import StopReport
 
-__all__ = ["Calls", "new_job_id", "print_message"]
+__all__ = ["Calls", "display", "new_job_id", "print_message"]
 
 CLOSE_GRACE = 2.0  # seconds between the signals to jobs that end with close()
 
@@ -162,8 +162,21 @@ class Calls:
         keywords: dict[str, Any],
         *,
         job_id: str | None = None,
+        listener: AsyncListener | None = None,
+        limit: float | None = None,
+        age: float = 0.0,
     ) -> AsyncListener:
         """Send a command's request, or have it wait for a link.
+
+        Args:
+            command: What to call.
+            args: Positional arguments.
+            keywords: The others.
+            job_id: The id to use; a new one by default.
+            listener: Its handle, if that was made before, with its id.
+            limit: Seconds that the job may take, where only the worker counts them.
+            age: Seconds since the job was first asked for, if it may have been, by
+                whoever: then it is not begun once more.
 
         Raises:
             TypeError: For arguments that don't fit the command.
@@ -177,17 +190,24 @@ class Calls:
         check_size(name, arguments)
         self._owner.check_usable()
         text = arguments.get("command", arguments.get("cmd", name)) if spawns else name
-        job_id = job_id or new_job_id()
-        listener = AsyncListener(job_id, _display(text), options, owner=self)
+        if listener is None:
+            job_id = job_id or new_job_id()
+            listener = AsyncListener(job_id, display(text), options, owner=self)
+        else:
+            job_id, listener.command = listener.id, display(text)
+            listener.begin(self, options)
         listener.returns, listener.gives_value = command.spec.returns, not spawns
         if command.spec.streams:
             listener.intake.expect_yields()
-        limit = options.timeout if options.on_timeout == "stop" else None
+        if limit is None and options.on_timeout == "stop":
+            limit = options.timeout
         window = listener.intake.window
         awaited = not options.complete
         number = self._table.next_number()
         request = Request(
-            *(number, job_id, name, arguments, window, limit, awaited), cwd=self.cwd
+            *(number, job_id, name, arguments, window, limit, awaited),
+            age=age,
+            cwd=self.cwd,
         )
         expect_more(self, listener, spec=command.spec, given=arguments)
         self._table.enter(listener, request)
@@ -207,10 +227,14 @@ class Calls:
 
     async def work(self, job: Work, *, echo: Echo = print_message) -> AsyncListener:
         """Own what runs here, and wait for its end if the caller does."""
-        self._owned.add_work(job)
+        self.own(job)
         if job.listener.options.complete:
             return await job.finish(echo)
         return job.listener
+
+    def own(self, job: Work) -> None:
+        """Own what runs here: it ends with the connection's ``close()``."""
+        self._owned.add_work(job)
 
     async def describe(self, job_id: str) -> AsyncListener:
         """Ask the worker for a job's facts: the listener's value.
@@ -338,6 +362,10 @@ class Calls:
             False if the worker can't have heard of it yet.
         """
         self._owned.release(job_id)
+        return self.was_sent(job_id)
+
+    def was_sent(self, job_id: str) -> bool:
+        """Tell if the worker may have heard of a job."""
         return job_id not in self._table.unsent
 
     # -- at the end
@@ -372,7 +400,8 @@ class Calls:
         return listener
 
 
-def _display(command: Any) -> str:
+def display(command: Any) -> str:
+    """Write a command for people: as text, or as argv."""
     if not isinstance(command, list | tuple):
         return str(command)
     return shlex.join(

@@ -25,7 +25,7 @@ from mlepool.wire.messages import Outcome
 from mlepool.wire.records import STDOUT, Record
 from mlepool.wire.values import StopReport
 
-__all__ = ["LocalJob", "Work"]
+__all__ = ["UNBOUNDED", "LocalJob", "Work"]
 
 logger = logging.getLogger("mlepool.client")
 
@@ -48,6 +48,7 @@ class LocalJob:
             listener's value, and what it raises its error.
         options: The client's options of the call.
         memory: Bytes of messages to hold; the oldest are let go, for good.
+        listener: Its handle, if that was made before; ``memory`` was settled then.
 
     Attributes:
         name: As ``host``.
@@ -63,11 +64,18 @@ class LocalJob:
         *,
         options: CallOptions,
         memory: int = UNBOUNDED,
+        listener: AsyncListener | None = None,
     ) -> None:
         self.name = host
         self.value: Any = None
         options = msgspec.structs.replace(options, memory=memory)
-        self.listener = AsyncListener(new_job_id(), command, options, owner=self)
+        if listener is None:
+            listener = AsyncListener(new_job_id(), command, options, owner=self)
+        else:
+            listener.command = command
+            listener.begin(self, options)
+        self.listener = listener
+        self.listener.is_local = True
         self.listener.intake.accepted()
         self._began = time.time()
         self._ending = ""  # the status that a cancelled task ends with

@@ -10,12 +10,17 @@ PAIRS = [
     (mlepool.AsyncConnection, mlepool.Connection),
     (mlepool.AsyncListener, mlepool.Listener),
     (mlepool.AsyncClientPool, mlepool.ClientPool),
+    (mlepool.AsyncGroup, mlepool.Group),
+    (mlepool.AsyncGroupListener, mlepool.GroupListener),
 ]
 
 # What only one face can have, and why.
 ONLY_ASYNC = {
     # what sync.py, the command line and listeners use of the async classes
     "AsyncConnection": {
+        "begin_call",
+        "begin_here",
+        "begin_planned",
         "bind",
         "call",
         "call_ended",
@@ -29,23 +34,36 @@ ONLY_ASYNC = {
         "owned",
         "release",
         "run_here",
+        "was_sent",
     },
     "AsyncListener": {
         "accepted",
         "again",
         "batches",
+        "begin",
         "change",
         "end_reached",
         "ended",
         "feed_from",
         "is_excused",
         "last_message",
+        "left_error",
         "new_decoder",
         "placed",
         "release",
         "take_expiry",
     },
-    "AsyncClientPool": {"enter"},
+    "AsyncClientPool": {"begin_call", "enter", "follow_call"},
+    "AsyncGroup": {"begin_call", "follow_call"},
+    "AsyncGroupListener": {
+        "abandon",
+        "check_fit",
+        "errors",
+        "options",
+        "release",
+        "run",
+        "silence_error",
+    },
 }
 
 

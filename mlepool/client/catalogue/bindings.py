@@ -157,6 +157,86 @@ class Bindings(BuiltinCommands, FileMethods):
             )
         return self._calls.call(command, args, keywords, job_id=job_id, echo=echo)
 
+    def begin_call(
+        self,
+        command: BoundCommand,
+        args: tuple[Any, ...],
+        keywords: dict[str, Any],
+        *,
+        listener: AsyncListener,
+    ) -> Coroutine[Any, Any, AsyncListener] | None:
+        """Call a command for a listener that was made before, and wait for nothing.
+
+        Args:
+            command: One of :meth:`find`.
+            args: Positional arguments.
+            keywords: The others.
+            listener: Its handle.
+
+        Returns:
+            What has to be run until it has begun, where files go before it; else None.
+
+        Raises:
+            TypeError, LookupError, ConnectionClosedError: As :meth:`call`.
+        """
+        keywords = {"raise_error": self.raise_error, **keywords}
+        if command.spec.spawns and not _WITH_FILES.isdisjoint(keywords):
+            errands = importlib.import_module(_ERRANDS)
+            return errands.run_with_files(  # type: ignore[no-any-return]
+                *(self._calls, self.sync, command),
+                args=args,
+                keywords={**keywords, "complete": False},
+                job_id=listener.id,
+                echo=print_message,
+                listener=listener,
+            )
+        self._calls.start(command, args, keywords, listener=listener)
+        if listener.options.input is not None:
+            listener.feed_from(listener.options.input)
+        return None
+
+    def begin_here(self, work: Callable[[Calls], Work]) -> None:
+        """Begin what runs here, over this connection, and wait for nothing."""
+        self._calls.own(work(self._calls))
+
+    def begin_planned(
+        self,
+        args: tuple[Any, ...],
+        keywords: dict[str, Any],
+        *,
+        job_id: str,
+        limit: float | None = None,
+        age: float = 0.0,
+        listener: AsyncListener | None = None,
+    ) -> AsyncListener:
+        """Run what was planned under an id, or join it; waits for nothing.
+
+        Args:
+            args: Positional arguments of ``run``.
+            keywords: The others; ``collect_to`` is done here, ``sync`` is not.
+            job_id: The job's id.
+            limit: Seconds that it may take, by the worker's clock.
+            age: Seconds since it may have been asked for before; 0 if it never was.
+            listener: Its handle, if that was made before, with the id.
+
+        Raises:
+            TypeError, LookupError, ConnectionClosedError: As :meth:`call`.
+        """
+        keywords = dict(keywords)
+        to = keywords.pop("collect_to", None)
+        place, what = keywords.get("cwd"), keywords.get("collect")
+        found = self._calls.start(
+            *(self.find("run"), args, keywords),
+            job_id=job_id,
+            limit=limit,
+            age=age,
+            listener=listener,
+        )
+        if what:
+            errands = importlib.import_module(_ERRANDS)
+            errands.bring_back(self._calls, found, place, to=to, what=what)
+        return found
+
     async def attach(
         self, job_id: str, *, offset: int = 0, **keywords: Any
     ) -> AsyncListener:
@@ -201,6 +281,10 @@ class Bindings(BuiltinCommands, FileMethods):
             False if the worker can't have heard of it yet.
         """
         return self._calls.release(job_id)
+
+    def was_sent(self, job_id: str) -> bool:
+        """Tell if the worker may have heard of a job."""
+        return self._calls.was_sent(job_id)
 
     def bind(
         self, command: BoundCommand, function: Callable[..., Any]

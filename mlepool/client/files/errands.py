@@ -17,7 +17,7 @@ from mlepool.client.options import CallOptions
 from mlepool.client.owned import Echo
 from mlepool.wire.messages import Outcome
 
-__all__ = ["attach_and_collect", "run_with_files"]
+__all__ = ["attach_and_collect", "bring_back", "run_with_files"]
 
 logger = logging.getLogger("mlepool.client")
 
@@ -33,6 +33,7 @@ async def run_with_files(
     keywords: dict[str, Any],
     job_id: str | None,
     echo: Echo,
+    listener: AsyncListener | None = None,
 ) -> AsyncListener:
     """Sync a tree, run a command in it, and bring back what it leaves.
 
@@ -44,6 +45,7 @@ async def run_with_files(
         keywords: The others; ``sync``, ``collect`` or ``collect_to`` among them.
         job_id: The id to use; a new one by default.
         echo: What prints a message, for ``echo_response``.
+        listener: Its handle, if that was made before, with the id.
 
     Raises:
         TypeError: For arguments that don't fit the command, or ``sync``.
@@ -61,7 +63,7 @@ async def run_with_files(
             done = await sync(**order, raise_error=True)
         here, place = local_path(order["source"]), order["destination"]
         keywords = {**keywords, "cwd": os.fspath(place), "tree": done.value.digest}
-    listener = calls.start(command, args, keywords, job_id=job_id)
+    listener = calls.start(command, args, keywords, job_id=job_id, listener=listener)
     if patterns:
         there = calls.place(os.fsencode(place or "."))
         _Results(calls, listener, there, to=options.collect_to or here, what=patterns)
@@ -86,6 +88,22 @@ async def attach_and_collect(
         _Results(calls, listener, there, to=to, what=info.files.collect)
 
     return await calls.attach(job_id, offset, keywords, prepare=prepare)
+
+
+def bring_back(
+    calls: Calls, listener: AsyncListener, cwd: str | None, *, to: Any, what: Any
+) -> None:
+    """Have what a job leaves in its folder brought here before its end is told.
+
+    Args:
+        calls: The connection's calls.
+        listener: The job's.
+        cwd: The job's folder, if it has one of its own.
+        to: Where to, here; the current folder by default.
+        what: Patterns that name it.
+    """
+    there = calls.place(os.fsencode(cwd or "."))
+    _Results(calls, listener, there, to=to or Path(), what=what)
 
 
 class _Results:

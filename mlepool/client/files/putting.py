@@ -16,6 +16,7 @@ from typing import Any
 from mlepool.client.calls import Calls
 from mlepool.client.files.exchange import Exchange, Far, Near, is_folder, path_error
 from mlepool.client.files.verbs import FILES_FOLDER
+from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.listening.sources import chunks
 from mlepool.client.local import LocalJob
 from mlepool.client.options import CallOptions
@@ -29,7 +30,13 @@ CONTENT = b"content"  # a file's name while it is no other's
 
 
 def begin_put(
-    asker: Calls, source: Any, destination: Any, *, dry_run: bool, options: CallOptions
+    asker: Calls,
+    source: Any,
+    destination: Any,
+    *,
+    dry_run: bool,
+    options: CallOptions,
+    listener: AsyncListener | None = None,
 ) -> LocalJob:
     """Begin to put; see :meth:`AsyncConnection.put`."""
     stream = _stream(source, "read")
@@ -49,11 +56,17 @@ def begin_put(
             return await exchange.run([path], target, is_into=False)
 
     command = f"put {_shown(source)} {os.fsdecode(target)}"
-    return LocalJob(asker.name, command, work, options=options)
+    return LocalJob(asker.name, command, work, options=options, listener=listener)
 
 
 def begin_get(
-    asker: Calls, source: Any, destination: Any, *, dry_run: bool, options: CallOptions
+    asker: Calls,
+    source: Any,
+    destination: Any,
+    *,
+    dry_run: bool,
+    options: CallOptions,
+    listener: AsyncListener | None = None,
 ) -> LocalJob:
     """Begin to get; see :meth:`AsyncConnection.get`."""
     paths = [asker.place(one) for one in _paths(source)]
@@ -79,7 +92,7 @@ def begin_get(
     command = f"get {_shown(source)}"
     if is_path:
         command += f" {os.fsdecode(target)}"
-    return LocalJob(asker.name, command, work, options=options)
+    return LocalJob(asker.name, command, work, options=options, listener=listener)
 
 
 def _paths(source: Any) -> list[bytes]:

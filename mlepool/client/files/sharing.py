@@ -19,6 +19,7 @@ from mlepool.client.files.verbs import (
     own_folders,
     tree_options,
 )
+from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.local import LocalJob
 from mlepool.client.options import CallOptions
 from mlepool.files.base import Scan, Source, SourceOptions, Target
@@ -35,8 +36,10 @@ def share_sync(
     ignore_files: tuple[str, ...],
     sync_options: SyncOptions,
     options: CallOptions,
-) -> Callable[[Calls], LocalJob]:
+) -> Callable[..., LocalJob]:
     """Give what begins a sync on one connection, all of which read the folder once.
+
+    It is given a connection's calls, and the listener, if that was made before.
 
     Begun at the same time they list it once, too. None waits for another: one that
     falls behind by more than what is held reads again.
@@ -57,9 +60,11 @@ def share_sync(
 
     command = f"sync {os.fspath(source)} {os.fspath(destination)}"
 
-    def begin(asker: Calls) -> LocalJob:
+    def begin(asker: Calls, listener: AsyncListener | None = None) -> LocalJob:
         its_work = functools.partial(work, asker, asker.place(there))
-        return LocalJob(asker.name, command, its_work, options=options)
+        return LocalJob(
+            asker.name, command, its_work, options=options, listener=listener
+        )
 
     return begin
 

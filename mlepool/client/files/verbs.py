@@ -17,6 +17,7 @@ from mlepool.client.files.meters import Meter
 from mlepool.client.files.remote_trees import RemoteSource, RemoteTarget
 from mlepool.client.files.syncing import Sync, SyncOptions
 from mlepool.client.links.trust import local_workers
+from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.local import LocalJob
 from mlepool.client.options import CallOptions
 from mlepool.config import account_dir, default_state_dir
@@ -51,6 +52,7 @@ def begin_sync(
     ignore_files: tuple[str, ...],
     sync_options: SyncOptions,
     options: CallOptions,
+    listener: AsyncListener | None = None,
 ) -> LocalJob:
     """Begin a sync; see :meth:`AsyncConnection.sync`."""
     reading, writing = tree_options(exclude, ignore_files)
@@ -72,7 +74,7 @@ def begin_sync(
         return await Sync(job, ends, sync_options, meter=meter).run()
 
     command = f"sync {os.fspath(source)} {os.fspath(destination)}"
-    return LocalJob(asker.name, command, work, options=options)
+    return LocalJob(asker.name, command, work, options=options, listener=listener)
 
 
 def begin_collecting(

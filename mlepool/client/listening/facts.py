@@ -55,6 +55,9 @@ class Facts:
         failure: What failed, where that is on this side.
         tracker: Gives how far a command of this side has come.
         collected: What was brought back before the end, of a run with ``collect``.
+        is_local: True for what this side does itself, such as a sync.
+        is_to_come: True while the call was not begun: it may never be.
+        is_left: True once its time was up, and it was left to go on by itself.
     """
 
     def __init__(
@@ -78,8 +81,17 @@ class Facts:
         self.failure: Exception | None = None
         self.tracker: Callable[[], Any] | None = None
         self.collected: SyncSummary | None = None
+        self.is_local = False
+        self.is_to_come = False
+        self.is_left = False
         self._began = time.time()
         self._in_line_until = -math.inf
+
+    @property
+    def is_run(self) -> bool:
+        """True for a job that is a process: its output is lines, and it has no value."""
+        has_values = self.gives_value or self.intake.yields is not None
+        return not (has_values or self.is_local)
 
     @property
     def place(self) -> int:
@@ -143,10 +155,7 @@ class Facts:
 
     def __str__(self) -> str:
         message = self.last_message()
-        if message is not None:
-            return str(message)
-        failed = self.gives_value and self.error
-        return f"{self!r}: {self.error}" if failed else repr(self)
+        return repr(self) if message is None else str(message)
 
     def _repr_html_(self) -> str | None:
         html = getattr(self.last_message(), "_repr_html_", None)
@@ -192,12 +201,14 @@ class Facts:
         outcome = self.intake.outcome
         if outcome is not None and outcome.ended:
             return max(0.0, outcome.ended - outcome.started)
-        return 0.0 if self.place else max(0.0, time.time() - self._began)
+        waits = self.place or self.is_to_come
+        return 0.0 if waits else max(0.0, time.time() - self._began)
 
     def is_excused(self, seconds: float) -> bool:
         """Tell if it has waited in line in the last seconds: it could say nothing."""
         since_then = time.monotonic() - self._in_line_until
-        return bool(self.place) or since_then < seconds
+        waits = bool(self.place) or self.is_to_come
+        return waits or since_then < seconds
 
     @property
     def progress(self) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import re
 import time
@@ -20,6 +19,7 @@ from mlepool.client.listening.output import EvictedError
 from mlepool.client.listening.points import PointParser, Points, WatchedPoints
 from mlepool.client.listening.reader import Reader
 from mlepool.client.listening.sources import chunks
+from mlepool.client.listening.summary import summary
 from mlepool.client.listening.values import ValueDecoder
 from mlepool.client.options import CallOptions
 from mlepool.errors import ListenerTimeoutError
@@ -102,6 +102,7 @@ class AsyncListener(Facts):
         *,
         owner: Owner,
         position: int = 0,
+        is_to_come: bool = False,
     ) -> None:
         super().__init__(
             job_id,
@@ -110,11 +111,12 @@ class AsyncListener(Facts):
             options=options,
             intake=Intake(
                 options,
-                lambda limit: owner.give_credit(self, limit),
-                look=lambda: owner.look(self),
+                lambda limit: self._owner.give_credit(self, limit),
+                look=lambda: self._owner.look(self),
                 begin=position,
             ),
         )
+        self.is_to_come = is_to_come
         self.max_interval = options.max_interval
         self._owner = owner
         self._seen_end = False  # before any reader asks
@@ -125,8 +127,8 @@ class AsyncListener(Facts):
         self._index: _Index | None = None
         self._expired = False
         self._expectation = Expectation()
-        self.feeder = Feeder(functools.partial(owner.feed_job, job_id))
-        self._timer = self._set_timer()
+        self.feeder = Feeder(self._feed)
+        self._timer = None if is_to_come else self._set_timer()
         self._watched: WatchedPoints | None = None
 
     @property
@@ -137,17 +139,14 @@ class AsyncListener(Facts):
     def __len__(self) -> int:
         return len(self._messages())
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int | slice) -> Any:
         return self._messages()[index]
 
     def __bool__(self) -> bool:
         return True  # a handle, not a container: an empty one is still there
 
     def __repr__(self) -> str:
-        return (
-            f"<{type(self).__name__.removeprefix('Async')} {self.command!r} on "
-            f"{self.host}: {self.status} {self.duration:.1f} s, job {self.id}>"
-        )
+        return f"<{type(self).__name__} {summary(self)}>"
 
     @property
     def metrics(self) -> JobSample | None:
@@ -208,12 +207,13 @@ class AsyncListener(Facts):
 
     async def batches(self) -> AsyncIterator[list[Any]]:
         """Give messages from the first on, as many at a time as came together."""
-        reader, decoder = Reader(self), self.new_decoder()
+        reader, decoder = Reader(self), None
         while (records := await reader.next()) is not None:
+            decoder = decoder or self.new_decoder()
             messages = list(decoder.decode(records))
             if messages:
                 yield messages
-        rest = decoder.finish()
+        rest = (decoder or self.new_decoder()).finish()
         if rest:
             yield rest
 
@@ -376,6 +376,25 @@ class AsyncListener(Facts):
 
     # -- within
 
+    def begin(self, owner: Owner, options: CallOptions) -> None:
+        """Be the handle of a call that begins now: so far it was of one to come.
+
+        Args:
+            owner: Whose call it is.
+            options: What the caller asked for; how much to hold was settled before.
+        """
+        self._owner, self.options = owner, options
+        self.timeout, self.raise_error = options.timeout, options.raise_error
+        self.is_to_come = False
+        self._began, self._in_line_until = time.time(), time.monotonic()
+        self._timer = self._set_timer()
+        self.intake.interrupt()
+
+    def left_error(self) -> Exception | None:
+        """Give what says that its time was up, and that it goes on; else None."""
+        goes_on = self.is_left and not self.intake.is_over
+        return self._timeout_error(stopped=False) if goes_on else None
+
     def again(self) -> AsyncListener:
         """Read the same job again from where this one began."""
         return self._owner.reread(self)
@@ -415,6 +434,9 @@ class AsyncListener(Facts):
             return ValueDecoder(lines, self.last_message)
         return lines
 
+    async def _feed(self, data: bytes, **place: Any) -> None:
+        await self._owner.feed_job(self.id, data, **place)
+
     async def _iterate(self) -> AsyncIterator[Any]:
         async for batch in self.batches():
             for message in batch:
@@ -422,7 +444,8 @@ class AsyncListener(Facts):
 
     async def change(self, *, silence: bool = True) -> None:
         """Wait until something has come, but not longer than ``max_interval``."""
-        limit = self.max_interval if silence and not self.place else None
+        waits = self.place or self.is_to_come
+        limit = self.max_interval if silence and not waits else None
         if limit is None:
             await self.intake.changed()
         else:
@@ -478,7 +501,7 @@ class AsyncListener(Facts):
 
     def _expire(self) -> None:
         if self.options.on_timeout == "detach":
-            self._expired = True
+            self._expired = self.is_left = True
             self.intake.interrupt()
         else:
             self.intake.fail(self._timeout_error(stopped=None))

@@ -175,7 +175,7 @@ class Listener(Viewed):
     def __bool__(self) -> bool:
         return True
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int | slice) -> Any:
         try:
             return self._portal.do(lambda: self._async[index])
         except EvictedError:
@@ -191,6 +191,9 @@ class Listener(Viewed):
     def _repr_html_(self) -> str:
         value = self._async._repr_html_()
         return value or self._portal.do(lambda: listener_page(self._async))
+
+    def _repr_pretty_(self, printer: Any, cycle: object) -> None:
+        printer.text(str(self))  # IPython's prompt: a value, where there is one
 
     def _is_live(self) -> bool:
         return is_live(self._async)

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.pool import AsyncClientPool, make_target
 from mlepool.client.portal import Portal
-from mlepool.client.sync.connection import Connection, with_listener
-from mlepool.client.sync.listener import Listener
+from mlepool.client.sync.connection import Connection
+from mlepool.client.sync.groups import GroupVerbs
 from mlepool.client.sync.pages import connections_page
 from mlepool.config import DEFAULT_PORT
 
 __all__ = ["ClientPool", "add", "pool"]
 
 
-class ClientPool:
+class ClientPool(GroupVerbs):
     """Connections to any number of workers, by name, in the order they were added.
 
-    As :class:`~mlepool.AsyncClientPool`, but blocking. ``with`` closes all at its end.
+    As :class:`~mlepool.AsyncClientPool`, but blocking: it has the verbs of a
+    :class:`~mlepool.Group`. ``with`` closes all at its end.
     """
+
+    _async: AsyncClientPool
 
     # What add() makes; at a prompt it is one that connects when it is first used.
     _kind: type[Connection] = Connection
@@ -84,6 +86,11 @@ class ClientPool:
         self._connections[connection.name] = blocking
         return blocking
 
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Names of hosts by a group's name, for ``pool["@train"]``."""
+        return self._async.groups
+
     def remove(self, name: str) -> None:
         """Close a connection and take it out.
 
@@ -93,71 +100,12 @@ class ClientPool:
         self._portal.call(self._async.remove(name))
         self._connections.pop(name, None)
 
-    def connect(
-        self, *, max_parallel: int | None = None, timeout: float | None = None
-    ) -> None:
-        """Connect all that are not connected, side by side.
-
-        Args:
-            max_parallel: How many at once; 100 by default.
-            timeout: Seconds for all.
-
-        Raises:
-            ExceptionGroup: Of every ConnectError; the others are connected.
-        """
-        self._portal.call(self._async.connect(max_parallel=max_parallel), timeout)
-
-    def sync(
-        self,
-        source: str | os.PathLike[str],
-        destination: str | os.PathLike[str],
-        *,
-        delete: bool = False,
-        exclude: str | Iterable[str] = (),
-        ignore_files: str | Iterable[str] = (".gitignore", ".mlepoolignore"),
-        dry_run: bool = False,
-        checksum: bool = False,
-        force: bool = False,
-        **keywords: Any,
-    ) -> dict[str, Listener]:
-        """Make a folder on all workers like one here; see AsyncClientPool.sync.
-
-        Ctrl-C while this waits stops all of it: the trees are as they were.
-        """
-        syncs = self._async.sync(
-            source,
-            destination,
-            delete=delete,
-            exclude=exclude,
-            ignore_files=ignore_files,
-            dry_run=dry_run,
-            checksum=checksum,
-            force=force,
-            **keywords,
-        )
-        try:
-            found = self._portal.call(syncs)
-        except BaseExceptionGroup as group:
-            for one in group.exceptions:
-                with_listener(one, self._portal)
-            raise
-        return {name: Listener(one, self._portal) for name, one in found.items()}
-
     def close(self) -> None:
-        """Close all connections, side by side. Twice is fine."""
+        """Close all connections, side by side; begin nothing more. Twice is fine."""
         self._portal.call(self._async.close())
 
-    def __len__(self) -> int:
-        return len(self._async)
-
-    def __iter__(self) -> Iterator[Connection]:
-        return iter([self._connections[one.name] for one in self._async])
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._async
-
-    def __getitem__(self, name: str) -> Connection:
-        return self._connections[self._async[name].name]
+    def _face(self, connection: AsyncConnection) -> Connection:
+        return self._connections[connection.name]
 
     def __repr__(self) -> str:
         return repr(self._async).replace("<AsyncClientPool", "<ClientPool", 1)

@@ -1,0 +1,1 @@
+"""Groups: one call on many connections, as if they were one machine."""

@@ -1,0 +1,126 @@
+"""The workers' commands as methods of a group: ``group.images.resize(...)``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mlepool.client.connection import AsyncConnection
+
+__all__ = ["GROUP_KEYWORDS", "GroupMethod", "offered_by", "part_keywords"]
+
+# What a call of a group takes besides the keywords of a command: it means the group.
+GROUP_KEYWORDS: dict[str, Any] = {
+    "max_parallel": None,
+    "batch": None,
+    "fail_fast": False,
+    "max_failures": None,
+    "retries": 0,
+    "retry_lost": False,
+    "connect_timeout": None,
+}
+
+
+def part_keywords(
+    keywords: dict[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part what is given to a call: the group's keywords, and the command's."""
+    own = {one: keywords[one] for one in GROUP_KEYWORDS if one in keywords}
+    return own, {one: keywords[one] for one in keywords if one not in own}
+
+
+def offered_by(connections: Sequence[AsyncConnection]) -> list[str]:
+    """Give the names of what at least one worker offers: commands, capabilities."""
+    names = {
+        one.partition(".")[0]
+        for connection in connections
+        for one in connection.server_methods()
+    }
+    return sorted(names)
+
+
+class GroupMethod:
+    """A command on all hosts of a group, or a capability with its actions.
+
+    Args:
+        name: As it stands in names of commands.
+        connections: The group's members.
+        call: Calls a command by its name.
+
+    Raises:
+        AttributeError: If no member offers it; says what is near. As long as none was
+            ever connected, it is not known.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        connections: Sequence[AsyncConnection],
+        call: Callable[..., Any],
+    ) -> None:
+        self._name = name
+        self._connections = connections
+        self._call = call
+        self.__name__ = name.rpartition(".")[2]
+        known = [one for one in connections if one.server_methods()]
+        found = [one for one in known if _offers(one, name)]
+        if not found:
+            _refuse(name, known)
+        if name in found[0].server_methods():
+            command = (
+                getattr(found[0], name) if "." not in name else found[0].find(name)
+            )
+            self._describe(command)
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return self._call(self._name, *args, **keywords)
+
+    def __getattr__(self, name: str) -> GroupMethod:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return GroupMethod(f"{self._name}.{name}", self._connections, self._call)
+
+    def __dir__(self) -> list[str]:
+        start = f"{self._name}."
+        return sorted(
+            {
+                one.removeprefix(start).partition(".")[0]
+                for connection in self._connections
+                for one in connection.server_methods()
+                if one.startswith(start)
+            }
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self._name} on {len(self._connections)} hosts>"
+
+    def _describe(self, command: Any) -> None:
+        """Take over the signature and docs of the command, and add the group's."""
+        self.__doc__ = getattr(command, "__doc__", None) or getattr(command, "doc", "")
+        signature = getattr(command, "signature", None) or inspect.signature(command)
+        taken = {one for one in signature.parameters}
+        kind = inspect.Parameter.KEYWORD_ONLY
+        more = [
+            inspect.Parameter(name, kind, default=default)
+            for name, default in GROUP_KEYWORDS.items()
+            if name not in taken
+        ]
+        parameters = [one for one in signature.parameters.values()]
+        rest = [one for one in parameters if one.kind is one.VAR_KEYWORD]
+        first = [one for one in parameters if one.kind is not one.VAR_KEYWORD]
+        self.__signature__ = inspect.Signature([*first, *more, *rest])
+
+
+def _offers(connection: AsyncConnection, name: str) -> bool:
+    start = f"{name}."
+    return any(
+        one == name or one.startswith(start) for one in connection.server_methods()
+    )
+
+
+def _refuse(name: str, known: Sequence[AsyncConnection]) -> None:
+    if known:
+        known[0].find(name)  # it says what is near
+    text = f"{name!r} is not known: connect() first, or use call_named({name!r}, ...)"
+    raise AttributeError(text, name=name)
