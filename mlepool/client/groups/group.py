@@ -18,6 +18,7 @@ from mlepool.client.groups.selection import Groups, choose, choose_by_labels
 from mlepool.client.groups.ward import MAX_DIALS, Ward
 from mlepool.client.inventory.ranges import fold
 from mlepool.client.listening.values import shown
+from mlepool.client.sweeps.methods import SweepMethods
 
 __all__ = ["AsyncGroup", "GroupVerbs", "described", "in_parallel", "print_from"]
 
@@ -29,7 +30,7 @@ def print_from(name: str, message: Any) -> None:
     file.flush()
 
 
-class GroupVerbs(GroupFiles):
+class GroupVerbs(GroupFiles, SweepMethods):
     """What a group of connections can be asked for; of groups and of pools."""
 
     _ward: Ward
@@ -137,11 +138,11 @@ class GroupVerbs(GroupFiles):
             keywords: Those of ``run`` of a connection, and these of every group's call:
 
                 ``max_parallel``: Hosts that run at once; by default all.
-                ``batch``: Waves: ``5``, ``"20%"`` or ``[1, 5, "20%"]``, the last again
-                and again. One begins once the one before has ended; not if all of that
-                one have failed, unless ``max_failures`` says more.
-                ``max_failures``: Hosts that may fail, or a part of all (``"10%"``); with
-                one more no other begins. What runs goes on.
+                ``batch``: Waves: ``5``, ``"20%"`` or ``[1, 5, "20%"]``, the last
+                again and again. One begins once the one before has ended; without
+                ``max_failures`` not if all hosts of that one have failed.
+                ``max_failures``: Hosts that may fail, or a part of all (``"10%"``);
+                with one more no other begins. What runs goes on.
                 ``fail_fast``: The same as ``max_failures=0``.
                 ``retries``: How often a host is tried again that could not be reached,
                 or where the command failed: as a new job, after a growing pause.

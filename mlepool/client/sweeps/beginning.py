@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.inventory.selectors import Selector
 from mlepool.client.sweeps.driver import Driver
+from mlepool.client.sweeps.methods import note_sweep
 from mlepool.client.sweeps.orders import Runs, make_head
 from mlepool.client.sweeps.plan import FINAL, RunState
 from mlepool.client.sweeps.plan_file import PlanFile, new_sweep_id, plan_path
 from mlepool.client.sweeps.records import Halted, Repeated
 from mlepool.client.sweeps.sweep import AsyncSweep
 
-__all__ = ["begin_sweep", "leave_sweeps", "resume_sweep"]
+__all__ = ["begin_sweep", "resume_sweep"]
 
 Fits = Callable[[dict[str, Any], dict[str, str]], bool]
-
-_open: weakref.WeakKeyDictionary[AsyncConnection, weakref.WeakSet[AsyncSweep]]
-_open = weakref.WeakKeyDictionary()
 
 
 async def begin_sweep(
@@ -61,20 +58,12 @@ async def resume_sweep(
         raise
 
 
-async def leave_sweeps(connections: Iterable[AsyncConnection]) -> None:
-    """Leave the sweeps that use connections which are about to be closed."""
-    found = {one for connection in connections for one in _open.get(connection, ())}
-    for sweep in found:
-        await sweep.close()
-
-
 def _drive(
     file: PlanFile, connections: Sequence[AsyncConnection], fits: Fits
 ) -> AsyncSweep:
     driver = Driver(file, connections, begin=Runs(file.plan).begin, fits=fits)
     sweep = AsyncSweep(driver, file.path)
-    for connection in connections:
-        _open.setdefault(connection, weakref.WeakSet()).add(sweep)
+    note_sweep(sweep, connections)
     return sweep
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,28 @@ from mlepool.client.connection import AsyncConnection
 if TYPE_CHECKING:
     from mlepool.client.sweeps.sweep import AsyncSweep
 
-__all__ = ["SweepMethods"]
+__all__ = ["SweepMethods", "leave_sweeps", "note_sweep"]
 
 # Who runs no sweep need not load what they are made of.
 _BEGINNING = "mlepool.client.sweeps.beginning"
+
+
+# The sweeps that use a connection, while there are any.
+_open: weakref.WeakKeyDictionary[AsyncConnection, weakref.WeakSet[AsyncSweep]]
+_open = weakref.WeakKeyDictionary()
+
+
+def note_sweep(sweep: AsyncSweep, connections: Iterable[AsyncConnection]) -> None:
+    """Note which connections a sweep uses: it is to be left before they close."""
+    for connection in connections:
+        _open.setdefault(connection, weakref.WeakSet()).add(sweep)
+
+
+async def leave_sweeps(connections: Iterable[AsyncConnection]) -> None:
+    """Leave the sweeps that use connections which are about to be closed."""
+    found = {one for connection in connections for one in _open.get(connection, ())}
+    for sweep in found:
+        await sweep.close()
 
 
 class SweepMethods:

@@ -102,8 +102,9 @@ class AsyncSweep:
 
     @property
     def running(self) -> list[int]:
-        """The numbers of those that belong to a host: begun, or about to."""
-        return self._numbers(RunState.GIVEN)
+        """The numbers of those that have begun and not ended, as far as is known."""
+        members = self._driver.members.values()
+        return sorted(n for one in members for n in (*one.running, *one.orphans))
 
     @property
     def problem(self) -> str:
@@ -152,10 +153,12 @@ class AsyncSweep:
         plan = self._plan
         parts = [f"{plan.counts[RunState.SUCCEEDED]} done"]
         parts += [f"{plan.failed} failed"] if plan.failed else []
-        parts += [f"{plan.given} running"] if plan.given else []
-        if plan.waiting:
+        running = sum(one.held for one in self._driver.members.values())
+        parts += [f"{running} running"] if running else []
+        waiting = plan.waiting + plan.given - running
+        if waiting:
             rest = "to go" if plan.halted is None else "skipped"
-            parts.append(f"{plan.waiting} {rest}")
+            parts.append(f"{waiting} {rest}")
         if self.left is not None:
             parts.append(f"~{_in_words(self.left)}")
         if self._task.done() and not self.done:

@@ -19,11 +19,13 @@ from mlepool.client.groups.methods import GroupMethod, offered_by
 from mlepool.client.portal import Portal
 from mlepool.client.sync.connection import Connection
 from mlepool.client.sync.group_listener import GroupListener
+from mlepool.client.sync.pages import connections_page
+from mlepool.client.sync.sweep_methods import SweepMethods
 
 __all__ = ["Group", "GroupListener", "GroupVerbs"]
 
 
-class GroupVerbs:
+class GroupVerbs(SweepMethods):
     """As :class:`mlepool.client.groups.group.GroupVerbs`, but blocking."""
 
     _async: AsyncGroupVerbs
@@ -140,17 +142,17 @@ class GroupVerbs:
 
         Ctrl-C while this waits stops all of it: the trees are as they were.
         """
-        given: dict[str, Any] = {
-            "pull": pull,
-            "delete": delete,
-            "exclude": exclude,
-            "ignore_files": ignore_files,
-            "dry_run": dry_run,
-            "checksum": checksum,
-            "force": force,
-        }
-        places = source, destination
-        return self._carry(self._async.sync, places, given, keywords)
+        return self._carry(
+            *(self._async.sync, source, destination),
+            pull=pull,
+            delete=delete,
+            exclude=exclude,
+            ignore_files=ignore_files,
+            dry_run=dry_run,
+            checksum=checksum,
+            force=force,
+            **keywords,
+        )
 
     @like(AsyncGroupVerbs.put)
     def put(
@@ -165,8 +167,8 @@ class GroupVerbs:
 
         Ctrl-C while this waits stops all of it.
         """
-        places, given = (source, destination), {"dry_run": dry_run}
-        return self._carry(self._async.put, places, given, keywords)
+        places = source, destination
+        return self._carry(self._async.put, *places, dry_run=dry_run, **keywords)
 
     @like(AsyncGroupVerbs.get)
     def get(
@@ -181,8 +183,8 @@ class GroupVerbs:
 
         Ctrl-C while this waits stops all of it.
         """
-        places, given = (source, destination), {"dry_run": dry_run}
-        return self._carry(self._async.get, places, given, keywords)
+        places = source, destination
+        return self._carry(self._async.get, *places, dry_run=dry_run, **keywords)
 
     @like(AsyncGroupVerbs.transfer)
     def transfer(self, src: Path, dest: Path, **keywords: Any) -> GroupListener:
@@ -190,7 +192,7 @@ class GroupVerbs:
 
         Ctrl-C while this waits stops all of it.
         """
-        return self._carry(self._async.transfer, (src, dest), {}, keywords)
+        return self._carry(self._async.transfer, src, dest, **keywords)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -201,15 +203,11 @@ class GroupVerbs:
         return sorted({*super().__dir__(), *offered_by(list(self._async))})
 
     def _carry(
-        self,
-        verb: Callable[..., Any],
-        places: tuple[Any, Any],
-        given: dict[str, Any],
-        keywords: dict[str, Any],
+        self, verb: Callable[..., Any], *places: Any, **keywords: Any
     ) -> GroupListener:
         """Begin what is done with files; Ctrl-C stops it."""
         quiet = {**keywords, "complete": False, "echo_response": False}
-        began = self._portal.call(verb(*places, **given, **quiet))
+        began = self._portal.call(verb(*places, **quiet))
         live = GroupListener(began, self._portal)
         try:
             return self._follow(live, keywords)
@@ -250,3 +248,6 @@ class Group(GroupVerbs):
 
     def __repr__(self) -> str:
         return f"<Group {described(self._async)}>"
+
+    def _repr_html_(self) -> str:
+        return connections_page(self._async)
