@@ -239,7 +239,9 @@ class AsyncConnection(Bindings, MetricsMethods):
                 new in it, None for what is gone) and ``"catalogue"`` (it has other
                 commands now; they are given as :attr:`commands`), or ``"metrics"``
                 (a :class:`~mlepool.Sample` was taken; those that were kept while
-                nobody had them come first, and are let go as the callback returns).
+                nobody had them come first, and are let go as the callback returns);
+                ``"quarantined"`` (groups leave this host out for now: why, and until
+                when) and ``"released"`` (they do no more).
             callback: Called with this connection, and with the event's data for a
                 worker's own event. What it raises is logged.
 
@@ -249,6 +251,10 @@ class AsyncConnection(Bindings, MetricsMethods):
         self._callbacks.add(event, callback)
         if event == "metrics":
             self._feed.collect()
+
+    def tell(self, event: str, *data: Any) -> None:
+        """Call those who want to know of an event."""
+        self._callbacks.emit(event, self, *data)
 
     # -- what conversations and calls need (their Owner)
 

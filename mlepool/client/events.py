@@ -21,6 +21,8 @@ EVENTS = (
     "state-change",
     "catalogue",
     "metrics",
+    "quarantined",
+    "released",
 )
 
 

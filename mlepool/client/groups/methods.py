@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mlepool.client.catalogue.commands import BoundCommand
+from mlepool.client.catalogue.signatures import Source
 from mlepool.client.connection import AsyncConnection
 
 __all__ = ["GROUP_KEYWORDS", "GroupMethod", "offered_by", "part_keywords"]
@@ -20,6 +22,12 @@ GROUP_KEYWORDS: dict[str, Any] = {
     "retry_lost": False,
     "connect_timeout": None,
 }
+
+
+GROUP_DOC = """On a group it is called on all hosts, and gives a GroupListener. For that
+there are ``max_parallel``, ``batch``, ``fail_fast``, ``max_failures``, ``retries``,
+``retry_lost`` and ``connect_timeout``: see ``run`` of the group.
+"""
 
 
 def part_keywords(
@@ -68,12 +76,10 @@ class GroupMethod:
         if not found:
             _refuse(name, known)
         if name in found[0].server_methods():
-            command = (
-                getattr(found[0], name) if "." not in name else found[0].find(name)
-            )
-            self._describe(command)
+            self._describe(found[0].find(name))
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """Call the command on all hosts."""
         return self._call(self._name, *args, **keywords)
 
     def __getattr__(self, name: str) -> GroupMethod:
@@ -95,21 +101,20 @@ class GroupMethod:
     def __repr__(self) -> str:
         return f"<{self._name} on {len(self._connections)} hosts>"
 
-    def _describe(self, command: Any) -> None:
-        """Take over the signature and docs of the command, and add the group's."""
-        self.__doc__ = getattr(command, "__doc__", None) or getattr(command, "doc", "")
-        signature = getattr(command, "signature", None) or inspect.signature(command)
-        taken = {one for one in signature.parameters}
+    def _describe(self, command: BoundCommand) -> None:
+        """Take over the command's docs and signature, and add the group's keywords."""
+        self.__doc__ = f"{command.doc}\n{GROUP_DOC}"
+        own = command.signature.parameters
         kind = inspect.Parameter.KEYWORD_ONLY
         more = [
             inspect.Parameter(name, kind, default=default)
             for name, default in GROUP_KEYWORDS.items()
-            if name not in taken
+            if name not in own
         ]
-        parameters = [one for one in signature.parameters.values()]
-        rest = [one for one in parameters if one.kind is one.VAR_KEYWORD]
-        first = [one for one in parameters if one.kind is not one.VAR_KEYWORD]
-        self.__signature__ = inspect.Signature([*first, *more, *rest])
+        returned = Source("GroupListener")
+        self.__signature__ = inspect.Signature(
+            [*own.values(), *more], return_annotation=returned
+        )
 
 
 def _offers(connection: AsyncConnection, name: str) -> bool:

@@ -50,6 +50,16 @@ class Watcher(Protocol):
 
     gate: asyncio.Semaphore
 
+    def must_prove(self, name: str) -> bool:
+        """Tell if a host has to give a sign of life before it is asked for more."""
+
+    async def probe(self, connection: AsyncConnection) -> None:
+        """Have a connected host prove itself, if it has to.
+
+        Raises:
+            ConnectError: If it can't.
+        """
+
     def ended(self, run: GroupRun, slot: Slot) -> None:
         """Note that an attempt has ended, as ``slot.problem`` or its listener says."""
 
@@ -128,6 +138,13 @@ class GroupRun:
         self._is_draining = False
         self._over = asyncio.Event()
         self._hearers: list[Callable[[Slot], None]] = []
+
+    @property
+    def counts_failures(self) -> bool:
+        """True if the caller takes a failed command for a fault, not for an answer."""
+        limits = self._options.limits
+        asked = limits.max_failures is not None or limits.retries > 0
+        return asked or self.order.options.raise_error
 
     @property
     def is_over(self) -> bool:
@@ -290,7 +307,8 @@ class GroupRun:
             slot.listener = self._listener(slot.connection)
         slot.began, slot.problem, slot.is_open = now, None, True
         self._drain_one(slot)
-        if slot.connection.is_connected:
+        proved = not self._watcher.must_prove(slot.name)
+        if slot.connection.is_connected and proved:
             self._call(slot)
         else:
             slot.task = self._loop.create_task(self._reach(slot))
@@ -300,6 +318,7 @@ class GroupRun:
         try:
             async with self._watcher.gate:
                 await slot.connection.connect_within(self._options.connect_timeout)
+                await self._watcher.probe(slot.connection)
         except Exception as exc:
             # The top of a task: whatever it was is this host's outcome.
             slot.problem = exc

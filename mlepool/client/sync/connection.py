@@ -204,7 +204,9 @@ class Connection(BuiltinCommands, FileMethods):
                 new in it, None for what is gone) and ``"catalogue"`` (it has other
                 commands now; they are given as :attr:`commands`), or ``"metrics"``
                 (a :class:`~mlepool.Sample` was taken; those that were kept while
-                nobody had them come first, and are let go as the callback returns).
+                nobody had them come first, and are let go as the callback returns);
+                ``"quarantined"`` (groups leave this host out for now: why, and until
+                when) and ``"released"`` (they do no more).
             callback: Called with this connection, and with the event's data for a
                 worker's own event. It must not block, nor call this face.
 
