@@ -89,7 +89,7 @@ class Facts:
 
     @property
     def is_run(self) -> bool:
-        """True for a job that is a process: its output is lines, and it has no value."""
+        """True for a process: its output is lines, and it has no value."""
         has_values = self.gives_value or self.intake.yields is not None
         return not (has_values or self.is_local)
 

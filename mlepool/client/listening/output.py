@@ -101,6 +101,19 @@ class Output:
             or (stream is None and record.stream != YIELDED)
         )
 
+    def lines(self) -> int:
+        """Count the lines that are held, a piece of one at the end among them.
+
+        It may be called in any thread: what comes meanwhile is counted or not.
+        """
+        count, ends = 0, {}
+        for batch in list(self._batches):
+            for record in batch:
+                if record.stream != YIELDED and record.data:
+                    count += record.data.count(b"\n")
+                    ends[record.stream] = record.data[-1:]
+        return count + sum(end != b"\n" for end in ends.values())
+
     def last_state(self) -> bytes:
         """Give the latest state of a line that is being rewritten; empty for none."""
         records = itertools.chain.from_iterable(map(reversed, reversed(self._batches)))

@@ -287,12 +287,6 @@ def test_progress_is_the_latest_state_of_a_rewritten_line(conn):
     assert [line.end for line in live][0] == "\r"
 
 
-def test_reprs_tell(conn):
-    listener = conn.run("exit 3")
-    assert repr(listener).startswith("<Listener 'exit 3' on localhost:")
-    assert "FAILED" in repr(listener)
-
-
 def test_the_async_face(worker):
     async def scenario():
         async with (

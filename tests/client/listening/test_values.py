@@ -263,8 +263,9 @@ def test_what_has_failed_says_so_as_text(pool):
         failed = conn.ask()
         assert list(failed) == []
         assert str(failed).startswith("<Listener 'x' on ")
-        assert "FAILED" in str(failed)
-        assert f": no such file (on {conn.name})" in str(failed)
+        assert f"{conn.name}: FAILED (FileNotFoundError: no such file) after" in str(
+            failed
+        )
 
 
 @pytest.mark.parametrize(
