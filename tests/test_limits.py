@@ -36,7 +36,8 @@ def start(start_worker, tmp_path) -> Callable[..., RunningWorker]:
         state = tmp_path / name / "state"
         state.mkdir(parents=True, exist_ok=True)
         (state / "config.toml").write_text(settings)
-        return start_worker(name)
+        running: RunningWorker = start_worker(name)
+        return running
 
     return start
 

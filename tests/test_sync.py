@@ -14,7 +14,7 @@ import pytest
 
 import mlepool
 from mlepool.testing.kill import kill_worker
-from mlepool.testing.proxy import Cut, FaultProxy
+from mlepool.testing.proxy import Cut, Direction, FaultProxy
 from tests.conftest import RunningWorker, wait_until
 
 pytestmark = pytest.mark.real
@@ -331,7 +331,7 @@ def test_links_that_are_cut_all_the_time_lose_nothing(worker, tree, pull):
     many_files(tree, 600)
     sizes = (200_000, 31_234, 500_000, 65_536, 400_000, 150_000)
     with FaultProxy(worker.port) as proxy, mlepool.ClientPool() as pool:
-        direction = "to_client" if pull else "to_worker"
+        direction: Direction = "to_client" if pull else "to_worker"
         proxy.schedule(Cut(size, direction) for size in sizes)
         with pool.add("localhost", proxy.port, raise_error=True) as conn:
             conn.sync(tree, tree.parent / "there", pull=pull)

@@ -273,7 +273,7 @@ def listing(base: Path) -> dict[str, tuple[Any, ...]]:
 
 
 @pytest.fixture
-def base(tmp_path) -> Path:
+def base(tmp_path: Path) -> Path:
     """An allowed root, with ways out of it, and what is around it."""
     for name in ("outside/folder", "allowed/tree/a", "allowed/in", "allowed-not"):
         (tmp_path / name).mkdir(parents=True)

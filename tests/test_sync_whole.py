@@ -7,12 +7,13 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 import mlepool
-from mlepool.testing.proxy import Cut, FaultProxy
+from mlepool.testing.proxy import Cut, Direction, FaultProxy
 from tests.needs import need_program
 from tests.tools import steady
 
@@ -43,8 +44,8 @@ class Tree:
 
     def edit(self) -> None:
         """Change it in some places."""
-        acts = (self.add, self.grow, self.insert, self.touch, self.move, self.copy)
-        acts += (self.remove, self.cut, self.chmod, self.replace)
+        acts = [self.add, self.grow, self.insert, self.touch, self.move, self.copy]
+        acts += [self.remove, self.cut, self.chmod, self.replace]
         for _ in range(self._rng.randrange(1, 20)):
             self._rng.choice(acts)()
 
@@ -172,7 +173,7 @@ def differences(one: Path, other: Path) -> str:
     The roots themselves are not compared: a folder that is there keeps what it has.
     """
     rsync = need_program("rsync")
-    diff = ["diff", "-r", "--no-dereference", one, other]
+    diff: list[Any] = ["diff", "-r", "--no-dereference", one, other]
     dry = [rsync, "-a", "-n", "-i", "-c", "--delete", f"{one}/", f"{other}/"]
     found = ""
     for words in (diff, dry):
@@ -184,7 +185,7 @@ def differences(one: Path, other: Path) -> str:
 
 def random_cuts(rng: random.Random) -> Iterator[Cut]:
     for _ in range(rng.randrange(CUTS)):
-        direction = rng.choice(("to_client", "to_worker"))
+        direction: Direction = rng.choice(("to_client", "to_worker"))
         yield Cut(rng.randrange(1, 300_000), direction, reset=rng.random() < 0.5)
 
 
@@ -202,7 +203,7 @@ def test_random_trees_are_the_same_after_a_sync(worker, tmp_path, seed):
     with FaultProxy(worker.port) as proxy, mlepool.ClientPool() as pool:
         conn = pool.add("localhost", proxy.port, raise_error=True)
         conn.connect()
-        options = {"delete": True, "force": True, "ignore_files": ()}
+        options: dict[str, Any] = {"delete": True, "force": True, "ignore_files": ()}
         for _ in range(ROUNDS):
             proxy.schedule(random_cuts(rng))
             conn.sync(folder / "here", there, **options)

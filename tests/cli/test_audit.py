@@ -30,7 +30,7 @@ def state(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def log(state) -> Path:
+def log(state: Path) -> Path:
     text = "".join(f"{json.dumps(one)}\n" for one in LINES)
     write_private(state / "audit" / "audit.jsonl", f"{text}damaged\n".encode())
     return state

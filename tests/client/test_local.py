@@ -33,7 +33,7 @@ async def test_it_gives_its_messages_as_lines_and_its_value():
         return 42
 
     listener = await begin(work).listener.wait()
-    assert list(listener) == ["one", "two", "three"]
+    assert listener[:] == ["one", "two", "three"]
     assert [await listener.next() for _ in range(4)] == ["one", "two", "three", None]
     assert (listener.value, listener.status, listener.ok) == (42, "SUCCEEDED", True)
     assert (listener.host, listener.command, listener.error) == ("gpu1", "do it", None)
@@ -203,7 +203,7 @@ async def test_a_call_that_is_cancelled_stops_it():
 
 @in_jumping_time
 async def test_a_call_prints_what_it_says():
-    printed = []
+    printed: list[str] = []
 
     async def work(job):
         job.say(["one", "two"])
@@ -254,4 +254,4 @@ async def test_a_stop_that_came_while_it_was_held_ends_what_would_go_on():
     assert listener.status == "RUNNING"
     go_on.set()
     assert (await stop).status == "STOPPED"
-    assert (list(listener), listener.value) == (["0"], 0)
+    assert (listener[:], listener.value) == (["0"], 0)

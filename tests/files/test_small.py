@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from mlepool.files import small
 from mlepool.files.chunks import chunk_bytes
 from mlepool.files.descent import Root
 from mlepool.files.proofs import SOUND, file_clock, rate
@@ -69,7 +68,8 @@ def test_one_that_changes_while_it_is_read_is_refused_also_with_its_old_mtime(
     entry = entry_of(path)
     wait_for_the_next_tick(path)
     clock = file_clock()
-    read, reads = small.os.pread, []
+    read = os.pread
+    reads: list[bytes] = []
 
     def pread(fd: int, size: int, offset: int) -> bytes:
         data = read(fd, size, offset)

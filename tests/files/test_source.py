@@ -89,9 +89,9 @@ def joined(pieces: Iterable[Piece | Problem] | Problem) -> bytes:
     return content
 
 
-def is_packed(pieces: list[Piece] | Problem) -> bool:
+def is_packed(pieces: list[Piece | Problem] | list[Piece] | Problem) -> bool:
     assert isinstance(pieces, list)
-    (answer,) = {one.packed > 0 for one in pieces}
+    (answer,) = {isinstance(one, Piece) and one.packed > 0 for one in pieces}
     return answer
 
 

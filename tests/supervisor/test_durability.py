@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -76,7 +77,7 @@ class SlowDisk:
         before = SLOW_DISK.format(folder=str(folder))
         self.supervisor = RunningSupervisor(folder / "state", before)
 
-    def connect(self, durability: str) -> Line:
+    def connect(self, durability: Literal["process", "power"]) -> Line:
         line = self.supervisor.connect()
         line.send(Greet(limits=Limits(durability=durability)))
         line.wait_for(Greeting)

@@ -1,5 +1,6 @@
 """Files written whole or not at all, punched, and made safe; disks measured."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def test_files_are_made_safe_and_closed(tmp_path, count):
     safe: list[int] = []
     fds = [os.open(tmp_path / str(one), os.O_RDWR | os.O_CREAT) for one in range(count)]
     for fd in fds:
-        syncer.add(fd, lambda fd=fd: safe.append(fd))
+        syncer.add(fd, functools.partial(safe.append, fd))
     while len(safe) < count:
         assert woken.wait(10)
         woken.clear()

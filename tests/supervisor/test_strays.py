@@ -40,7 +40,7 @@ def stranger() -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def successor(supervisor) -> Iterator[RunningSupervisor]:
+def successor(supervisor) -> Iterator[type[RunningSupervisor]]:
     """Start the next supervisor, after the first one was killed."""
     started: list[RunningSupervisor] = []
 

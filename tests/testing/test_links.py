@@ -115,7 +115,7 @@ async def test_a_receiver_may_stall_its_link_between_two_frames():
     near, _, far, _ = recorded_pair()
 
     class Stalling(Recorder):
-        def frame_received(self, frame: bytes) -> None:
+        def frame_received(self, frame: bytes | memoryview) -> None:
             super().frame_received(frame)
             far.stall()
 
@@ -154,7 +154,7 @@ async def test_a_link_stays_full_until_little_is_left():
     assert near.is_full
 
     class StallsAgain(Recorder):
-        def frame_received(self, frame: bytes) -> None:
+        def frame_received(self, frame: bytes | memoryview) -> None:
             super().frame_received(frame)
             far.stall()
 
@@ -174,7 +174,7 @@ async def test_who_fills_the_link_again_at_once_is_told_only_when_it_is_free():
     near, recorder, far, _ = recorded_pair()
 
     class Refills(Recorder):
-        def frame_received(self, frame: bytes) -> None:
+        def frame_received(self, frame: bytes | memoryview) -> None:
             super().frame_received(frame)
             if len(self.frames) == 1:
                 far.stall()

@@ -72,6 +72,7 @@ def test_a_start_is_not_lost_with_the_line_to_the_supervisor(own_worker, tmp_pat
             conn.connect()
             for number in range(150):
                 done = conn.run(f"echo {number} >> {ran}; exit 4")
+                assert isinstance(done.error, mlepool.CommandError)
                 assert (done.exit_code, done.error.returncode) == (4, 4)
     finally:
         over.set()

@@ -1,6 +1,7 @@
 """Jobs of a real worker that are not in memory any more, or not yet."""
 
 import os
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def test_what_is_no_job_id_names_no_file(tmp_path, odd):
 
 
 def test_a_job_that_nobody_holds_ends_as_its_journal_says(tmp_path):
-    ends = []
+    ends: list[Any] = []
     jobs = KnownJobs(tmp_path, ended=ends.append)
     for job_id in ("whole", "torn", "none"):
         jobs.add(jobs.make(job_id, "exit 3"))
@@ -60,7 +61,9 @@ def test_a_job_that_nobody_holds_ends_as_its_journal_says(tmp_path):
         os.close(writer.release())
     for job in jobs.current():
         jobs.rejoin(job)
-    found = {job_id: jobs.find(job_id).outcome for job_id in ("whole", "torn", "none")}
+    found: dict[str, Any] = {
+        job_id: jobs.find(job_id).outcome for job_id in ("whole", "torn", "none")
+    }
     assert (found["whole"].status, found["whole"].exit_code) == ("FAILED", 3)
     assert found["torn"].reason == "its supervisor was killed"
     assert (found["none"].status, found["none"].reason) == (

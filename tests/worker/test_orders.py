@@ -1,6 +1,7 @@
 """Who waits for the supervisor, and for which of its answers."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,10 @@ from tests.tools import in_real_time
 @in_real_time
 async def test_a_report_is_for_all_who_stop_that_job():
     orders = Orders()
-    waiting = [orders.add_stop(Stop("a")), orders.add_stop(Stop("a", "SIGKILL"))]
+    waiting: list[Any] = [
+        orders.add_stop(Stop("a")),
+        orders.add_stop(Stop("a", "SIGKILL")),
+    ]
     other = orders.add_stop(Stop("b"))
     report = StopReport("a", "STOPPED")
     orders.stopped(Stopped("a", report))
@@ -45,7 +49,7 @@ async def test_what_is_final_answers_all_input(final):
 @in_real_time
 async def test_the_next_supervisor_is_asked_for_what_somebody_waits_for():
     orders = Orders()
-    gone = [orders.add_stop(Stop("a")), orders.add_feed(Feed("a", 0))]
+    gone: list[Any] = [orders.add_stop(Stop("a")), orders.add_feed(Feed("a", 0))]
     orders.add_stop(Stop("b"))
     orders.add_stop(Stop("b", "SIGKILL"))
     orders.add_feed(Feed("b", 5, b"x"))
@@ -59,7 +63,7 @@ async def test_the_next_supervisor_is_asked_for_what_somebody_waits_for():
 @in_real_time
 async def test_who_waits_in_vain_is_told_so():
     orders = Orders()
-    waiting = [orders.add_stop(Stop("a")), orders.add_feed(Feed("a", 0))]
+    waiting: list[Any] = [orders.add_stop(Stop("a")), orders.add_feed(Feed("a", 0))]
     waiting[1].cancel()
     orders.fail("nobody is there")
     with pytest.raises(WorkerError, match="nobody is there"):

@@ -69,9 +69,10 @@ class Table(Trees):
     """The sessions, with what was told of them."""
 
     def __init__(self) -> None:
-        self.ends = Ends()
+        self.opened = Ends()
         self.told: list[str] = []
-        super().__init__(self.ends, changed=lambda: self.told.append(self.status))
+        ends: Any = self.opened
+        super().__init__(ends, changed=lambda: self.told.append(self.status))
 
     async def begin(self, name: str, root: bytes = b"/t", link: Any = LINK) -> Any:
         await self.open(name, root, TargetOptions())
@@ -79,7 +80,8 @@ class Table(Trees):
 
 
 def session() -> TreeSession:
-    return TreeSession(Ends(), b"/t", TargetOptions())
+    ends: Any = Ends()
+    return TreeSession(ends, b"/t", TargetOptions())
 
 
 @in_jumping_time
@@ -160,10 +162,10 @@ async def test_a_session_is_opened_once_and_closed_once():
     table = Table()
     await table.begin("a")
     await table.begin("a")
-    assert len(table.ends.made) == 1
+    assert len(table.opened.made) == 1
     await table.end("a", is_success=True)
     await table.end("a", is_success=True)
-    assert table.ends.made[0].closed == 1
+    assert table.opened.made[0].closed == 1
     with pytest.raises(UnknownSessionError, match="no sync 'a'"):
         table.find("a", LINK)
 
@@ -197,10 +199,10 @@ async def test_a_session_outlives_its_link_and_ends_when_it_is_idle():
     assert table.status == "syncing"
     table.link_gone(OTHER)
     await asyncio.sleep(IDLE_LIMIT - 10)
-    assert table.ends.made[0].closed == 0
+    assert table.opened.made[0].closed == 0
     await asyncio.sleep(10 + IDLE_LIMIT / 10)
     assert table.status == "error"
-    assert table.ends.made[0].closed == 1
+    assert table.opened.made[0].closed == 1
 
 
 @in_jumping_time
@@ -249,9 +251,9 @@ async def test_a_tree_whose_client_is_gone_is_left_to_who_wants_it():
     table.link_gone(LINK)
     await table.begin("b", b"/t/inside", OTHER)
     await asyncio.sleep(TAKEOVER_AFTER / 2)
-    assert table.ends.made[0].closed == 0  # it may come back yet
+    assert table.opened.made[0].closed == 0  # it may come back yet
     await asyncio.sleep(TAKEOVER_AFTER)
-    assert [one.closed for one in table.ends.made] == [1, 0, 0]
+    assert [one.closed for one in table.opened.made] == [1, 0, 0]
 
 
 @in_jumping_time
@@ -263,7 +265,7 @@ async def test_a_tree_whose_client_comes_back_in_time_stays_its_own():
     await asyncio.sleep(TAKEOVER_AFTER / 2)
     table.find("a", object())
     await asyncio.sleep(10 * TAKEOVER_AFTER)
-    assert [one.closed for one in table.ends.made] == [0, 0]
+    assert [one.closed for one in table.opened.made] == [0, 0]
 
 
 @in_jumping_time
@@ -272,7 +274,7 @@ async def test_all_are_closed_with_the_worker():
     for number in range(3):
         await table.begin(str(number), str(number).encode())
     await table.close()
-    assert [one.closed for one in table.ends.made] == [1, 1, 1]
+    assert [one.closed for one in table.opened.made] == [1, 1, 1]
     assert table.status == "error"
 
 

@@ -132,4 +132,4 @@ async def test_mistyped_keywords_and_empty_pools(tree):
         with pytest.raises(TypeError, match="no keyword 'echo_response'"):
             await pool.sync(tree, "there", echo_response=True)
         with pytest.raises(TypeError, match="exclude must be str"):
-            await pool.sync(tree, "there", exclude=[1])
+            await pool.sync(tree, "there", exclude=[1])  # type: ignore[list-item]

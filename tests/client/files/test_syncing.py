@@ -427,7 +427,7 @@ async def test_a_worker_that_forgets_the_sync_is_begun_anew_with():
     await listener.wait()
     assert [one.committed for one in targets] == [0, 0, 1]
     assert [one.closed for one in targets] == [1, 1, 1]
-    assert list(listener) == ["+ a", "+ b"]  # told once
+    assert listener[:] == ["+ a", "+ b"]  # told once
 
 
 @in_jumping_time

@@ -204,7 +204,8 @@ def test_a_token_may_be_for_some_folders_only(place, tmp_path):
 
     def settled(cwd: str | None, base: Path = data) -> str | None:
         process = Process((b"true",), "true", cwd=cwd)
-        return asyncio.run(visitor.settle(request(), process, base)).cwd
+        done: Process = asyncio.run(visitor.settle(request(), process, base))
+        return done.cwd
 
     assert settled(None) == str(data)
     assert settled("run") == settled(f"{data}/run/../run") == str(data / "run")
