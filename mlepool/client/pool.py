@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from types import TracebackType
 from typing import Any, Self
 
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.groups.group import GroupVerbs, in_parallel
-from mlepool.client.groups.ward import Ward
+from mlepool.client.groups.group import AsyncGroup, GroupVerbs, in_parallel
+from mlepool.client.groups.ward import Quarantined, Ward
 from mlepool.client.links.trust import Target
+from mlepool.client.sweeps.methods import leave_sweeps
 from mlepool.config import DEFAULT_PORT
 from mlepool.errors import ConfigError
 
 __all__ = ["AsyncClientPool", "make_target"]
+
+# Who adds hosts one by one need not load what reads files of them.
+_LOADING = "mlepool.client.inventory.loading"
 
 
 def make_target(host: str, port: int, token: str | None) -> Target:
@@ -94,6 +100,28 @@ class AsyncClientPool(GroupVerbs):
         self._connections[connection.name] = connection
         return connection
 
+    def load(self, path: str | os.PathLike[str] | None = None) -> AsyncGroup:
+        """Add the hosts of an inventory, and its groups; none is connected yet.
+
+        Hosts that the pool has already stay as they are, so twice is fine; a group is
+        what the file says that was loaded last.
+
+        Args:
+            path: A ``hosts.toml``; by default ``~/.config/mlepool/hosts.toml``.
+
+        Returns:
+            All hosts of the inventory.
+
+        Raises:
+            ConfigError: If it can't be read, or is wrong: says where. Nothing changes.
+        """
+        open_ones = {one.name for one in self._called()}
+        loading = importlib.import_module(_LOADING)
+        names, groups = loading.load(path, self.enter, without=open_ones)
+        self.groups.update(groups)
+        members = [self._connections[name] for name in names]
+        return AsyncGroup(members, ward=self._ward, groups=self._groups)
+
     async def remove(self, name: str) -> None:
         """Close a connection and take it out.
 
@@ -109,7 +137,31 @@ class AsyncClientPool(GroupVerbs):
     async def close(self) -> None:
         """Close all connections, side by side; begin nothing more. Twice is fine."""
         self._ward.close()
+        await leave_sweeps(self)
         await in_parallel(one.close() for one in self)
+
+    @property
+    def quarantined(self) -> dict[str, Quarantined]:
+        """The hosts that calls of groups leave out for now: why, and until when.
+
+        A host is left out for a minute after three faults in a row, while others fared
+        well in the same calls: it could not be connected; or, in calls that take a
+        failed command for a fault (``raise_error``, ``fail_fast``, ``max_failures``,
+        ``retries``), the command failed within 5 seconds. After that the next call
+        lets it back if it gives a sign of life; else it is left out twice as long, up
+        to an hour.
+        """
+        return self._ward.quarantined
+
+    def release(self, name: str) -> None:
+        """Let a host back that is left out; nothing if it is not.
+
+        Raises:
+            KeyError: If the pool has none of that name.
+        """
+        if name not in self._connections:
+            raise KeyError(f"the pool has no {name!r}")
+        self._ward.release(name)
 
     def _members(self) -> list[AsyncConnection]:
         return list(self._connections.values())

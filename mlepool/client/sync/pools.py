@@ -7,10 +7,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from mlepool.client.connection import AsyncConnection
+from mlepool.client.groups.ward import Quarantined
 from mlepool.client.pool import AsyncClientPool, make_target
 from mlepool.client.portal import Portal
 from mlepool.client.sync.connection import Connection
-from mlepool.client.sync.groups import GroupVerbs
+from mlepool.client.sync.groups import Group, GroupVerbs
 from mlepool.client.sync.pages import connections_page
 from mlepool.config import DEFAULT_PORT
 
@@ -91,6 +92,29 @@ class ClientPool(GroupVerbs):
         """Names of hosts by a group's name, for ``pool["@train"]``."""
         return self._async.groups
 
+    def load(self, path: str | os.PathLike[str] | None = None) -> Group:
+        """Add the hosts of an inventory, and its groups; none is connected yet.
+
+        Hosts that the pool has already stay as they are, so twice is fine; a group is
+        what the file says that was loaded last.
+
+        Args:
+            path: A ``hosts.toml``; by default ``~/.config/mlepool/hosts.toml``.
+
+        Returns:
+            All hosts of the inventory.
+
+        Raises:
+            ConfigError: If it can't be read, or is wrong: says where. Nothing changes.
+        """
+        group = self._async.load(path)
+        for connection in group:
+            known = self._connections.get(connection.name)
+            if known is None or known.is_closed:
+                face = self._kind(connection, self._portal)
+                self._connections[connection.name] = face
+        return self._group(group)
+
     def remove(self, name: str) -> None:
         """Close a connection and take it out.
 
@@ -103,6 +127,22 @@ class ClientPool(GroupVerbs):
     def close(self) -> None:
         """Close all connections, side by side; begin nothing more. Twice is fine."""
         self._portal.call(self._async.close())
+
+    @property
+    def quarantined(self) -> dict[str, Quarantined]:
+        """The hosts that calls of groups leave out for now: why, and until when.
+
+        More is said at :attr:`AsyncClientPool.quarantined`.
+        """
+        return self._portal.do(lambda: self._async.quarantined)
+
+    def release(self, name: str) -> None:
+        """Let a host back that is left out; nothing if it is not.
+
+        Raises:
+            KeyError: If the pool has none of that name.
+        """
+        self._portal.do(lambda: self._async.release(name))
 
     def _face(self, connection: AsyncConnection) -> Connection:
         return self._connections[connection.name]
