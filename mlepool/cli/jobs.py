@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from mlepool.cli.choosing import Choice, Hosts, Labels
 from mlepool.cli.exits import UNKNOWN
-from mlepool.cli.reach import Found, Hosts, Reached, reach
+from mlepool.cli.reach import Found, Reached, reach
 from mlepool.cli.wording import ago, clock, visible
 from mlepool.client.tables import Table
 from mlepool.wire.values import JobInfo
@@ -26,6 +27,7 @@ MIN_COMMAND = 20  # characters of a command that are shown on the narrowest term
 def jobs(
     hosts: Hosts = None,
     *,
+    selector: Labels = "",
     everything: Annotated[
         bool, typer.Option("--all", help="Those that have ended, too.")
     ] = False,
@@ -40,7 +42,7 @@ def jobs(
 
     Exits with 255 if a host that was named can't be reached.
     """
-    reached, found = asyncio.run(_list(hosts))
+    reached, found = asyncio.run(_list(Choice.of(hosts, selector)))
     shown = [
         (one.host, one.info)
         for one in found
@@ -52,7 +54,7 @@ def jobs(
         print(table(shown))
     elif reached.connections:
         print("no job is known" if everything else "no job runs; see --all")
-    unreached = reached.failed if hosts or not reached.connections else []
+    unreached = reached.failed if hosts or selector or not reached.connections else []
     raise typer.Exit(UNKNOWN if unreached else 0)
 
 
@@ -109,6 +111,6 @@ def _cut(text: str, room: int) -> str:
     return text if len(text) <= room else f"{text[: room - 3]}..."
 
 
-async def _list(hosts: list[str] | None) -> tuple[Reached, list[Found]]:
-    async with reach(hosts) as reached:
+async def _list(choice: Choice) -> tuple[Reached, list[Found]]:
+    async with reach(choice) as reached:
         return reached, await reached.jobs()

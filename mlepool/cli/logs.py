@@ -11,10 +11,11 @@ from typing import Annotated
 
 import typer
 
+from mlepool.cli.choosing import Choice, Hosts, Labels
 from mlepool.cli.exits import INTERRUPTED
 from mlepool.cli.journals import list_journals, print_journal
-from mlepool.cli.reach import Found, Hosts, reach
-from mlepool.cli.records import RecordPrinter, View
+from mlepool.cli.reach import Found, reach
+from mlepool.cli.records import RecordPrinter, View, views
 from mlepool.client.listening.reader import Reader
 from mlepool.wire.records import HEADER_SIZE, STREAM_NAMES, Record
 
@@ -24,11 +25,13 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
 
 
 def logs(
-    job: Annotated[
-        str, typer.Argument(metavar="JOB", help="Its id, or how that begins.")
-    ] = "",
+    jobs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="JOB", help="Ids, or how they begin."),
+    ] = None,
     hosts: Hosts = None,
     *,
+    selector: Labels = "",
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Go on with what it prints now.")
     ] = False,
@@ -57,28 +60,44 @@ def logs(
             show_default=False,
         ),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="An object for each line.")
+    ] = False,
 ) -> None:
     """Print what a job has printed.
 
-    As it is: stdout to stdout, stderr to stderr; --tail and -t work by lines.
+    Of one job as it is: stdout to stdout, stderr to stderr; --tail and -t work by
+    lines. Where there are several, each line begins with its host's name. Without JOB
+    it is the latest job of each host that -H or -l name.
     """
     view = View(read_since(since), _read_stream(stream), tail, timestamps=timestamps)
+    choice = Choice.of(hosts, selector)
     if state_dir is not None:
-        if hosts or follow:
+        if not choice.is_empty or follow:
             raise typer.BadParameter(
                 "goes with neither -H nor -f", param_hint="--state-dir"
             )
-        if job:
-            print_journal(state_dir, job, RecordPrinter(view))
-        else:
-            list_journals(state_dir)
+        _print_journals(state_dir, jobs or [], view, as_json=as_json)
         return
-    if not job:
-        raise typer.BadParameter("name a job, or give --state-dir", param_hint="JOB")
+    if not jobs and choice.is_empty:
+        raise typer.BadParameter(
+            "name a job, or hosts, or give --state-dir", param_hint="JOB"
+        )
     try:
-        asyncio.run(_print(job, hosts, RecordPrinter(view), follow=follow))
+        work = _print_all(jobs or [], choice, view, follow=follow, as_json=as_json)
+        asyncio.run(work)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _print_journals(
+    state_dir: Path, jobs: list[str], view: View, *, as_json: bool
+) -> None:
+    if not jobs:
+        list_journals(state_dir)
+    shown = views([(str(state_dir), job) for job in jobs], view, as_json=as_json)
+    for job, one in zip(jobs, shown, strict=True):
+        print_journal(state_dir, job, RecordPrinter(one._replace(prefixes={})))
 
 
 def read_since(text: str) -> float:
@@ -107,25 +126,32 @@ def _read_stream(text: str) -> int | None:
     return streams.get(text)
 
 
-async def _print(
-    text: str, hosts: list[str] | None, printer: RecordPrinter, *, follow: bool
+async def _print_all(
+    texts: list[str], choice: Choice, view: View, *, follow: bool, as_json: bool
 ) -> None:
-    async with reach(hosts) as reached:
-        found = await reached.find(text)
-        listener = await found.connection.attach(found.id, encoding=None)
-        reader = Reader(listener, quiet=True)
-        left = end = _end_of_history(found)
-        while left > 0:
-            records = await _next(reader, wait=listener.position < end)
-            if records is None:
-                break
-            left -= sum(HEADER_SIZE + len(one.data) for one in records)
+    async with reach(choice) as reached:
+        found = await (reached.find(texts) if texts else reached.latest())
+        shown = views([(one.host, one.id) for one in found], view, as_json=as_json)
+        pairs = zip(found, map(RecordPrinter, shown), strict=True)
+        prints = [_print(one, printer, follow=follow) for one, printer in pairs]
+        await asyncio.gather(*prints)
+
+
+async def _print(found: Found, printer: RecordPrinter, *, follow: bool) -> None:
+    listener = await found.connection.attach(found.id, encoding=None)
+    reader = Reader(listener, quiet=True)
+    left = end = _end_of_history(found)
+    while left > 0:
+        records = await _next(reader, wait=listener.position < end)
+        if records is None:
+            break
+        left -= sum(HEADER_SIZE + len(one.data) for one in records)
+        printer.take(records)
+    if follow:
+        printer.end_history()
+        while (records := await reader.next()) is not None:
             printer.take(records)
-        if follow:
-            printer.end_history()
-            while (records := await reader.next()) is not None:
-                printer.take(records)
-        printer.finish()
+    printer.finish()
 
 
 async def _next(reader: Reader, *, wait: bool) -> list[Record] | None:

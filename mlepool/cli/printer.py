@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
-__all__ = ["Printer"]
+from mlepool.cli.colours import are_wanted, coloured, of_host
 
-COLOURS = (36, 33, 35, 32, 34, 31)  # SGR codes: cyan first, red last
+__all__ = ["Printer", "prefixes"]
+
 SEPARATOR = " | "
 
 
@@ -27,12 +27,9 @@ class Printer:
     def __init__(self, names: Sequence[str]) -> None:
         width = max(map(len, names), default=0)
         self._in_place = sys.stdout.isatty()
-        coloured = self._in_place and not os.environ.get("NO_COLOR")
         self._prefixes = {
-            name: _prefix(
-                name.ljust(width), COLOURS[i % len(COLOURS)] if coloured else 0
-            )
-            for i, name in enumerate(names)
+            "stdout": prefixes(names, sys.stdout),
+            "stderr": prefixes(names, sys.stderr),
         }
         self._prefix_width = width + len(SEPARATOR) if names else 0
         self._shows_state = False
@@ -41,25 +38,30 @@ class Printer:
         """Print one host's messages; stderr goes to stderr."""
         for message in messages:
             end = getattr(message, "end", "\n")
-            prefix = self._prefixes.get(name, "")
             if end == "\r":
-                self._show_state(prefix, message)
-            else:
-                file = sys.stderr if message.stream == "stderr" else sys.stdout
-                # A part of a line ends a line here: another host may come next.
-                end = "\n" if self._prefixes else end
-                self._write(f"{prefix}{message}{end}", file)
+                self._show_state(self._prefix(name), message)
+                continue
+            file = sys.stderr if message.stream == "stderr" else sys.stdout
+            # A part of a line ends a line here: another host may come next.
+            end = "\n" if self._prefix_width else end
+            self._write(
+                f"{self._prefix(name, str(message.stream))}{message}{end}", file
+            )
         sys.stdout.flush()
 
     def say(self, name: str, *lines: str) -> None:
         """Print lines about a host, of our own."""
-        prefix = self._prefixes.get(name, "")
+        prefix = self._prefix(name)
         self._write("".join(f"{prefix}{line}\n" for line in lines), sys.stdout)
         sys.stdout.flush()
 
     def complain(self, name: str, text: str) -> None:
         """Print what went wrong with a host."""
-        self._write(f"{self._prefixes.get(name, '')}mlepool: {text}\n", sys.stderr)
+        prefix = self._prefix(name, "stderr")
+        self._write(f"{prefix}mlepool: {text}\n", sys.stderr)
+
+    def _prefix(self, name: str, stream: str = "stdout") -> str:
+        return self._prefixes[stream].get(name, "")
 
     def _show_state(self, prefix: str, text: str) -> None:
         if self._in_place:
@@ -79,5 +81,10 @@ class Printer:
             file.flush()
 
 
-def _prefix(text: str, colour: int) -> str:
-    return (f"\x1b[{colour}m{text}\x1b[0m" if colour else text) + SEPARATOR
+def prefixes(names: Sequence[str], stream: TextIO) -> dict[str, str]:
+    """Give what lines of hosts begin with, of one width; in colours on a terminal."""
+    width = max(map(len, names), default=0)
+    texts = {name: name.ljust(width) for name in names}
+    if are_wanted(stream):
+        texts = {name: coloured(text, of_host(name)) for name, text in texts.items()}
+    return {name: text + SEPARATOR for name, text in texts.items()}

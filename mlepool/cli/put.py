@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mlepool.cli.reach import Hosts
-from mlepool.cli.transfers import transfer
+from mlepool.cli.choosing import Choice, Hosts, Labels
+from mlepool.cli.transfers import Shown, transfer
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.listening.listener import AsyncListener
 
@@ -20,6 +20,9 @@ Plan = Annotated[
 Verbose = Annotated[
     bool, typer.Option("-v", "--verbose", help="A line for each change.")
 ]
+Json = Annotated[
+    bool, typer.Option("--json", help="An object for each host, one a line.")
+]
 
 
 def put(
@@ -29,8 +32,10 @@ def put(
     dest: Annotated[str, typer.Argument(metavar="DEST", help="Where on the hosts.")],
     hosts: Hosts = None,
     *,
+    selector: Labels = "",
     plan: Plan = False,
     verbose: Verbose = False,
+    as_json: Json = False,
 ) -> None:
     """Put files and folders on hosts.
 
@@ -44,7 +49,8 @@ def put(
     async def begin(connection: AsyncConnection, folder: str) -> AsyncListener:
         return await connection.put(source, dest, dry_run=plan, complete=False)
 
-    raise typer.Exit(transfer(hosts, begin, are_listed=verbose, is_plan=plan))
+    choice = Choice.of(hosts, selector)
+    raise typer.Exit(transfer(choice, begin, Shown(verbose, plan, as_json)))
 
 
 def get(
@@ -57,8 +63,10 @@ def get(
     ],
     hosts: Hosts = None,
     *,
+    selector: Labels = "",
     plan: Plan = False,
     verbose: Verbose = False,
+    as_json: Json = False,
 ) -> None:
     """Get files and folders from hosts.
 
@@ -73,4 +81,5 @@ def get(
         to = os.path.join(dest, folder, "") if folder else dest
         return await connection.get(source, to, dry_run=plan, complete=False)
 
-    raise typer.Exit(transfer(hosts, begin, are_listed=verbose, is_plan=plan))
+    choice = Choice.of(hosts, selector)
+    raise typer.Exit(transfer(choice, begin, Shown(verbose, plan, as_json)))

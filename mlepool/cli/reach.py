@@ -5,27 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Annotated, Any, NamedTuple
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import typer
-
-from mlepool.cli.wording import complain, spelled, visible
+from mlepool.cli.choosing import Choice, Place, local_places
+from mlepool.cli.wording import complain, visible
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.links.trust import Target, local_workers
+from mlepool.client.links.trust import Target
 from mlepool.errors import ClientError, MlepoolError
 from mlepool.wire.values import JobInfo, StopReport
 
 __all__ = [
     "Found",
-    "Hosts",
     "JobLookupError",
+    "NoHostError",
     "Reached",
     "choose",
     "leave",
+    "open_chosen",
     "open_connection",
     "reach",
-    "split_hosts",
     "stop_job",
 ]
 
@@ -33,19 +32,15 @@ LOCAL_LIMIT = 5.0  # seconds for a worker on this machine to answer
 LEAVE_LIMIT = 1.0  # seconds that a worker has to hear that we leave
 MAX_CANDIDATES = 10  # jobs that an error lists
 
-Hosts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "-H",
-        "--host",
-        help="HOST[,HOST...]; repeatable. Default: the workers of this machine.",
-        show_default=False,
-    ),
-]
+MAX_DIALS = 100  # connections opened at once: more only wait for each other
 
 
 class JobLookupError(MlepoolError, LookupError):
     """No job is meant by a text, or more than one."""
+
+
+class NoHostError(MlepoolError, LookupError):
+    """No host fits a selector."""
 
 
 class Found(NamedTuple):
@@ -81,13 +76,28 @@ class Reached(NamedTuple):
             for info in sorted(listener.value, key=lambda info: info.started)
         ]
 
-    async def find(self, text: str) -> Found:
-        """Find the job that an id, or the beginning of one, means.
+    async def find(self, texts: Sequence[str]) -> list[Found]:
+        """Find the jobs that ids, or beginnings of such, mean; each one once.
 
         Raises:
-            JobLookupError: If there is none, or more than one.
+            JobLookupError: If there is none to a text, or more than one.
         """
         jobs = await self.jobs()
+        found = [await self._find(text, jobs) for text in texts]
+        return list({(one.host, one.id): one for one in found}.values())
+
+    async def latest(self) -> list[Found]:
+        """Find the job of each host that has begun last.
+
+        Raises:
+            JobLookupError: If there is none at all.
+        """
+        jobs = await self.jobs()
+        if not jobs:
+            raise JobLookupError("no job is known there")
+        return list({one.host: one for one in jobs}.values())
+
+    async def _find(self, text: str, jobs: list[Found]) -> Found:
         found = choose(text, jobs)
         if found is not None:
             return found
@@ -99,43 +109,58 @@ class Reached(NamedTuple):
         raise _unknown(text, self, jobs)
 
 
-def split_hosts(texts: Sequence[str]) -> dict[str, Target]:
-    """Read what was given for ``-H``: targets by their names, each one once.
-
-    Raises:
-        ConfigError: If one can't be a host.
-        BadParameter: If there is none.
-    """
-    names = [name for group in texts for name in group.split(",") if name]
-    if not names:
-        raise typer.BadParameter("no host is named", param_hint="-H")
-    targets = [Target.parse(name) for name in names]
-    return {spelled(target): target for target in targets}
-
-
 @contextlib.asynccontextmanager
-async def reach(hosts: Sequence[str] | None) -> AsyncIterator[Reached]:
+async def reach(choice: Choice) -> AsyncIterator[Reached]:
     """Connect to hosts, or to all workers of this machine; complain of the silent."""
-    if hosts is None or not hosts:
-        targets, limit = _local(), LOCAL_LIMIT
-    else:
-        targets, limit = split_hosts(hosts), None
-    connections = [open_connection(one, name) for name, one in targets.items()]
+    is_local = choice.is_empty
+    connections = _open(_local()) if is_local else await open_chosen(choice)
     try:
-        dials = (_connect(connection, limit) for connection in connections)
-        answers = await asyncio.gather(*dials)
-        pairs = list(zip(connections, answers, strict=True))
-        failed = [one.name for one, answer in pairs if not answer]
-        yield Reached([one for one, answer in pairs if answer], failed)
+        errors = await _connect_all(connections, LOCAL_LIMIT if is_local else None)
+        pairs = list(zip(connections, errors, strict=True))
+        for error in filter(None, errors):
+            complain(str(error))
+        failed = [one.name for one, error in pairs if error is not None]
+        yield Reached([one for one, error in pairs if error is None], failed)
     finally:
         await leave(connections)
 
 
+async def open_chosen(choice: Choice) -> list[AsyncConnection]:
+    """Make connections to the hosts that are meant.
+
+    They are connected only where labels are asked for: those of workers count, too. Of
+    who can't be reached only the labels here count; who is left out so is told of.
+
+    Raises:
+        NoHostError: If no host has such labels.
+        ConfigError: If something can't be read, or names what is not there.
+    """
+    selector, connections = choice.reader(), _open(choice.places())
+    if selector is None:
+        return connections
+    errors = await _connect_all(connections)
+    fitting: list[AsyncConnection] = []
+    others: list[AsyncConnection] = []
+    for connection, error in zip(connections, errors, strict=True):
+        fits = selector.matches(connection.labels, connection.state)
+        (fitting if fits else others).append(connection)
+        if error is not None and not fits:
+            complain(f"{error}; its labels are not known")
+    await leave(others)
+    if not fitting:
+        raise NoHostError(f"no host of {len(connections)} fits {choice.selector!r}")
+    return fitting
+
+
 def open_connection(
-    target: Target, name: str, *, tell: Callable[[str], None] = complain
+    target: Target,
+    name: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    tell: Callable[[str], None] = complain,
 ) -> AsyncConnection:
     """Make a connection that tells when its link is lost, and when it is back."""
-    connection = AsyncConnection(target, name=name)
+    connection = _Host(target, **{**(options or {}), "name": name})
     for event, text in (
         ("reconnecting", f"lost the link to {name}; reconnecting"),
         ("reconnected", f"connected to {name} again"),
@@ -187,14 +212,20 @@ def choose(text: str, jobs: Sequence[Found]) -> Found | None:
     return meant[0] if meant else None
 
 
-def _local() -> dict[str, Target]:
-    # The socket is there whatever address and scheme the worker listens on.
-    found: dict[str, Target] = {}
-    for one in local_workers():
-        socket = Target(str(one.state_dir), 0, "unix")
-        name = Target("localhost", one.port).name
-        # Two may have one port: a worker that was killed has left its name behind.
-        found[spelled(socket) if name in found else name] = socket
+class _Host(AsyncConnection):
+    """A connection to a host that may have a limit of its own for connecting."""
+
+    def __init__(self, target: Target, **options: Any) -> None:
+        super().__init__(target, **options)
+        self._limit: float | None = options.get("enter_connect_timeout")
+
+    async def connect(self) -> None:
+        """Connect within that."""
+        await self.connect_within(self._limit)
+
+
+def _local() -> dict[str, Place]:
+    found = local_places()
     if not found:
         raise JobLookupError(
             "no worker of this account runs on this machine; name hosts with -H"
@@ -202,17 +233,35 @@ def _local() -> dict[str, Target]:
     return found
 
 
+def _open(places: Mapping[str, Place]) -> list[AsyncConnection]:
+    return [
+        open_connection(one.target, name, options=one.options)
+        for name, one in places.items()
+    ]
+
+
 def _tell(tell: Callable[[str], None], text: str, _: AsyncConnection) -> None:
     tell(text)
 
 
-async def _connect(connection: AsyncConnection, limit: float | None) -> bool:
-    try:
-        await connection.connect_within(limit)
-    except ClientError as exc:
-        complain(str(exc))
-        return False
-    return True
+async def _connect_all(
+    connections: Sequence[AsyncConnection], limit: float | None = None
+) -> list[ClientError | None]:
+    """Connect to all, each within so many seconds; give what went wrong with each."""
+    gate = asyncio.Semaphore(MAX_DIALS)
+
+    async def connect(connection: AsyncConnection) -> ClientError | None:
+        async with gate:
+            try:
+                if limit is None:
+                    await connection.connect()
+                else:
+                    await connection.connect_within(limit)
+            except ClientError as exc:
+                return exc
+            return None
+
+    return await asyncio.gather(*map(connect, connections))
 
 
 def _unknown(text: str, reached: Reached, jobs: list[Found]) -> JobLookupError:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import collections
+import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import BinaryIO, NamedTuple
 
+from mlepool.cli.printer import prefixes
 from mlepool.cli.wording import complain
 from mlepool.client.listening.lines import BytesLine, Line, LineDecoder
 from mlepool.client.listening.values import Transcript
 from mlepool.wire.records import STDERR, STDOUT, STREAM_NAMES, Record
 
-__all__ = ["RecordPrinter", "View"]
+__all__ = ["RecordPrinter", "View", "views"]
 
 
 class View(NamedTuple):
@@ -24,18 +26,52 @@ class View(NamedTuple):
         stream: One stream only.
         tail: Of what is there, the last lines; None for all.
         timestamps: Say of each line when it was printed.
+        prefixes: What lines of each stream begin with, where there are several jobs.
+        source: The host and the job, to print each line as a JSON object.
     """
 
     since: float = 0.0
     stream: int | None = None
     tail: int | None = None
     timestamps: bool = False
+    prefixes: Mapping[str, str] = {}
+    source: tuple[str, str] | None = None
+
+    @property
+    def has_lines(self) -> bool:
+        """True if output is shown line by line, not byte for byte."""
+        return bool(self.timestamps or self.prefixes or self.source)
 
 
 class _Piece(NamedTuple):
     stream: int
     time: float
     data: bytes
+
+
+def views(
+    jobs: Sequence[tuple[str, str]], view: View | None = None, *, as_json: bool = False
+) -> list[View]:
+    """Give the views of several jobs, so that one can tell their lines apart.
+
+    Args:
+        jobs: The host and the id of each.
+        view: What is shown of each of them.
+        as_json: True to print each line as an object.
+    """
+    view = view or View()
+    if as_json:
+        return [view._replace(source=job) for job in jobs]
+    if len(jobs) < 2:
+        return [view for _ in jobs]
+    hosts = [host for host, _ in jobs]
+    # Several of one host have their ids, too.
+    names = hosts if len({*hosts}) == len(hosts) else [" ".join(job) for job in jobs]
+    out, err = prefixes(names, sys.stdout), prefixes(names, sys.stderr)
+    return [
+        view._replace(prefixes={"stdout": out[name], "stderr": err[name]})
+        for name in names
+    ]
 
 
 class RecordPrinter:
@@ -64,7 +100,7 @@ class RecordPrinter:
         wanted = [one for one in records if self._is_wanted(one)]
         if self._tail is not None:
             self._tail.extend(self._lines(wanted))
-        elif self._view.timestamps:
+        elif self._view.has_lines:
             self._print(self._lines(wanted))
         else:
             for record in wanted:
@@ -78,7 +114,7 @@ class RecordPrinter:
         """Print the tail, if one was asked for: what comes now is new."""
         if self._tail is not None:
             kept, self._tail = self._tail, None
-            if not self._view.timestamps:
+            if not self._view.has_lines:
                 kept.extend(self._rest())  # what follows it will be printed raw
             self._print(kept)
 
@@ -87,7 +123,7 @@ class RecordPrinter:
         if self._tail is not None:
             self._tail.extend(self._rest())
             self.end_history()
-        elif self._view.timestamps:
+        elif self._view.has_lines:
             self._print(self._rest())
 
     def _is_wanted(self, record: Record) -> bool:
@@ -107,14 +143,25 @@ class RecordPrinter:
             yield _Piece(streams[line.stream], self._latest, _raw(line))
 
     def _print(self, pieces: Iterable[_Piece]) -> None:
-        for stream, time, data in pieces:
-            stamp = self._view.timestamps and stream not in self._in_line
-            self._write(stream, _stamp(time) + data if stamp else data)
+        for piece in pieces:
+            stream, _, data = piece
+            if self._view.source is not None:
+                self._write(STDOUT, _object(piece, self._view.source))
+                continue
+            if self._view.prefixes and not data.endswith(b"\n"):
+                data += b"\n"  # another job's line may come next
+            is_begin = stream not in self._in_line
+            self._write(stream, self._front(piece) + data if is_begin else data)
             if data.endswith(b"\n"):
                 self._in_line.discard(stream)
             else:
                 self._in_line.add(stream)
         self._last.flush()
+
+    def _front(self, piece: _Piece) -> bytes:
+        """Give what a line begins with."""
+        prefix = self._view.prefixes.get(STREAM_NAMES[piece.stream], "").encode()
+        return prefix + _stamp(piece.time) if self._view.timestamps else prefix
 
     def _write(self, stream: int, data: bytes) -> None:
         file = self._files[stream]
@@ -127,6 +174,17 @@ class RecordPrinter:
 def _raw(line: Line | BytesLine) -> bytes:
     assert isinstance(line, bytes)
     return line + line.end.encode()
+
+
+def _object(piece: _Piece, source: tuple[str, str]) -> bytes:
+    facts = {
+        "host": source[0],
+        "id": source[1],
+        "time": piece.time,
+        "stream": STREAM_NAMES[piece.stream],
+        "text": piece.data.decode(errors="replace").removesuffix("\n"),
+    }
+    return json.dumps(facts).encode() + b"\n"
 
 
 def _stamp(time: float) -> bytes:

@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import signal as signals
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from msgspec import structs
 
+from mlepool.cli.choosing import Choice, Hosts, Labels
 from mlepool.cli.exits import FAILED, INTERRUPTED
-from mlepool.cli.reach import Found, Hosts, reach, stop_job
+from mlepool.cli.reach import Found, Reached, reach, stop_job
 from mlepool.cli.wording import complain, in_words
 from mlepool.errors import MlepoolError
+from mlepool.wire.values import StopReport
 
 __all__ = ["signal_name", "stop"]
 
 
+class _How(NamedTuple):
+    """How jobs are stopped, and how that is told."""
+
+    signal: str
+    grace: float
+    as_json: bool
+
+
 def stop(
     jobs: Annotated[
-        list[str], typer.Argument(metavar="JOB...", help="Ids, or how they begin.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="JOB", help="Ids, or how they begin."),
+    ] = None,
     hosts: Hosts = None,
     *,
+    selector: Labels = "",
+    everything: Annotated[
+        bool, typer.Option("--all", help="All jobs of the hosts that are named.")
+    ] = False,
     signal: Annotated[
         str, typer.Option(help="What is sent first: SIGINT, INT or 2.")
     ] = "SIGINT",
     grace: Annotated[
         float, typer.Option(help="Seconds until SIGTERM, and again until SIGKILL.")
     ] = 10.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="An object for each job, one a line.")
+    ] = False,
 ) -> None:
     """Stop jobs: all their processes, and say what became of them.
 
@@ -36,10 +56,13 @@ def stop(
     """
     if not 0 <= grace < math.inf:
         raise typer.BadParameter("give seconds", param_hint="--grace")
+    choice = Choice.of(hosts, selector)
+    if bool(jobs) == everything or (everything and choice.is_empty):
+        text = "name jobs, or hosts with --all"
+        raise typer.BadParameter(text, param_hint="JOB")
+    how = _How(signal_name(signal), grace, as_json)
     try:
-        stopped = asyncio.run(
-            _stop(jobs, hosts, signal=signal_name(signal), grace=grace)
-        )
+        stopped = asyncio.run(_stop(jobs, choice, how))
     except KeyboardInterrupt:
         complain("not waited for the end; what was asked of workers goes on")
         raise typer.Exit(INTERRUPTED) from None
@@ -59,21 +82,34 @@ def signal_name(text: str) -> str:
     return name if name.startswith("SIG") else f"SIG{name}"
 
 
-async def _stop(
-    texts: list[str], hosts: list[str] | None, *, signal: str, grace: float
-) -> bool:
-    async with reach(hosts) as reached:
-        found = {one.id: one for one in [await reached.find(text) for text in texts]}
-        stops = [_stop_one(one, signal, grace=grace) for one in found.values()]
-        return all(await asyncio.gather(*stops))
+async def _stop(texts: list[str] | None, choice: Choice, how: _How) -> bool:
+    async with reach(choice) as reached:
+        found = await (reached.find(texts) if texts else _running(reached))
+        stopped = await asyncio.gather(*(_stop_one(one, how) for one in found))
+        return all(stopped) and (bool(texts) or not reached.failed)
 
 
-async def _stop_one(found: Found, signal: str, *, grace: float) -> bool:
+async def _running(reached: Reached) -> list[Found]:
+    jobs = await reached.jobs()
+    return [one for one in jobs if one.info is not None and one.info.outcome is None]
+
+
+async def _stop_one(found: Found, how: _How) -> bool:
     """Stop one job; True if it is dead."""
     try:
-        report = await stop_job(found.connection, found.id, signal, grace=grace)
+        report = await stop_job(found.connection, found.id, how.signal, grace=how.grace)
     except MlepoolError as exc:
         complain(f"job {found.id} on {found.host}: {exc}")
         return False
-    print(*in_words(report, found.host), sep="\n", flush=True)
+    if how.as_json:
+        print(json.dumps(_in_json(report, found.host)), flush=True)
+    else:
+        print(*in_words(report, found.host), sep="\n", flush=True)
     return report.complete
+
+
+def _in_json(report: StopReport, host: str) -> dict[str, Any]:
+    facts = {"host": host, **structs.asdict(report), "complete": report.complete}
+    for name in ("signalled", "survivors"):
+        facts[name] = [structs.asdict(one) for one in getattr(report, name)]
+    return facts

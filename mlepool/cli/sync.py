@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mlepool.cli.reach import Hosts
-from mlepool.cli.transfers import Begin, transfer
+from mlepool.cli.choosing import Choice, Hosts, Labels
+from mlepool.cli.transfers import Begin, Shown, transfer
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.files.sharing import SyncOptions, share_sync
 from mlepool.client.listening.listener import AsyncListener
@@ -25,6 +25,7 @@ def sync(
     dest: Annotated[str, typer.Argument(metavar="DEST", help="It becomes like that.")],
     hosts: Hosts = None,
     *,
+    selector: Labels = "",
     pull: Annotated[
         bool, typer.Option("--pull", help="From the hosts; SOURCE is theirs.")
     ] = False,
@@ -52,7 +53,10 @@ def sync(
         bool, typer.Option("--force", help="Also where it looks like a mistake.")
     ] = False,
     watch: Annotated[
-        bool, typer.Option("-w", "--watch", help="Go on: what changes here follows.")
+        bool, typer.Option("--watch", help="Go on: what changes here follows.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="An object for each host, one a line.")
     ] = False,
 ) -> None:
     """Make a folder on hosts like one here, or one here like theirs.
@@ -74,8 +78,9 @@ def sync(
         begin = _begin_each(source, dest, options, pull=pull, watch=watch)
     else:
         begin = _begin_shared(source, dest, options)
-    are_listed = verbose or watch
-    raise typer.Exit(transfer(hosts, begin, are_listed=are_listed, is_plan=plan))
+    choice = Choice.of(hosts, selector)
+    shown = Shown(verbose or watch, plan, as_json)
+    raise typer.Exit(transfer(choice, begin, shown))
 
 
 def _begin_each(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
 from mlepool.cli.bars import Bars, size
+from mlepool.cli.choosing import Choice
 from mlepool.cli.exits import FAILED, INTERRUPTED, UNKNOWN
 from mlepool.cli.interrupts import Interrupts
+from mlepool.cli.outputs import JsonLines
 from mlepool.cli.printer import Printer
 from mlepool.cli.reach import Reached, reach
 from mlepool.cli.wording import complain, folder_of, visible
@@ -17,7 +19,7 @@ from mlepool.client.connection import AsyncConnection
 from mlepool.client.listening.listener import AsyncListener, Status
 from mlepool.errors import ClientError, MlepoolError, SyncHaltedError
 
-__all__ = ["Begin", "transfer"]
+__all__ = ["Begin", "Shown", "transfer"]
 
 INTERVAL = 0.1  # seconds between two looks at the progress
 STOP_LIMIT = 10.0  # seconds that hosts may take to let go of what they got
@@ -27,35 +29,38 @@ STOP_LIMIT = 10.0  # seconds that hosts may take to let go of what they got
 Begin = Callable[[AsyncConnection, str], Awaitable[AsyncListener]]
 
 
-def transfer(
-    hosts: Sequence[str] | None,
-    begin: Begin,
-    *,
-    are_listed: bool = False,
-    is_plan: bool = False,
-) -> int:
+class Shown(NamedTuple):
+    """What is printed of transfers.
+
+    Attributes:
+        changes: A line for each change.
+        is_plan: True if nothing is changed: it is only asked for.
+        as_json: An object for each host, and for each change that is printed.
+    """
+
+    changes: bool = False
+    is_plan: bool = False
+    as_json: bool = False
+
+
+def transfer(choice: Choice, begin: Begin, shown: Shown) -> int:
     """Transfer to or from each host, all at once; give the exit status.
 
     Args:
-        hosts: What was given for ``-H``.
+        choice: Which hosts.
         begin: Begins on one of them.
-        are_listed: True to print a line for each change.
-        is_plan: True if nothing is changed: it is only asked for.
+        shown: What is printed.
     """
     try:
-        return asyncio.run(_run(hosts, begin, are_listed=are_listed, is_plan=is_plan))
+        return asyncio.run(_run(choice, begin, shown))
     except KeyboardInterrupt:  # nobody reads what we print
         return INTERRUPTED
 
 
-async def _run(
-    hosts: Sequence[str] | None, begin: Begin, *, are_listed: bool, is_plan: bool
-) -> int:
+async def _run(choice: Choice, begin: Begin, shown: Shown) -> int:
     with Interrupts() as interrupts:
-        async with reach(hosts) as reached:
-            going = _Transfers(
-                reached, begin, are_listed=are_listed or is_plan, is_plan=is_plan
-            )
+        async with reach(choice) as reached:
+            going = _Transfers(reached, begin, shown)
             status = await interrupts.unless_pressed(going.run())
             if status is None:
                 await going.stop()
@@ -69,26 +74,24 @@ class _Transfers:
     Args:
         reached: The hosts.
         begin: Begins on one of them.
-        are_listed: True to print a line for each change.
-        is_plan: True if nothing is changed.
+        shown: What is printed.
     """
 
-    def __init__(
-        self, reached: Reached, begin: Begin, *, are_listed: bool, is_plan: bool
-    ) -> None:
+    def __init__(self, reached: Reached, begin: Begin, shown: Shown) -> None:
         self._connections = reached.connections
         self._begin = begin
-        self._are_listed = are_listed
-        self._is_plan = is_plan
+        self._are_listed = shown.changes or shown.is_plan
+        self._shown = shown
         names = [one.name for one in reached.connections]
         self._are_many = len(names) + len(reached.failed) > 1
-        self._printer = Printer(names if self._are_many else [])
+        prefixed = names if self._are_many else []
+        self._printer = JsonLines() if shown.as_json else Printer(prefixed)
         self._begun: dict[str, AsyncListener] = {}
         self._complaints: list[tuple[str, str]] = []
 
     async def run(self) -> int:
         """Do all; the worst exit status."""
-        with Bars(are_shown=not self._are_listed) as bars:
+        with Bars(are_shown=not (self._are_listed or self._shown.as_json)) as bars:
             ticking = asyncio.ensure_future(self._tick(bars))
             try:
                 runs = [self._run_on(one) for one in self._connections]
@@ -99,7 +102,7 @@ class _Transfers:
         self._complain()
         for name, listener in self._begun.items():
             if listener.value is not None:
-                self._printer.say(name, _summary(listener.value, is_plan=self._is_plan))
+                self._sum_up(name, listener.value)
         return max(statuses, default=0)
 
     async def stop(self) -> None:
@@ -113,6 +116,13 @@ class _Transfers:
         for name in (one.name for one in self._connections):
             if name not in failed:
                 complain(f"{name}: {_ending(self._begun.get(name))}")
+
+    def _sum_up(self, name: str, value: Any) -> None:
+        if isinstance(self._printer, JsonLines):
+            self._printer.done(name, value)
+        else:
+            is_plan = self._shown.is_plan
+            self._printer.say(name, _summary(value, is_plan=is_plan))
 
     def _complain(self) -> None:
         """Say what failed; not before the end, as bars on a terminal would wrap it."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mlepool.cli.colours import of_host
 from mlepool.cli.printer import Printer
 from mlepool.client.listening.lines import LineDecoder
 from mlepool.wire.records import STDERR, STDOUT, Record
@@ -21,8 +22,14 @@ class Screen(io.StringIO):
 @pytest.fixture
 def screen(monkeypatch) -> Screen:
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
     return Screen()
+
+
+def in_colour(name: str) -> str:
+    return f"\x1b[{of_host(name)}m{name}\x1b[0m"
 
 
 def lines(raw: bytes, stream: int = STDOUT) -> list[Any]:
@@ -104,13 +111,13 @@ def test_another_hosts_line_takes_the_place_of_a_state(screen):
         printer.print("a", states(b"10%\r"))
         printer.print("b", lines(b"hello\n"))
     written = screen.getvalue()
-    assert written.endswith("10%\r\x1b[K\x1b[33mb\x1b[0m | hello\n")
+    assert written.endswith(f"10%\r\x1b[K{in_colour('b')} | hello\n")
 
 
 def test_a_state_is_cut_to_the_screen_so_that_it_can_be_rewritten(screen):
     with redirect_stdout(screen):
         Printer(["alpha", "b"]).print("alpha", states(b"x" * 200 + b"\r"))
-    visible = screen.getvalue().removeprefix("\r\x1b[K\x1b[36malpha\x1b[0m")
+    visible = screen.getvalue().removeprefix(f"\r\x1b[K{in_colour('alpha')}")
     assert visible == " | " + "x" * (79 - len("alpha | "))
 
 
@@ -121,7 +128,24 @@ def test_prefixes_have_colours_on_a_terminal_unless_they_are_not_wanted(
         Printer(["a", "b"]).print("b", lines(b"one\n"))
         monkeypatch.setenv("NO_COLOR", "1")
         Printer(["a", "b"]).print("b", lines(b"two\n"))
-    assert screen.getvalue() == "\x1b[33mb\x1b[0m | one\nb | two\n"
+        monkeypatch.delenv("NO_COLOR")
+        monkeypatch.setenv("TERM", "dumb")
+        Printer(["a", "b"]).print("b", lines(b"three\n"))
+    assert screen.getvalue() == f"{in_colour('b')} | one\nb | two\nb | three\n"
+
+
+def test_a_host_has_its_colour_in_any_company_and_where_it_is_forced(
+    capsys, monkeypatch
+):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for names in (["a", "b"], ["b", "c", "d"]):
+        Printer(names).print("b", lines(b"one\n"))
+    Printer(["a", "b"]).complain("b", "odd")
+    assert capsys.readouterr() == (
+        f"{in_colour('b')} | one\n" * 2,
+        f"{in_colour('b')} | mlepool: odd\n",
+    )
 
 
 def test_there_are_colours_for_any_number_of_hosts(screen):

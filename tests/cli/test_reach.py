@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlepool.cli.reach import Found, JobLookupError, choose, split_hosts
+from mlepool.cli.reach import Found, JobLookupError, choose
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.links.trust import Target
 from mlepool.wire.values import JobInfo
@@ -50,12 +50,3 @@ def test_no_more_than_ten_are_listed():
         choose("a", jobs)
     assert len(str(caught.value).splitlines()) == 12
     assert str(caught.value).endswith("and 2 more")
-
-
-def test_hosts_are_named_so_that_they_are_found_again_and_no_token_is_shown():
-    url = f"mle://gpu3?key={'A' * 43}&token=secret"
-    texts = ["gpu1,gpu2:9000", "gpu1", "ws://gpu1:80", "unix:/state", url]
-    names = ["gpu1", "gpu2:9000", "ws://gpu1:80", "unix:/state", "gpu3"]
-    targets = split_hosts(texts)
-    assert list(targets) == names
-    assert all(Target.parse(name)[:3] == targets[name][:3] for name in names)

@@ -158,7 +158,7 @@ def test_ctrl_c_says_of_each_host_how_it_ended(worker, other, source, *, tmp_pat
 
 def test_changes_follow_until_ctrl_c_which_sums_them_up(host, source, tmp_path):
     target = tmp_path / "target"
-    with running("sync", "-w", "-H", host, str(source), str(target)) as process:
+    with running("sync", "--watch", "-H", host, str(source), str(target)) as process:
         wait_until(lambda: (target / "deep" / "two.txt").exists())
         (source / "new.txt").write_text("new")
         wait_until(lambda: (target / "new.txt").exists())

@@ -1,0 +1,191 @@
+"""Which hosts a subcommand is about: names, ranges, groups, labels."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from mlepool.cli.wording import spelled
+from mlepool.client.links.trust import Target, TrustStore, local_workers
+from mlepool.config import config_dir
+from mlepool.errors import ConfigError
+
+__all__ = ["Choice", "Hosts", "Labels", "Place", "known_places", "local_places"]
+
+# What they are read with is loaded where it is needed: a plain name needs none of it.
+_RANGES = "mlepool.client.inventory.ranges"
+_READING = "mlepool.client.inventory.reading"
+_SELECTORS = "mlepool.client.inventory.selectors"
+
+HOSTS_FILE = "hosts.toml"  # in the account's folder
+
+# Signs of more than a name. An address in brackets, [::1], is one, too.
+_SET = re.compile(r"[\[\]!&^*?]|(?:^|,)\s*@")
+_URL = re.compile(r"://|\bunix:")  # its signs are its own
+
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        *("-H", "-w", "--host", "--hosts"),
+        envvar="MLEPOOL_HOSTS",
+        metavar="HOSTS",
+        help="E.g. gpu1,lab or 'gpu[1-8],!gpu3' or @group or 'gpu*'; repeatable.",
+        show_default=False,
+        show_envvar=False,
+    ),
+]
+Labels = Annotated[
+    str,
+    typer.Option(
+        *("-l", "--selector"),
+        metavar="LABELS",
+        help="Of these, or of all that are known: gpu=a100,zone in (a,b),!broken.",
+        show_default=False,
+    ),
+]
+
+
+class Place(NamedTuple):
+    """Where a host is, and what is known of it here.
+
+    Attributes:
+        target: How it is reached.
+        options: As :class:`AsyncConnection` takes them: from the inventory.
+    """
+
+    target: Target
+    options: Mapping[str, Any] = {}
+
+
+class _Book(NamedTuple):
+    """The inventory: its hosts by name, and groups of them."""
+
+    hosts: Mapping[str, Any] = {}
+    groups: Mapping[str, Collection[str]] = {}
+
+
+class Choice(NamedTuple):
+    """What was given to say which hosts are meant.
+
+    Attributes:
+        hosts: The texts of ``-H``.
+        selector: The text of ``-l``.
+    """
+
+    hosts: tuple[str, ...] = ()
+    selector: str = ""
+
+    @classmethod
+    def of(cls, hosts: Collection[str] | None, selector: str) -> Choice:
+        """Make one of a subcommand's options."""
+        return cls(tuple(hosts or ()), selector)
+
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing was said of hosts."""
+        return not (self.hosts or self.selector)
+
+    def places(self) -> dict[str, Place]:
+        """Give those that may be meant, by name: the labels of workers are not read.
+
+        Raises:
+            ConfigError: If a text can't be read, or names what is not there.
+            BadParameter: If no host is named.
+        """
+        if not self.hosts:
+            if not (found := known_places()):
+                raise ConfigError("no host is known; see 'mlepool trust'")
+            return found
+        book = _read_book()
+        found = dict(one for text in self.hosts for one in _named(text, book))
+        if not found:
+            raise typer.BadParameter("no host is named", param_hint="-H")
+        return found
+
+    def reader(self) -> Any:
+        """Give what tells if a host's labels and facts fit; None for all.
+
+        Raises:
+            ConfigError: If the selector can't be read.
+        """
+        if not self.selector:
+            return None
+        return importlib.import_module(_SELECTORS).Selector.parse(self.selector)
+
+
+def known_places() -> dict[str, Place]:
+    """Give all that this account knows: its inventory, whom it trusts, who is here."""
+    listed = {name: _listed(host) for name, host in _read_book().hosts.items()}
+    # What is listed and trusted, or local, is one host: by its name in the list.
+    addresses = {(one.target.host, one.target.port) for one in listed.values()}
+    for key, known in TrustStore().load().items():
+        target = Target(known.host, known.port, known.scheme, key, known.token)
+        if (target.host, target.port) not in addresses:
+            listed.setdefault(spelled(target), Place(target))
+    trusted = {one.target.key for one in listed.values()}
+    return {**listed, **local_places(trusted)}
+
+
+def local_places(without: Collection[str] = ()) -> dict[str, Place]:
+    """Give the workers of this account on this machine.
+
+    Args:
+        without: Keys of those to leave out.
+    """
+    found: dict[str, Place] = {}
+    for one in local_workers():
+        if one.key in without:
+            continue
+        # The socket is there whatever address and scheme the worker listens on.
+        socket = Target(str(one.state_dir), 0, "unix")
+        name = Target("localhost", one.port).name
+        # Two may have one port: a worker that was killed has left its name behind.
+        found[spelled(socket) if name in found else name] = Place(socket)
+    return found
+
+
+def _named(text: str, book: _Book) -> Iterator[tuple[str, Place]]:
+    """Give the hosts that one text names."""
+    if _URL.search(text) or not _SET.search(text):
+        names = [name for name in text.split(",") if name]
+    else:
+        names = _expanded(text, book)
+    for name in names:
+        if name in book.hosts:
+            yield name, _listed(book.hosts[name])
+        else:
+            target = Target.parse(name)
+            yield spelled(target), Place(target)
+
+
+def _expanded(text: str, book: _Book) -> list[str]:
+    """Write a set of names out.
+
+    Raises:
+        ConfigError: If it can't be read, or names what is not there.
+    """
+    ranges = importlib.import_module(_RANGES)
+    # Who is not known has a name nevertheless; what is like a pattern is known.
+    is_pattern = bool(set("*?") & set(text)) or text.lstrip().startswith("!")
+    known = list(known_places()) if is_pattern else None
+    try:
+        names: list[str] = ranges.expand(text, names=known, groups=book.groups)
+    except KeyError as exc:
+        raise ConfigError(exc.args[0]) from exc
+    return names
+
+
+def _read_book() -> _Book:
+    """Read the inventory, if there is one."""
+    if not (config_dir() / HOSTS_FILE).exists():
+        return _Book()
+    found = importlib.import_module(_READING).read()
+    return _Book(found.hosts, found.groups)
+
+
+def _listed(host: Any) -> Place:
+    return Place(host.target(), host.options())
