@@ -19,6 +19,7 @@ LEVELS: list[set[str]] = [
     {"peer", "supervisor", "files", "settings"},
     {"client", "worker", "hub"},
     {"__init__"},
+    {"repl"},
     {"cli", "testing"},
     {"__main__"},
 ]
@@ -45,6 +46,7 @@ HOMES = {
     "platformdirs": {"mlepool.config"},
     "tabulate": {"mlepool.client.tables"},
     "typer": {"mlepool.cli"},
+    "IPython": {"mlepool.repl.interactive"},
     "rich": {"mlepool.cli.bars"},
     "blake3": {"mlepool.tree", "mlepool.files"},
     "pyfastcdc": {"mlepool.files"},

@@ -74,6 +74,9 @@ COMMANDS = {
     "stop": _Command(
         "stop", "stop", "Stop jobs: all their processes, and say what became of them."
     ),
+    "shell": _Command(
+        "shell", "shell", "Open a Python prompt that knows the hosts by name."
+    ),
     "demo": _Command(
         "demo", "demo", "Train language models on three local workers, live."
     ),

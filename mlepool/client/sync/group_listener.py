@@ -15,6 +15,8 @@ from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.portal import Portal
 from mlepool.client.sync.group_pump import GroupPump
 from mlepool.client.sync.listener import Listener
+from mlepool.client.sync.pages import group_page
+from mlepool.client.sync.views import Viewed
 from mlepool.client.tables import Table
 
 __all__ = ["GroupListener"]
@@ -24,7 +26,7 @@ logger = logging.getLogger("mlepool.client")
 MAX_NAMED = 20  # jobs that a warning names
 
 
-class GroupListener(GroupFacts):
+class GroupListener(GroupFacts, Viewed):
     """One call on many hosts; as :class:`~mlepool.AsyncGroupListener`, but blocking.
 
     A mapping from each host's name to its :class:`~mlepool.Listener` (``[name]``,
@@ -223,6 +225,16 @@ class GroupListener(GroupFacts):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _repr_html_(self) -> str:
+        slots, words = self._async.run.slots, repr(self).strip("<>")
+        about = words.partition(" ")[2]
+        return self._portal.do(
+            lambda: group_page(slots.values(), self.command, about=about)
+        )
+
+    def _is_live(self) -> bool:
+        return not self.done
 
     # -- within
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlepool.client.connection import AsyncConnection
+from mlepool.client.groups.run import Slot
+from mlepool.client.groups.views import table_of
 from mlepool.client.listening.listener import AsyncListener, Status
 from mlepool.client.listening.tails import tail_of
 from mlepool.client.sync.html import (
@@ -21,10 +23,17 @@ from mlepool.client.sync.html import (
 )
 from mlepool.wire.values import Progress, SyncProgress
 
-__all__ = ["connection_page", "connections_page", "is_live", "listener_page", "took"]
+__all__ = [
+    "connection_page",
+    "connections_page",
+    "group_page",
+    "is_live",
+    "listener_page",
+]
 
 SHOWN_LINES = 20  # of output: as many as fit beside what else a notebook has
 SHOWN_HOSTS = 50  # rows; a page for a thousand would be as long as a book
+LINE_WIDTH = 300  # characters of a last line
 GIB = 1024**3
 
 
@@ -58,6 +67,38 @@ def listener_page(listener: AsyncListener) -> str:
     )
 
 
+def group_page(slots: Iterable[Slot], command: str, *, about: str) -> str:
+    """Show a call on many hosts: a row each; of very many first those that need a look.
+
+    Args:
+        slots: The hosts.
+        command: What runs.
+        about: How it stands, in words.
+    """
+    every = list(slots)
+    if len(every) > SHOWN_HOSTS:
+        every.sort(key=_calm)
+    shown = every[:SHOWN_HOSTS]
+    rows = [
+        (
+            Cell(name, "code"),
+            Cell(status, "status"),
+            Cell(code, "number"),
+            Cell("" if slot.listener.is_to_come else took(slot.listener), "number"),
+            Cell(line[:LINE_WIDTH], "code"),
+        )
+        for slot, (name, status, code, _, line) in zip(
+            shown, table_of(shown), strict=True
+        )
+    ]
+    more = len(every) - len(shown)
+    return page(
+        line_of([Cell(_short(command), "code"), about]),
+        table(("host", "", "exit", "took", "last line"), rows),
+        line_of([Cell(f"... and {more:,} more" if more else "", "dim")]),
+    )
+
+
 def connection_page(connection: AsyncConnection) -> str:
     """Show a worker: how the connection stands, and what its host is."""
     state = connection.state
@@ -80,6 +121,12 @@ def connections_page(connections: Iterable[AsyncConnection]) -> str:
         table(headers, rows) if rows else "",
         line_of([Cell(f"... and {more:,} more" if more else "", "dim")]),
     )
+
+
+def _calm(slot: Slot) -> int:
+    """Tell how little a host needs a look: failures first, then what runs."""
+    listener = slot.listener
+    return 2 if listener.ok else 1 if is_live(listener) else 0
 
 
 def _status_cells(listener: AsyncListener) -> list[Any]:

@@ -1,0 +1,1 @@
+"""For people at a prompt: ``mlepool shell``, completion, host mode, magics."""

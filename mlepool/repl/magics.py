@@ -1,0 +1,134 @@
+"""``%on`` and ``%%on`` for IPython and notebooks, and completion there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlepool
+from mlepool.client.sync import ClientPool
+from mlepool.repl.completion import Completer
+from mlepool.repl.following import Follower
+from mlepool.repl.host_mode import HostMode
+from mlepool.repl.hosts import fill, members
+from mlepool.repl.words import OnLine, is_on
+
+__all__ = ["Magics", "load"]
+
+
+class Magics:
+    """The magics of one IPython shell.
+
+    Args:
+        shell: IPython's.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self._completer = Completer(shell.user_ns)
+
+    def on_line(self, line: str) -> Any:
+        """Run a command on hosts, or have lines run there until ``exit``.
+
+        ``%on HOSTS COMMAND`` prints what it says as it comes, and gives its
+        GroupListener; ``%on HOSTS`` enters host mode. ``-l SELECTOR`` in place of HOSTS
+        selects by labels.
+
+        Raises:
+            ValueError: If no host is named.
+            KeyError: If there is no such host.
+        """
+        wanted = OnLine.parse(line)
+        if wanted.command:
+            return self._run(wanted, wanted.command)
+        if getattr(self._shell, "kernel", None) is not None:
+            raise ValueError("in a notebook it is %on HOSTS COMMAND, or %%on HOSTS")
+        pool = self._pool()
+        HostMode(pool, wanted.hosts(pool)).run()
+        return None
+
+    def on_cell(self, line: str, cell: str) -> Any:
+        """Run a cell on hosts, by /bin/sh; or give it to a program there as input.
+
+        ``%%on HOSTS`` runs the cell as a shell script, ``%%on HOSTS python3 -`` has
+        ``python3 -`` read it. What comes is printed as it comes; the value is the
+        GroupListener.
+
+        Raises:
+            ValueError: If no host is named.
+            KeyError: If there is no such host.
+        """
+        wanted = OnLine.parse(line)
+        if wanted.command:
+            return self._run(wanted, wanted.command, input=cell)
+        return self._run(wanted, cell)
+
+    def colon(self, lines: list[str]) -> list[str]:
+        """Have ``:on`` be ``%on``, as at the plain prompt."""
+        if lines and is_on(lines[0]):
+            return [lines[0].replace(":on", "%on", 1), *lines[1:]]
+        return lines
+
+    def matches(self, context: Any) -> dict[str, Any]:
+        """Complete what IPython's own completion can't know."""
+        line = context.text_until_cursor.rpartition("\n")[2]
+        found = self._completer.complete(line)
+        if found is None:
+            return {"completions": [], "suppress": False}
+        return {
+            "completions": [_Choice(one) for one in found.choices],
+            "matched_fragment": found.text,
+            "ordered": True,
+            "suppress": bool(found.choices),
+        }
+
+    def _run(self, wanted: OnLine, command: str, **keywords: Any) -> Any:
+        pool = self._pool()
+        names = [one.name for one in members(pool, wanted.hosts(pool))]
+        group = pool.group(*names).run(command, complete=False, **keywords)
+        Follower(names).follow_all(group)
+        return group
+
+    def _pool(self) -> ClientPool:
+        """Give the user's ``pool``, or the default one with all known hosts."""
+        found = self._shell.user_ns.get("pool")
+        if isinstance(found, ClientPool):
+            return found
+        if not len(mlepool.pool):
+            fill(mlepool.pool)
+        return mlepool.pool
+
+
+class _Choice:
+    """What IPython takes as a completion."""
+
+    type = "mlepool"
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def load(shell: Any) -> None:
+    """Add the magics and the completion to an IPython shell; once is enough."""
+    magics = Magics(shell)
+    shell.register_magic_function(magics.on_line, "line", "on")
+    shell.register_magic_function(magics.on_cell, "cell", "on")
+    shell.input_transformers_cleanup.append(magics.colon)
+    _add_matcher(shell.Completer, magics)
+
+
+def _add_matcher(completer: Any, magics: Magics) -> None:
+    def match(context: Any) -> dict[str, Any]:
+        return magics.matches(context)
+
+    # What IPython asks of a matcher that is told where the cursor is.
+    match.matcher_api_version = 2  # type: ignore[attr-defined]
+    match.matcher_identifier = "mlepool"  # type: ignore[attr-defined]
+    match.matcher_priority = 1000.0  # type: ignore[attr-defined]
+    completer.custom_matchers = [
+        *(
+            one
+            for one in completer.custom_matchers
+            if getattr(one, "matcher_identifier", "") != "mlepool"
+        ),
+        match,
+    ]
