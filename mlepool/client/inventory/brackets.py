@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from mlepool.client.inventory.faults import fault
 
-__all__ = ["MAX_NAMES", "fold", "spread", "spread_parts"]
+__all__ = ["MAX_NAMES", "fold", "fold_each", "spread", "spread_parts"]
 
 MAX_NAMES = 100_000  # in one text: more than that is a slip
 MAX_DIGITS = 18  # of a number: it fits into 64 bits
@@ -139,14 +139,19 @@ def fold(names: Iterable[str]) -> str:
     The other way round than :func:`~mlepool.client.inventory.ranges.expand`. What
     would read there as more than a name stays as it is.
     """
+    return ",".join(fold_each(names))
+
+
+def fold_each(names: Iterable[str]) -> list[str]:
+    """Write names as :func:`fold`, as a list: no comma but in brackets."""
     kinds: dict[tuple[str, ...], list[Item]] = {}
     for name in dict.fromkeys(names):
         numbers = [] if _SIGNS.search(name) else _DIGITS.findall(name)
         texts = _DIGITS.split(name) if numbers else [name]
         kinds.setdefault(tuple(texts), []).append(tuple((one,) for one in numbers))
-    return ",".join(
+    return [
         _join(texts, item) for texts, items in kinds.items() for item in _merge(items)
-    )
+    ]
 
 
 def _merge(items: list[Item]) -> list[Item]:

@@ -13,7 +13,7 @@ import msgspec
 
 from mlepool.client.links.trust import Target
 from mlepool.errors import ConfigError
-from mlepool.settings.properties import check_labels
+from mlepool.settings.properties import check_labels, looks_secret
 
 __all__ = [
     "KEYS",
@@ -171,6 +171,8 @@ def _check(key: str, value: Any, where: Where) -> Any:
 def _check_label(label: str, value: Any, where: Where) -> None:
     """Blame the label itself; its value may be a secret, and is not shown."""
     try:
+        if looks_secret(label):
+            raise ValueError(f"it looks like a secret; {NO_SECRETS}")
         check_labels({label: value})
     except ValueError as exc:
         text = str(exc).removeprefix(f"{label}: ")

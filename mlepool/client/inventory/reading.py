@@ -24,7 +24,7 @@ from mlepool.errors import ConfigError
 from mlepool.settings.files import ConfigFile, read_file
 from mlepool.settings.properties import check_name
 
-__all__ = ["HOSTS_FILE", "default_path", "read"]
+__all__ = ["HOSTS_FILE", "check_host_name", "default_path", "read"]
 
 HOSTS_FILE = "hosts.toml"  # in the account's folder for settings
 TABLES = ("defaults", "hosts", "groups")
@@ -97,7 +97,7 @@ class _Reader:
         entry = self._entry("hosts", table, text)
         try:
             for name, numbers in spread_parts(text, most=MAX_NAMES - len(self._own)):
-                _check_name(name)
+                check_host_name(name)
                 own = dict(entry)
                 if ADDRESS in own:
                     own[ADDRESS] = fill_in(own[ADDRESS], name, numbers)
@@ -113,7 +113,7 @@ class _Reader:
         texts = table.get(MEMBERS, [])
         texts = [texts] if isinstance(texts, str) else texts
         try:
-            _check_name(name)
+            check_host_name(name)
         except ValueError as exc:
             raise ConfigError(f"{where()}: {exc}") from None
         members = check_shape(texts, list[str], where)
@@ -143,7 +143,12 @@ class _Reader:
         return functools.partial(self._file.where, *keys)
 
 
-def _check_name(name: str) -> None:
+def check_host_name(name: str) -> None:
+    """Check what a host or a group is called.
+
+    Raises:
+        ValueError: If that would read as a set of hosts, or is no name at all.
+    """
     check_name(name)
     if _SIGNS.search(name):
         raise ConfigError(f"{name!r}: a name has none of , ! & ^ * ? @ and no spaces")

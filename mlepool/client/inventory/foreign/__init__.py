@@ -1,0 +1,1 @@
+"""Inventories of other programs: ssh's, Ansible's."""
