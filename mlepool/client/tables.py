@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mlepool.client.html import Cell, page, table
 from mlepool.wire.messages import Outcome
 from mlepool.wire.values import JobInfo
 
@@ -55,9 +56,7 @@ class Table(Sequence[tuple[Any, ...]]):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        from tabulate import tabulate
-
-        return tabulate(self.rows, self.headers, tablefmt="html", disable_numparse=True)
+        return page(table(self.headers, [map(_html_cell, row) for row in self.rows]))
 
 
 class JobList(list[JobInfo]):
@@ -93,3 +92,8 @@ def _code(outcome: Outcome | None) -> str:
     if outcome is None or outcome.exit_code is None:
         return ""
     return str(outcome.exit_code)
+
+
+def _html_cell(value: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Cell(value, "number") if is_number else value

@@ -189,5 +189,7 @@ def _line(row: tuple[str, ...], widths: list[int]) -> str:
 
 
 def _html(kind: str, cells: tuple[str, ...]) -> str:
-    whole = "".join(f"<{kind}>{html.escape(one)}</{kind}>" for one in cells)
+    # Notebooks put cells to the right: numbers belong there, names do not.
+    start = f'<{kind} style="text-align:left">'
+    whole = "".join(f"{start}{html.escape(one)}</{kind}>" for one in cells)
     return f"<tr>{whole}</tr>"

@@ -4,6 +4,7 @@ Fields have the names that psutil gives them. What grows for ever (bytes, second
 counts) is told as it stands, and where that is of use also as a rate.
 """
 
+import datetime
 from collections.abc import Iterable
 from typing import Any
 
@@ -196,6 +197,16 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
             return None
         idle = sum(one.idle + one.iowait for one in self.cpu) / len(self.cpu)
         return round(max(0.0, 100.0 - idle), 2)
+
+    def __repr__(self) -> str:
+        when = datetime.datetime.fromtimestamp(self.time)
+        said = [] if self.cpu_percent is None else [f"cpu {self.cpu_percent:.0f} %"]
+        said += [f"memory {self.memory.percent:.0f} %"] if self.memory else []
+        said += [f"{len(self.gpus)} GPUs"] if self.gpus else []
+        said += [] if self.jobs is None else [f"{len(self.jobs)} jobs"]
+        return f"<Sample {self.id} at {when:%H:%M:%S}: {', '.join(said) or 'nothing'}>"
+
+    __str__ = __repr__
 
     def job(self, job_id: str) -> JobSample | None:
         """Give what one job uses; None if that was not measured."""

@@ -143,6 +143,17 @@ class StopReport(msgspec.Struct, frozen=True, array_like=True):
         """True if no process of the job is left."""
         return not self.survivors
 
+    def __repr__(self) -> str:
+        signals = ", ".join(dict.fromkeys(one.signal for one in self.signalled))
+        count = len({one.pid for one in self.signalled})
+        sent = f"{signals} to {count} processes" if count else "nothing to signal"
+        left = ", ".join(f"{one.pid} {one.command[:60]!r}" for one in self.survivors)
+        rest = f"still alive: {left}" if left else "nothing is left"
+        took = f"{self.seconds:.1f} s"
+        return f"<StopReport {self.job_id}: {self.status}; {sent}; {rest}; {took}>"
+
+    __str__ = __repr__
+
 
 class InputAck(msgspec.Struct, frozen=True, array_like=True):
     """How far a process has taken its stdin.

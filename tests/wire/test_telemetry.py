@@ -1,8 +1,17 @@
 """Samples as values: what is in them, and one made of several."""
 
+import re
+
 import msgspec
 
-from mlepool.wire.telemetry import KINDS, CpuSample, JobSample, Sample, merge
+from mlepool.wire.telemetry import (
+    KINDS,
+    CpuSample,
+    JobSample,
+    MemorySample,
+    Sample,
+    merge,
+)
 
 
 def test_a_sample_goes_over_the_wire_and_back():
@@ -34,3 +43,12 @@ def test_the_latest_of_each_kind_is_one_sample():
 
 def test_every_kind_is_a_field():
     assert set(KINDS) <= set(Sample.__struct_fields__)
+
+
+def test_a_sample_reads_as_a_line():
+    cores = (CpuSample(user=60, idle=40),)
+    memory = MemorySample(total=8, available=2, used=6, free=2, percent=75.0)
+    sample = Sample(3, 0.0, cores, memory=memory, jobs=(JobSample("a"),))
+    shown = re.sub(r"\d\d:\d\d:\d\d", "TIME", repr(sample))
+    assert shown == "<Sample 3 at TIME: cpu 60 %, memory 75 %, 1 jobs>"
+    assert repr(Sample()).endswith(": nothing>")

@@ -24,6 +24,7 @@ __all__ = ["GroupListener"]
 logger = logging.getLogger("mlepool.client")
 
 MAX_NAMED = 20  # jobs that a warning names
+COUNTED = ("succeeded", "failed", "lost", "skipped", "running", "waiting")
 
 
 class GroupListener(GroupFacts, Viewed):
@@ -227,10 +228,13 @@ class GroupListener(GroupFacts, Viewed):
         self.close()
 
     def _repr_html_(self) -> str:
-        slots, words = self._async.run.slots, repr(self).strip("<>")
-        about = words.partition(" ")[2]
+        slots = self._async.run.slots
         return self._portal.do(
-            lambda: group_page(slots.values(), self.command, about=about)
+            lambda: group_page(
+                slots.values(),
+                self.command,
+                counts={word: len(getattr(self, word)) for word in COUNTED},
+            )
         )
 
     def _is_live(self) -> bool:

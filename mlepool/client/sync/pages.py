@@ -5,15 +5,13 @@ Nothing is asked of a worker.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.groups.run import Slot
 from mlepool.client.groups.views import table_of
-from mlepool.client.listening.listener import AsyncListener, Status
-from mlepool.client.listening.tails import tail_of
-from mlepool.client.sync.html import (
+from mlepool.client.html import (
     Cell,
     line_of,
     output_block,
@@ -21,6 +19,8 @@ from mlepool.client.sync.html import (
     progress_bar,
     table,
 )
+from mlepool.client.listening.listener import AsyncListener, Status
+from mlepool.client.listening.tails import tail_of
 from mlepool.wire.values import Progress, SyncProgress
 
 __all__ = [
@@ -67,13 +67,15 @@ def listener_page(listener: AsyncListener) -> str:
     )
 
 
-def group_page(slots: Iterable[Slot], command: str, *, about: str) -> str:
+def group_page(
+    slots: Iterable[Slot], command: str, *, counts: Mapping[str, int]
+) -> str:
     """Show a call on many hosts: a row each; of very many first those that need a look.
 
     Args:
         slots: The hosts.
         command: What runs.
-        about: How it stands, in words.
+        counts: How many hosts are at what: ``{"succeeded": 2, ...}``.
     """
     every = list(slots)
     if len(every) > SHOWN_HOSTS:
@@ -91,9 +93,10 @@ def group_page(slots: Iterable[Slot], command: str, *, about: str) -> str:
             shown, table_of(shown), strict=True
         )
     ]
+    said = [f"{count:,} {word}" for word, count in counts.items() if count]
     more = len(every) - len(shown)
     return page(
-        line_of([Cell(_short(command), "code"), about]),
+        line_of([Cell(_short(command), "code"), f"{len(every)} hosts", *said]),
         table(("host", "", "exit", "took", "last line"), rows),
         line_of([Cell(f"... and {more:,} more" if more else "", "dim")]),
     )

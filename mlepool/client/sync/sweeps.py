@@ -13,13 +13,15 @@ from mlepool.client.portal import Portal
 from mlepool.client.sweeps.rows import SweepRun
 from mlepool.client.sweeps.sweep import AsyncSweep
 from mlepool.client.sync.listener import Listener
+from mlepool.client.sync.sweep_page import sweep_page
+from mlepool.client.sync.views import Viewed
 from mlepool.client.tables import Table
 from mlepool.wire.values import StopReport
 
 __all__ = ["Sweep"]
 
 
-class Sweep:
+class Sweep(Viewed):
     """Many runs of one command: the handle of what ``map`` began.
 
     As :class:`~mlepool.AsyncSweep`, but its methods block. Usable from any thread.
@@ -102,6 +104,12 @@ class Sweep:
     def __repr__(self) -> str:
         text = self._portal.do(lambda: repr(self._async))
         return text.replace("<AsyncSweep", "<Sweep", 1)
+
+    def _repr_html_(self) -> str:
+        return self._portal.do(lambda: sweep_page(self._async))
+
+    def _is_live(self) -> bool:
+        return not self.done
 
     def __iter__(self) -> Iterator[SweepRun]:
         place = 0

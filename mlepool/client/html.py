@@ -106,7 +106,7 @@ def line_of(cells: Iterable[Any]) -> str:
     ).removesuffix(DOT)
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def table(headers: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     """Make a table.
 
     Args:

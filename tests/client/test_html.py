@@ -4,7 +4,7 @@ import html.parser
 
 import pytest
 
-from mlepool.client.sync.html import (
+from mlepool.client.html import (
     Cell,
     clean,
     line_of,
