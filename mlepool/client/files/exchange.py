@@ -7,10 +7,11 @@ that it is to be in. Nothing else in that folder is looked at.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -54,6 +55,11 @@ class Side(Protocol):
 
 class Near:
     """The side that we are on."""
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Hold open what several share; there is nothing here."""
+        yield
 
     def locate(self, path: bytes) -> tuple[bytes, bytes, Entry | None]:
         """Follow all links. A file needs not be looked for in its folder."""

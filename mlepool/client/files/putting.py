@@ -37,17 +37,30 @@ def begin_put(
     dry_run: bool,
     options: CallOptions,
     listener: AsyncListener | None = None,
+    near: Near | None = None,
 ) -> LocalJob:
-    """Begin to put; see :meth:`AsyncConnection.put`."""
+    """Begin to put; see :meth:`AsyncConnection.put`.
+
+    Args:
+        asker: The connection's calls.
+        source: What to put.
+        destination: Where to.
+        dry_run: Only say what would be done.
+        options: The client's options.
+        listener: Its handle, if that was made before.
+        near: This side, if several puts share what they read here.
+    """
+    here = near or Near()
     stream = _stream(source, "read")
     paths = [] if stream is not None else _paths(source)
     target = asker.place(_path(destination))
 
     async def work(job: LocalJob) -> SyncSummary:
-        exchange = Exchange(job, Near(), Far(asker), dry_run=dry_run)
+        exchange = Exchange(job, here, Far(asker), dry_run=dry_run)
         is_into = _is_into(source, target) or await is_folder(Far(asker), target)
         if stream is None:
-            return await exchange.run(paths, target, is_into=is_into)
+            async with here.opened():
+                return await exchange.run(paths, target, is_into=is_into)
         if is_into:
             raise path_error(errno.EISDIR, target)
         with _scratch() as folder:

@@ -1,4 +1,4 @@
-"""One folder synced to many workers: it is listed, read, hashed and packed once."""
+"""What goes to many workers is listed, read, hashed and packed once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from mlepool.client.calls import Calls
+from mlepool.client.files.exchange import Near
 from mlepool.client.files.meters import Meter
 from mlepool.client.files.remote_trees import RemoteTarget
 from mlepool.client.files.syncing import Sync, SyncOptions
@@ -25,7 +26,7 @@ from mlepool.client.options import CallOptions
 from mlepool.files.base import Scan, Source, SourceOptions, Target
 from mlepool.files.source import LocalSource
 
-__all__ = ["SyncOptions", "share_sync"]
+__all__ = ["SharedNear", "SyncOptions", "share_sync"]
 
 
 def share_sync(
@@ -67,6 +68,37 @@ def share_sync(
         )
 
     return begin
+
+
+class SharedNear(Near):
+    """The side that we are on, of several puts of the same: it is read once."""
+
+    def __init__(self) -> None:
+        self._sources: dict[tuple[bytes, tuple[str, ...]], _SharedSource] = {}
+        self._users = 0
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Hold open what is read, while one of them needs it."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                sources, self._sources = self._sources, {}
+                for one in sources.values():
+                    await asyncio.shield(one.end())
+
+    def source(self, folder: bytes, patterns: tuple[str, ...]) -> Source:
+        """Make what reads a folder, or give that of another."""
+        found = self._sources.get((folder, patterns))
+        if found is None:
+            place = os.fsencode(local_path(os.fsdecode(folder)))
+            reading, _ = tree_options(patterns, ())
+            found = _SharedSource(place, reading)
+            self._sources[folder, patterns] = found
+        return found
 
 
 class _SharedTree:

@@ -179,7 +179,8 @@ class GroupFiles:
         self, verb: str, places: tuple[Any, Any], asked: _Asked, **given: Any
     ) -> AsyncGroupListener:
         putting = importlib.import_module(_PUTTING)
-        given["options"] = asked.options
+        near = importlib.import_module(_SHARING).SharedNear()
+        given |= {"options": asked.options, "near": near}
         begin = _one_by_one(putting.begin_put, *places, **given)
         return await self._carry(f"{verb} {_shown(places[0])}", begin, asked)
 

@@ -126,6 +126,38 @@ def test_deadlines_hold_for_each(worker, tree, tmp_path):
     assert not (tmp_path / "there").exists()
 
 
+PUT_AND_COUNT = """
+import os, sys, mlepool
+source, target, port, *names = sys.argv[1:]
+def count():
+    return int(open("/proc/self/io").readline().split()[1])
+with mlepool.ClientPool() as pool:
+    for name in names:
+        place = os.path.join(target, name)
+        conn = pool.add("localhost", int(port), name=name)
+        conn.connect()
+        conn.mkdirs(place, raise_error=True)
+        conn.cd(place, raise_error=True)
+    pool.put(source, "there", dry_run=True, raise_error=True)
+    before = count()
+    pool.put(source, "there", raise_error=True)
+    print(count() - before)
+"""
+
+
+def test_what_is_put_on_all_is_read_once(worker, tree, tmp_path):
+    words = [str(tree), str(tmp_path / "put"), str(worker.port), *"abcd"]
+    done = subprocess.run(
+        [sys.executable, "-c", PUT_AND_COUNT, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) < 14_000_000  # 6 MB, and the large file twice; not 40
+    for name in "abcd":
+        assert differences(tree, tmp_path / "put" / name / "there") == ""
+
+
 def test_what_is_on_the_workers_comes_into_a_folder_for_each(worker, tree, tmp_path):
     with mlepool.ClientPool() as pool:
         for name in ("a", "b"):
