@@ -125,20 +125,25 @@ def test_each_role_may_do_what_it_is_for_and_nothing_else(guarded, role):
             refused[name] = failure.message
         else:
             assert failure.type_name == "TypeError", (name, failure)
-    forbidden = {name for name in ROLES if role not in (ROLES[name], "admin")}
+    may = {"any", role}
+    forbidden = {name for name in ROLES if role != "admin" and ROLES[name] not in may}
     assert set(refused) == forbidden
     for name, text in refused.items():
         expected = f"needs the role {ROLES[name]!r}; this token ({token.name!r}) has: "
         assert text == expected + role
     noted = guarded.lines(event="refused", token=token.name)
-    assert {one["command"] for one in noted} == {one.lstrip("_") for one in forbidden}
+    assert {one.get("step") or one["command"] for one in noted} == {
+        one.removeprefix("_tree").lstrip("_") for one in forbidden
+    }
+    assert {one["command"] for one in noted if "step" in one} <= {"sync"}
     assert {one["right"] for one in noted} == {
         f"the role {ROLES[name]!r}" for name in forbidden
     }
 
 
 def test_every_command_has_a_role_and_none_of_files_is_for_those_who_view():
-    assert set(ROLES.values()) == {"view", "run", "sync", "admin"}
+    assert set(ROLES.values()) == {"any", "view", "run", "sync", "admin"}
+    assert {name for name, role in ROLES.items() if role == "any"} == {"cd", "cwd"}
     hidden = {role for name, role in ROLES.items() if name.startswith("_tree")}
     assert hidden == {"sync"}
     for name in ("reboot", "shutdown", "close_server"):
@@ -379,7 +384,9 @@ def test_a_sync_is_in_the_log_with_its_folder_and_counts(guarded, enter, tmp_pat
     assert (synced["written"], synced["deleted"], synced["problems"]) == (1, 0, 0)
     assert synced["tree"] == done.value.digest
     assert len(synced["tree"]) == 64
-    opened = guarded.lines(command="tree_open_target", session=synced["session"])
+    opened = guarded.lines(
+        command="sync", step="open_target", session=synced["session"]
+    )
     assert [one["root"] for one in opened] == [str(target)]
     assert "the contents" not in str(guarded.lines(token=token.name))
 

@@ -15,7 +15,7 @@ import typer
 from mlepool.cli.logs import read_since
 from mlepool.config import default_state_dir
 from mlepool.errors import WorkerError
-from mlepool.worker.access.audit import AUDIT_FOLDER, read_audit
+from mlepool.worker.access.audit import AUDIT_FOLDER, EVENTS, read_audit
 
 __all__ = ["audit"]
 
@@ -41,7 +41,7 @@ def audit(
     ] = "",
     event: Annotated[
         str,
-        typer.Option(help="Only this kind, e.g. 'refused'.", show_default=False),
+        typer.Option(help=f"Only this kind: {', '.join(EVENTS)}.", show_default=False),
     ] = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the lines as they are.")
@@ -52,6 +52,9 @@ def audit(
     ] = None,
 ) -> None:
     """Print a worker's audit log: who did what, and when."""
+    if event and event not in EVENTS:
+        cause = f"there is no {event!r}, but {', '.join(EVENTS)}"
+        raise typer.BadParameter(cause, param_hint="--event")
     folder = state_dir if state_dir is not None else default_state_dir()
     begin = read_since(since)
     for line in _lines(folder.expanduser()):

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from mlepool.cli.wording import complain
 from mlepool.client.links.trust import Target, local_workers
 from mlepool.client.tables import Table
 from mlepool.config import DEFAULT_PORT, default_state_dir
@@ -74,12 +75,13 @@ def create(
 ) -> None:
     """Make a token, and print its join URL: a secret, shown once."""
     desk = _Desk(state_dir)
+    roots = tuple(str(Path(one).expanduser().absolute()) for one in root or ())
     token = Token(
         name,
         new_secret(),
         tuple(dict.fromkeys(one for some in role for one in some.split(","))),
         tuple(commands or ()),
-        tuple(str(Path(one).expanduser().absolute()) for one in root or ()),
+        roots,
         dict(map(_read_label, label or ())),
         created=time.time(),
         expires=_read_expiry(expires),
@@ -87,6 +89,9 @@ def create(
     url = desk.join_url(token, host)
     desk.tokens.create(token)
     desk.note("create", token)
+    for one in roots:
+        if not os.path.isdir(one):
+            complain(f"there is no folder {one} now: it opens nothing until there is")
     _print_url(url, f"made the token {name!r}; the join URL is a secret:")
 
 

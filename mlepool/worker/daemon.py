@@ -213,8 +213,8 @@ class Worker:
         is broken now stays as it was.
 
         Returns:
-            What is wrong with any of them, as ``file:line: what``; it is in the
-            worker's state, too, as ``load_errors``.
+            What is wrong with any of them, as ``file:line: what``; in the worker's
+            state, as ``load_errors``, of an exception its type alone.
         """
         return await self._custom.reload()
 

@@ -164,7 +164,8 @@ def command(
     Args:
         function: The function.
         role: What a client's token must have for it: ``"view"``, ``"run"``,
-            ``"sync"`` or ``"admin"``.
+            ``"sync"`` or ``"admin"``. Built-in ones that concern nothing but the
+            client's own connection have ``"any"``.
         blocks: True to call it in a thread, so that it holds up nobody.
         repeatable: True if a request that is repeated over another link may call it
             again; else its answer is kept for that.

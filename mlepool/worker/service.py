@@ -45,6 +45,8 @@ __all__ = ["Service"]
 
 logger = logging.getLogger("mlepool.worker")
 
+GOODBYE = "the worker ends; its jobs go on, but for commands inside it"
+
 MAX_CALLS = 10_000  # open calls of one client: bounds what it can make us hold
 
 
@@ -109,7 +111,7 @@ class Service:
 
     async def leave(self) -> None:
         """Say goodbye, since the worker ends; returns once the link is gone."""
-        self.peer.close("ending", "the worker ends; its jobs go on")
+        self.peer.close("ending", GOODBYE)
         await self.peer.wait_closed()
 
     def tell(self, event: Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from collections.abc import Callable
@@ -64,7 +65,7 @@ async def in_thread(
             error = exc
             if isinstance(exc, StopIteration):  # no future can hold that
                 error = RuntimeError(f"StopIteration: {exc}")
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             loop.call_soon_threadsafe(tell, value, error)
 
     threading.Thread(target=work, name=name, daemon=True).start()

@@ -69,6 +69,13 @@ def test_the_log_is_filtered(here, words, numbers):
     assert found == [LINES[number] for number in numbers]
 
 
+@pytest.mark.usefixtures("log")
+def test_a_kind_that_there_is_not_is_an_error(here):
+    done = here("audit", "--event", "foo")
+    assert (done.status, done.out) == (2, "")
+    assert "there is no 'foo', but connected, accepted, refused" in done.err
+
+
 def test_a_folder_without_a_log_is_one_line(here, state):
     done = here("audit")
     assert (done.status, done.out) == (1, "")

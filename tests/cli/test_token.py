@@ -103,6 +103,16 @@ def test_wrong_words_end_with_2_and_nothing_is_done(here, state, case):
     assert not (state / "tokens.json").exists()
 
 
+def test_a_root_that_is_not_there_is_pointed_out(here, state, tmp_path):
+    words = ["token", "create", "--role", "sync", "--root", str(tmp_path)]
+    assert "there is no folder" not in here(*words, "--name", "a").err
+    done = here(*words, "--name", "b", "--root", str(tmp_path / "no"))
+    assert done.status == 0
+    assert f"mlepool: there is no folder {tmp_path / 'no'} now" in done.err
+    assert done.err.count("there is no folder") == 1
+    assert len(TokenStore(state).listing()) == 3
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

@@ -27,6 +27,24 @@ async def test_the_loop_goes_on_meanwhile():
     assert await call is True
 
 
+def test_a_thread_that_ends_after_its_loop_harms_nobody(monkeypatch):
+    go_on, failed = threading.Event(), []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+
+    async def give_up() -> None:
+        call = asyncio.ensure_future(in_thread(go_on.wait, name="late"))
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+
+    asyncio.run(give_up())
+    (late,) = (one for one in threading.enumerate() if one.name == "late")
+    go_on.set()
+    late.join(10)
+    assert not late.is_alive()
+    assert not failed
+
+
 @in_real_time
 async def test_no_more_than_so_many_run_even_if_nobody_waits_for_them():
     threads, go_on, begun = Threads(2), threading.Event(), threading.Semaphore(0)

@@ -18,10 +18,12 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["AUDIT_FOLDER", "AuditLog", "facts_of", "in_words", "read_audit"]
+__all__ = ["AUDIT_FOLDER", "EVENTS", "AuditLog", "facts_of", "in_words", "read_audit"]
 
 logger = logging.getLogger("mlepool.worker")
 
+# What a line may tell of.
+EVENTS = ("connected", "accepted", "refused", "ended", "synced", "token", "lost")
 AUDIT_FOLDER = "audit"  # in the state folder
 AUDIT_FILE = "audit.jsonl"
 FILES = 8  # that the log consists of: the oldest eighth goes at a time

@@ -64,8 +64,8 @@ class Grant(msgspec.Struct, frozen=True):
     expires: float | None = None
 
     def has(self, role: str) -> bool:
-        """Tell if it has a role; ``"admin"`` has all."""
-        return role in self.roles or "admin" in self.roles
+        """Tell if it has a role; ``"admin"`` has all, and everybody ``"any"``."""
+        return role == "any" or role in self.roles or "admin" in self.roles
 
     def fits(self, *commands: str) -> bool:
         """Tell if one of these is a command that it may run."""

@@ -27,6 +27,7 @@ MAX_FED = 1000  # jobs of one link of which it is remembered that they got input
 RUNS = ("run", "exec")  # what patterns judge by its argv alone
 
 # Requests of syncs are many, and made for the client: these say what a sync is.
+TREE = "_tree_"  # what their names begin with
 SYNC_STEPS = ("_tree_open_source", "_tree_open_target", "_tree_commit")
 
 
@@ -156,7 +157,7 @@ class Visitor:
     def note(self, spec: CommandSpec, request: Request) -> None:
         """Write down that they call a command that may change something."""
         name = request.command
-        if spec.role == "view" or spec.spawns or name == "resize":
+        if spec.role in ("any", "view") or spec.spawns or name == "resize":
             return
         if name.startswith("_") and name not in SYNC_STEPS and spec.role != "admin":
             return
@@ -164,7 +165,7 @@ class Visitor:
             return
         facts = facts_of(request.arguments, is_builtin=not spec.streams)
         job = request.id if spec.streams else None
-        self._write("accepted", command=name.lstrip("_"), job=job, **facts)
+        self._write("accepted", **_called(name), job=job, **facts)
 
     def note_process(self, request: Request, process: Process, cwd: Path) -> None:
         """Write down that they start a process."""
@@ -202,7 +203,7 @@ class Visitor:
         if isinstance(exc, PermissionError) and not isinstance(
             exc, PermissionDeniedError
         ):
-            facts = {"command": request.command.lstrip("_"), "job": request.id}
+            facts = {**_called(request.command), "job": request.id}
             text = str(exc).removeprefix(f"[Errno {exc.errno}] ")
             self._write("refused", right=next(iter(in_words([text]))), **facts)
 
@@ -222,7 +223,7 @@ class Visitor:
     ) -> NoReturn:
         grant = self.grant
         if request is not None:
-            facts["command"], facts["job"] = request.command.lstrip("_"), request.id
+            facts = {**facts, **_called(request.command), "job": request.id}
         self._write("refused", right=right, **facts)
         roles = ", ".join(sorted(grant.roles))
         raise denied(f"needs {right}; this token ({grant.name!r}) has: {roles}")
@@ -239,6 +240,13 @@ class Visitor:
             self._fed.clear()
         self._fed.add(job_id)
         return True
+
+
+def _called(name: str) -> dict[str, str]:
+    """Give a command's name for the log: of a sync's request that, and which it is."""
+    if name.startswith(TREE):
+        return {"command": "sync", "step": name.removeprefix(TREE)}
+    return {"command": name.lstrip("_")}
 
 
 def _place(cwd: Path, process: Process) -> str:

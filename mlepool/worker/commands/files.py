@@ -21,7 +21,7 @@ from mlepool.worker.registry import Context, command
 __all__ = ["cd", "cwd", "glob", "ls", "stat"]
 
 
-@command(role="view", blocks=True, repeatable=True)
+@command(role="any", blocks=True, repeatable=True)
 def cd(ctx: Context, dest: FilePath = "~") -> str:
     """Go to another folder: this connection's relative paths count from it.
 
@@ -50,7 +50,7 @@ def cd(ctx: Context, dest: FilePath = "~") -> str:
     return place.real.decode()
 
 
-@command(role="view")
+@command(role="any")
 def cwd(ctx: Context) -> str:
     """Tell where this connection is: the folder that relative paths count from.
 

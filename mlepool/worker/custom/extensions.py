@@ -13,7 +13,7 @@ import msgspec
 
 from mlepool.worker.custom.capabilities import Part
 from mlepool.worker.custom.command import Bundle, CustomCommand, UnfitError, place_of
-from mlepool.worker.custom.loading import LoadError, Source, in_words
+from mlepool.worker.custom.loading import LoadError, Source, Trouble, in_words
 from mlepool.worker.threads import in_thread
 
 __all__ = ["Extensions"]
@@ -38,7 +38,7 @@ class _Loaded:
     def __init__(self) -> None:
         self.commands: dict[str, tuple[CustomCommand, str]] = {}
         self.bundles: list[Bundle] = []
-        self.errors: list[str] = []
+        self.errors: list[Trouble] = []
 
 
 class Extensions:
@@ -50,8 +50,8 @@ class Extensions:
     Args:
         sources: Where they come from; of two with one name the first counts.
         builtin: Names that none may have.
-        changed: Called with all commands, by name, and with what is wrong, after each
-            loading.
+        changed: Called with all commands, by name, and with what clients may know of
+            what is wrong, after each loading.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Extensions:
         if self._is_closed or (has_former and loaded.errors):
             _retire(loaded)
             if before is not None:
-                before.errors = [f"{one} (kept as it was)" for one in loaded.errors]
+                before.errors = [one.also("(kept as it was)") for one in loaded.errors]
             return
         self._loaded[id(source)] = loaded
         if before is not None:
@@ -117,11 +117,11 @@ class Extensions:
             async with asyncio.timeout(LOAD_LIMIT):
                 parts = await in_thread(source.load, name=f"load {source.label}")
         except LoadError as exc:
-            loaded.errors.append(str(exc))
+            loaded.errors.append(exc.trouble)
             return loaded
         except TimeoutError:
             text = f"{source.label}: was not read within {LOAD_LIMIT:g} s"
-            loaded.errors.append(text)
+            loaded.errors.append(Trouble.known(text))
             return loaded
         for part in parts:
             await self._take(part, loaded)
@@ -131,7 +131,8 @@ class Extensions:
         bundle = Bundle(lambda: self._shut_down(part))
         problem = _bad_name(part.name) if part.name else ""
         if problem:
-            loaded.errors.append(f"{part.place}: capability {problem}")
+            text = f"{part.place}: capability {problem}"
+            loaded.errors.append(Trouble.known(text))
             return
         found = {}
         for key, function in part.functions.items():
@@ -143,9 +144,10 @@ class Extensions:
                 command = CustomCommand(name, function, about=part.about, bundle=bundle)
                 found[name] = command, place
             except UnfitError as exc:
-                loaded.errors.append(f"{place}: {name}(): {exc}")
+                text = f"{place}: {name}(): {exc}"
+                loaded.errors.append(Trouble.known(text))
         error = await _set_up(part)
-        if error:
+        if error is not None:
             loaded.errors.append(error)
             return
         loaded.bundles.append(bundle)
@@ -154,7 +156,8 @@ class Extensions:
     def _offer(self) -> None:
         commands: dict[str, CustomCommand] = {}
         owners: dict[str, tuple[CustomCommand, str]] = {}
-        errors, size = [], 0
+        errors: list[Trouble] = []
+        size = 0
         for source in self.sources:
             loaded = self._loaded.get(id(source), _Loaded())
             errors += loaded.errors
@@ -167,11 +170,11 @@ class Extensions:
                         f"{found[1]}: {name}: there are too many and too long docs"
                     )
                 if problem:
-                    errors.append(problem)
+                    errors.append(Trouble.known(problem))
                 else:
                     commands[name] = found[0]
-        self.errors = errors
-        self._changed(commands, errors[:MAX_ERRORS])
+        self.errors = [one.text for one in errors]
+        self._changed(commands, [one.shown for one in errors[:MAX_ERRORS]])
 
     def _clash(
         self,
@@ -209,19 +212,20 @@ def _bad_name(name: str) -> str:
     return f"{name!r} can't be a name: clients call it conn.{name}"
 
 
-async def _set_up(part: Part) -> str:
+async def _set_up(part: Part) -> Trouble | None:
     """Call its setup(); says what went wrong."""
     if part.setup is None:
-        return ""
+        return None
     try:
         await _call(part.setup, LOAD_LIMIT)
     except TimeoutError:
-        return f"{part.place}: setup() did not end within {LOAD_LIMIT:g} s"
+        text = f"{part.place}: setup() did not end within {LOAD_LIMIT:g} s"
+        return Trouble.known(text)
     except BaseException as exc:
         if isinstance(exc, asyncio.CancelledError):
             raise
-        return f"{in_words(exc, part.place)} (in setup())"
-    return ""
+        return in_words(exc, part.place).also("(in setup())")
+    return None
 
 
 async def _finish(part: Part) -> None:
@@ -230,7 +234,7 @@ async def _finish(part: Part) -> None:
         await _call(part.shutdown, SHUTDOWN_LIMIT)
     except Exception as exc:
         # The code of others: the worker goes on, or ends, without it.
-        logger.error("%s (in shutdown())", in_words(exc, part.place))
+        logger.error("%s (in shutdown())", in_words(exc, part.place).text)
 
 
 async def _call(hook: Callable[[], Any], limit: float) -> None:

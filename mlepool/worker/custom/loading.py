@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from mlepool.worker.custom.capabilities import Part, parts_of
 from mlepool.worker.custom.command import UnfitError
 
-__all__ = ["GROUP", "LoadError", "Source", "find_sources", "in_words"]
+__all__ = ["GROUP", "LoadError", "Source", "Trouble", "find_sources", "in_words"]
 
 GROUP = "mlepool.commands"  # of entry points
 OUR_FOLDER = Path(__file__).parents[1]
@@ -28,8 +28,38 @@ LIBRARY = sysconfig.get_path("stdlib")
 MAX_TEXT = 500  # characters of an error: it is part of the worker's state
 
 
+class Trouble(NamedTuple):
+    """What is wrong with something that was to be loaded.
+
+    Attributes:
+        text: Where and what, with all that an exception says: for the log.
+        shown: The same for clients, who may read less than the worker: of exceptions
+            of the author's code the type alone, since their text may hold a secret.
+    """
+
+    text: str
+    shown: str
+
+    @classmethod
+    def known(cls, text: str) -> Trouble:
+        """Make one of a text of our own."""
+        return cls(text, text)
+
+    def also(self, text: str) -> Trouble:
+        """Add something to both."""
+        return Trouble(f"{self.text} {text}", f"{self.shown} {text}")
+
+
 class LoadError(Exception):
-    """Something could not be loaded; the text says what, where and why."""
+    """Something could not be loaded; the text says what, where and why.
+
+    Args:
+        trouble: The same, and what clients may see of it.
+    """
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble.text)
+        self.trouble = trouble
 
 
 class Source(Protocol):
@@ -176,16 +206,21 @@ def find_sources(wanted: Iterable[Any], *, root: Path) -> list[Source]:
     return [*sources, *(ModuleSource(one.value, one.name) for one in found)]
 
 
-def in_words(error: BaseException, label: str) -> str:
+def in_words(error: BaseException, label: str) -> Trouble:
     """Say where something went wrong, as ``file:line``, and what."""
+    kind = type(error).__name__
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{error.filename}:{error.lineno}"
-        text = f"{type(error).__name__}: {error.msg}"
+        text = shown = f"{kind}: {error.msg}"
+    elif isinstance(error, UnfitError | ModuleNotFoundError):
+        place = _place(error, label) or label
+        text = shown = (
+            str(error) if isinstance(error, UnfitError) else f"{kind}: {error}"
+        )
     else:
         place = _place(error, label) or label
-        what = "" if isinstance(error, UnfitError) else f"{type(error).__name__}: "
-        text = f"{what}{error}"
-    return f"{place}: {text}"[:MAX_TEXT]
+        text, shown = f"{kind}: {error}", f"{kind} (the worker's log says more)"
+    return Trouble(f"{place}: {text}"[:MAX_TEXT], f"{place}: {shown}"[:MAX_TEXT])
 
 
 def _source(wanted: Any, root: Path) -> Source:

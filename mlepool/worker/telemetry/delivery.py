@@ -90,6 +90,7 @@ class Delivery:
         if collects and (collector is None or collector.name == name):
             told = 0
             if collector is None or collector.link is not link:
+                self._store.pass_over(after)
                 after = min(after, self._store.last)
                 collector = self._collector = _Collector(link, name, after)
                 self._watchers.pop(link, None)

@@ -30,6 +30,8 @@ MAX_SEGMENT = 1024 * 1024  # bytes: what one look at a segment reads
 MAX_RECORD = 768 * 1024  # bytes: a sample goes into one frame
 IDS_A_SEGMENT = 100_000  # ids that a segment may use: the next one begins after them
 
+MAX_ID = 1 << 62  # that a client may claim to have: ids must go on to fit in 64 bits
+
 _HEADER = struct.Struct("<QII")  # id, length, CRC-32 of both and of the payload
 _LENGTH = struct.Struct("<QI")
 _MARKS = struct.Struct("<QQI")  # acknowledged, dropped, CRC-32 of both
@@ -117,6 +119,15 @@ class SampleStore:
         with self._lock:
             self.last += 1
             return self.last
+
+    def pass_over(self, sample_id: int) -> None:
+        """Have the next ids be greater than one that somebody has.
+
+        They are in any case, unless the folder was emptied and the clock set back.
+        Who has that one would take what has a smaller id for what it had before.
+        """
+        with self._lock:
+            self.last = max(self.last, min(sample_id, MAX_ID))
 
     def append(self, sample_id: int, data: bytes) -> bool:
         """Keep a sample.

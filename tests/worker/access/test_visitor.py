@@ -320,7 +320,8 @@ def test_syncs_are_noted_by_their_folder_and_by_what_they_did(place):
         {
             "event": "accepted",
             "token": "ci",
-            "command": "tree_open_target",
+            "command": "sync",
+            "step": "open_target",
             "session": "5" * 16,
             "root": "/data",
         },

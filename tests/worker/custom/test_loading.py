@@ -121,6 +121,19 @@ def test_what_is_wrong_in_a_file_is_said_with_its_line(tmp_path, text, said):
     assert {one for one in sys.modules if "mine" in one} <= before
 
 
+def test_what_an_exception_says_is_not_for_clients(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("raise KeyError('hunter2')\n")
+    with pytest.raises(LoadError, match="KeyError: 'hunter2'") as caught:
+        source(path).load()
+    shown = f"{path}:1: KeyError (the worker's log says more)"
+    assert caught.value.trouble.shown == shown
+    path.write_text("import nothing_there\n")
+    with pytest.raises(LoadError) as caught:
+        source(path).load()
+    assert caught.value.trouble.shown == str(caught.value)
+
+
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(LoadError, match=r"gone\.py: FileNotFoundError"):
         source(tmp_path / "gone.py").load()

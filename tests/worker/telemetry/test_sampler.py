@@ -210,6 +210,22 @@ async def test_what_is_not_acknowledged_waits_for_the_next(quiet):
         assert heard.ids == ids[1:]
 
 
+@in_real_time
+async def test_who_has_later_ids_than_the_worker_is_not_left_without(tmp_path):
+    async with quiet_worker(tmp_path) as worker, connected(tmp_path) as conn:
+        heard = Heard(conn)
+        old = keep(worker, 1)
+        await until(lambda: heard.ids == old)
+        # As if samples had been removed, and the worker restarted by an earlier clock.
+        worker.telemetry.store.last -= 1000 * DAY
+        worker.telemetry.store._acknowledged = 0
+        cut(conn)
+        await until(lambda: worker.telemetry.store.last >= old[0])
+        new = keep(worker, 2)
+        await until(lambda: heard.ids == old + new)
+    assert new[0] > old[0]
+
+
 @in_its_loop
 async def test_one_client_collects_and_the_others_get_what_is_live(quiet):
     worker, folder = quiet.worker, quiet.folder
