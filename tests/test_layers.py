@@ -63,7 +63,6 @@ HOMES = {
 # What may be missing or takes long to load, and is imported where it is needed.
 OPTIONAL = {
     *("psutil", "pynvml", "redis", "uvloop", "watchfiles"),
-    "mlepool.transport.websocket.client",  # not for workers of the same account
     "mlepool.worker.access.certificate",  # at a worker's first start only
     "tabulate",  # when a table is printed
 }

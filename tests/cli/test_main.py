@@ -98,14 +98,6 @@ def test_a_command_loads_nothing_that_only_others_need(host, load):
 
 
 @pytest.mark.real
-def test_a_client_loads_no_websockets_for_a_worker_of_its_account(worker, load):
-    socket = f"unix:{worker.state_dir / 'worker.sock'}"
-    status, modules = load("run", "-H", socket, "--", "true")
-    assert status == 0
-    assert "websockets" not in modules
-
-
-@pytest.mark.real
 def test_a_worker_loads_nothing_that_its_start_does_not_need(tmp_path, load):
     (tmp_path / "state").mkdir()
     place = ("--state-dir", str(tmp_path / "state"))

@@ -21,6 +21,7 @@ from mlepool.errors import (
 from mlepool.peer import Handler, Peer
 from mlepool.transport.base import Link
 from mlepool.transport.unix import dial_unix
+from mlepool.transport.websocket.client import dial_websocket
 from mlepool.version import __version__
 from mlepool.wire.codec import Data
 from mlepool.wire.messages import Hello, Message, Proof, Welcome
@@ -45,9 +46,6 @@ async def dial(target: Target, *, proxy: str | None) -> Link:
     try:
         if target.scheme == "unix":
             return await dial_unix(local_socket(target.host))
-        # A fifth of what a client loads, and a worker of this account needs none of it.
-        from mlepool.transport.websocket.client import dial_websocket
-
         return await dial_websocket(target.url, proxy=proxy)
     except ConfigError as exc:
         raise ConnectError(target.name, target.port, str(exc)) from exc
