@@ -348,7 +348,7 @@ def test_it_lingers_for_a_worker_that_was_killed_and_ends_then(line, supervisor)
     assert time.monotonic() - began > LINGER / 2
 
 
-def test_two_supervisors_never_serve_one_folder(supervisor):
+def test_two_supervisors_never_serve_one_folder(line, supervisor):
     done = subprocess.run(
         [sys.executable, "-m", "mlepool.supervisor", str(supervisor.folder)],
         capture_output=True,

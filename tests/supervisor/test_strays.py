@@ -227,10 +227,10 @@ def test_a_stranger_with_a_recycled_pid_is_never_signalled(
 def test_the_right_birth_is_proof(tmp_path, stranger):
     born = birth(stranger.pid)
     process = JobProcess(stranger.pid, (born - 1, born), 1.0)
-    forge(tmp_path, "job", process, boot=boot_id())
+    forge(tmp_path, "born", process, boot=boot_id())  # no job of another test's
     (stray,) = find_strays(tmp_path, all_jobs(tmp_path))
     assert [one.pid for one in stray.living(list)] == [stranger.pid]
-    again = recall_stray(tmp_path, "job")
+    again = recall_stray(tmp_path, "born")
     assert again is not None
     assert again.leader() == stranger.pid
 
