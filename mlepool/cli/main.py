@@ -74,6 +74,9 @@ COMMANDS = {
     "stop": _Command(
         "stop", "stop", "Stop jobs: all their processes, and say what became of them."
     ),
+    "top": _Command(
+        "top", "top", "Show what hosts are doing: CPU, memory, GPUs, jobs."
+    ),
     "shell": _Command(
         "shell", "shell", "Open a Python prompt that knows the hosts by name."
     ),

@@ -125,7 +125,9 @@ async def reach(choice: Choice) -> AsyncIterator[Reached]:
         await leave(connections)
 
 
-async def open_chosen(choice: Choice) -> list[AsyncConnection]:
+async def open_chosen(
+    choice: Choice, *, tell: Callable[[str], None] = complain
+) -> list[AsyncConnection]:
     """Make connections to the hosts that are meant.
 
     They are connected only where labels are asked for: those of workers count, too. Of
@@ -135,7 +137,7 @@ async def open_chosen(choice: Choice) -> list[AsyncConnection]:
         NoHostError: If no host has such labels.
         ConfigError: If something can't be read, or names what is not there.
     """
-    selector, connections = choice.reader(), _open(choice.places())
+    selector, connections = choice.reader(), _open(choice.places(), tell)
     if selector is None:
         return connections
     errors = await _connect_all(connections)
@@ -145,7 +147,7 @@ async def open_chosen(choice: Choice) -> list[AsyncConnection]:
         fits = selector.matches(connection.labels, connection.state)
         (fitting if fits else others).append(connection)
         if error is not None and not fits:
-            complain(f"{error}; its labels are not known")
+            tell(f"{error}; its labels are not known")
     await leave(others)
     if not fitting:
         raise NoHostError(f"no host of {len(connections)} fits {choice.selector!r}")
@@ -233,9 +235,11 @@ def _local() -> dict[str, Place]:
     return found
 
 
-def _open(places: Mapping[str, Place]) -> list[AsyncConnection]:
+def _open(
+    places: Mapping[str, Place], tell: Callable[[str], None] = complain
+) -> list[AsyncConnection]:
     return [
-        open_connection(one.target, name, options=one.options)
+        open_connection(one.target, name, options=one.options, tell=tell)
         for name, one in places.items()
     ]
 
