@@ -43,7 +43,7 @@ class Callbacks:
             names = ", ".join(EVENTS)
             raise ValueError(f"there is no event {event!r}; there are: {names}")
         if not callable(callback):
-            raise TypeError(f"a {type(callback).__name__} can't be called")
+            raise TypeError(f"a callback is a function, not {type(callback).__name__}")
         self._callbacks.setdefault(event, []).append(callback)
 
     def emit(self, event: str, *data: Any) -> None:

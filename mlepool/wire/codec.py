@@ -54,7 +54,7 @@ def encode_other(value: object) -> object:
     """Encode what MessagePack has no type for: paths go as text."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    raise NotImplementedError(f"a {type(value).__name__} can't be sent")
+    raise NotImplementedError(f"{type(value).__name__} can't be sent")
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=encode_other)

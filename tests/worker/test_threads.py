@@ -28,7 +28,8 @@ async def test_the_loop_goes_on_meanwhile():
 
 
 def test_a_thread_that_ends_after_its_loop_harms_nobody(monkeypatch):
-    go_on, failed = threading.Event(), []
+    failed: list[object] = []
+    go_on = threading.Event()
     monkeypatch.setattr(threading, "excepthook", failed.append)
 
     async def give_up() -> None:

@@ -287,7 +287,7 @@ class AsyncGroupListener(GroupFacts, Mapping[str, AsyncListener]):
         if event != "change":
             raise ValueError(f"there is no event {event!r}; there is: change")
         if not callable(callback):
-            raise TypeError(f"a {type(callback).__name__} can't be called")
+            raise TypeError(f"a callback is a function, not {type(callback).__name__}")
         self._changes = self._changes or Changes(self._run)
         self._changes.callbacks.append(lambda: callback(self))
 

@@ -226,7 +226,7 @@ class AsyncSweep:
         if event != "change":
             raise ValueError(f"there is no event {event!r}, but 'change'")
         if not callable(callback):
-            raise TypeError(f"a {type(callback).__name__} can't be called")
+            raise TypeError(f"a callback is a function, not {type(callback).__name__}")
         self._callbacks.append(callback)
 
     # -- one run

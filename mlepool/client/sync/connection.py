@@ -214,7 +214,7 @@ class Connection(BuiltinCommands, FileMethods):
             ValueError: If there is no such event.
         """
         if not callable(callback):
-            raise TypeError(f"a {type(callback).__name__} can't be called")
+            raise TypeError(f"a callback is a function, not {type(callback).__name__}")
         listen = functools.partial(
             self._async.on, event, lambda _, *data: callback(self, *data)
         )

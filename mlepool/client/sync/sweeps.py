@@ -162,7 +162,7 @@ class Sweep(Viewed):
             TypeError: If it can't be called.
         """
         if not callable(callback):
-            raise TypeError(f"a {type(callback).__name__} can't be called")
+            raise TypeError(f"a callback is a function, not {type(callback).__name__}")
         self._async.on(event, lambda _: callback(self))
 
     def attach(self, number: int, **keywords: Any) -> Listener:
