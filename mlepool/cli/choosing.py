@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from mlepool.cli.wording import spelled
+from mlepool.cli.wording import complain, spelled
 from mlepool.client.links.trust import Target, TrustStore, local_workers
 from mlepool.config import config_dir
 from mlepool.errors import ConfigError
@@ -119,7 +119,7 @@ class Choice(NamedTuple):
 
 def known_places() -> dict[str, Place]:
     """Give all that this account knows: its inventory, whom it trusts, who is here."""
-    listed = {name: _listed(host) for name, host in _read_book().hosts.items()}
+    listed = {name: _told(host) for name, host in _read_book().hosts.items()}
     # What is listed and trusted, or local, is one host: by its name in the list.
     addresses = {(one.target.host, one.target.port) for one in listed.values()}
     for key, known in TrustStore().load().items():
@@ -185,6 +185,15 @@ def _read_book() -> _Book:
         return _Book()
     found = importlib.import_module(_READING).read()
     return _Book(found.hosts, found.groups)
+
+
+def _told(host: Any) -> Place:
+    """Give a host's place, also if its token can't be read: others go on."""
+    try:
+        return _listed(host)
+    except ConfigError as exc:
+        complain(str(exc))
+        return Place(host.place, host.options())
 
 
 def _listed(host: Any) -> Place:

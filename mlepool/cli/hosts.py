@@ -1,80 +1,218 @@
-"""``mlepool hosts``: the workers that this account knows, and whether they answer."""
+"""``mlepool hosts``: which hosts this account knows, and whether they answer."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import Annotated, NamedTuple
+import importlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from mlepool.cli.choosing import Choice, Hosts, Labels, Place, known_places
+from mlepool.cli.wording import complain, spelled, visible
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.links.trust import Target, TrustStore, local_workers
 from mlepool.client.tables import Table
-from mlepool.errors import ClientError
+from mlepool.config import write_private
+from mlepool.errors import ClientError, ConfigError
 
 __all__ = ["hosts"]
 
 ANSWER_LIMIT = 3.0  # seconds that a worker has to answer
+MAX_DIALS = 100  # connections opened at once: more only wait for each other
+KEY_SHOWN = 12  # characters
 
-HEADERS = ("host", "address", "key", "known", "state")
+HEADERS = ("host", "address", "groups", "labels", "key", "known", "state")
+NOT_CHECKED = "not checked"
 
 
 def hosts(
+    hosts: Hosts = None,
     *,
+    selector: Labels = "",
     check: Annotated[
         bool, typer.Option(help="Connect to each and say if it answers.")
     ] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON array of all facts.")
+    ] = False,
+    imported: Annotated[
+        str,
+        typer.Option(
+            "--import",
+            metavar="FILE",
+            help="Print the hosts.toml that an ssh configuration or an inventory of "
+            "Ansible's (INI, YAML) comes to; look at it before you use it.",
+        ),
+    ] = "",
+    output: Annotated[
+        str,
+        typer.Option("-o", "--output", metavar="FILE", help="Write that to a file."),
+    ] = "",
+    force: Annotated[bool, typer.Option(help="Also if that file is there.")] = False,
 ) -> None:
-    """Show the workers that this account knows.
+    """Show the hosts that this account knows.
 
-    Those that it trusts, and its own on this machine, with what each answers.
+    Those of its inventory, those that it trusts, and its own workers on this machine,
+    with what each answers.
     """
-    known = list(_known())
-    states = asyncio.run(_states([one.dialled for one in known], check=check))
-    rows = [
-        (one.host, one.address, one.key[:12], one.how, state)
-        for one, state in zip(known, states, strict=True)
-    ]
-    print(Table(HEADERS, rows) if rows else "no worker is known; see 'mlepool trust'")
+    if imported:
+        _import(Path(imported).expanduser(), output, force=force)
+        return
+    if output or force:
+        raise typer.BadParameter("it is for --import", param_hint="--output, --force")
+    choice = Choice.of(hosts, selector)
+    listed = choice.places() if hosts else known_places()
+    rows = _rows(listed)
+    found = asyncio.run(_ask(rows, check=check))
+    if (reader := choice.reader()) is not None:
+        found = [one for one in found if reader.matches(one.row.listed, one.state)]
+    if as_json:
+        print(json.dumps([one.in_json() for one in found], indent=2))
+    elif found:
+        print(Table(HEADERS, [one.cells() for one in found]))
+    else:
+        print("no worker is known; see 'mlepool trust'" if not rows else "no host fits")
 
 
-class _Known(NamedTuple):
-    """A row, and how its worker is reached."""
+class _Row(NamedTuple):
+    """A host, and how it is known.
 
-    host: str
+    Attributes:
+        name: Its name here.
+        address: Where it is, for people.
+        key: The key that was trusted there; empty if none was.
+        known: ``trusted``, ``local``, or ``listed`` only.
+        groups: Its groups in the inventory.
+        listed: Its labels in the inventory.
+        place: How it is reached.
+    """
+
+    name: str
     address: str
     key: str
-    how: str
-    dialled: Target
+    known: str
+    groups: tuple[str, ...]
+    listed: dict[str, str]
+    place: Place
 
 
-def _known() -> Iterator[_Known]:
-    trusted = TrustStore().load()
-    for key, one in trusted.items():
-        target = Target(one.host, one.port, one.scheme, key, one.token)
-        address = f"{one.host}:{one.port}" if one.scheme == "wss" else target.url
-        yield _Known(target.name, address, key, "trusted", target)
-    for worker in local_workers():
-        if worker.key not in trusted:
-            # Its socket is there whatever address and scheme it listens on.
-            socket = Target(str(worker.state_dir), 0, "unix")
-            address = f"localhost:{worker.port}"
-            name = Target("localhost", worker.port).name
-            yield _Known(name, address, worker.key, "local", socket)
+class _Answer(NamedTuple):
+    """A host, and what its worker says.
+
+    Attributes:
+        row: The host.
+        up: True if it answers; None if it was not asked.
+        state: What it tells of itself.
+        cause: Why it does not answer.
+    """
+
+    row: _Row
+    up: bool | None = None
+    state: dict[str, Any] = {}
+    cause: str = ""
+
+    def labels(self) -> dict[str, str]:
+        """Give its labels: those of the inventory stand above its own."""
+        return {**self.state.get("labels", {}), **self.row.listed}
+
+    def cells(self) -> tuple[str, ...]:
+        row = self.row
+        labels = ",".join(f"{key}={value}" for key, value in self.labels().items())
+        shown = [row.name, row.address, ",".join(row.groups), labels]
+        shown += [row.key[:KEY_SHOWN], row.known, self._summary()]
+        return tuple(map(visible, shown))
+
+    def in_json(self) -> dict[str, Any]:
+        return {
+            "host": self.row.name,
+            "address": self.row.address,
+            "groups": list(self.row.groups),
+            "labels": self.labels(),
+            "key": self.row.key or None,
+            "known": self.row.known,
+            "up": self.up,
+            "cause": self.cause or None,
+            "name": self.state.get("name"),
+            "version": self.state.get("version"),
+        }
+
+    def _summary(self) -> str:
+        if self.up is None:
+            return NOT_CHECKED
+        if not self.up:
+            return f"down ({self.cause})"
+        return f"up ({self.state['name']}, mlepool {self.state['version']})"
 
 
-async def _states(targets: list[Target], *, check: bool) -> list[str]:
+def _rows(places: dict[str, Place]) -> list[_Row]:
+    trusted = {(one.host, one.port): key for key, one in TrustStore().load().items()}
+    local = {str(one.state_dir): one for one in local_workers()}
+    ports = {one.port: one.key for one in local.values()}
+    groups = _groups()
+    rows = []
+    for name, place in places.items():
+        target = place.target
+        key, known, address = target.key, "trusted", _address(target)
+        if here := local.get(target.host) if target.scheme == "unix" else None:
+            key, address = here.key, f"localhost:{here.port}"
+            known = "trusted" if key in trusted.values() else "local"
+        elif not key:
+            key = trusted.get((target.host, target.port), "")
+        if not key and target.host == "localhost":
+            key, known = ports.get(target.port, ""), "local"
+        listed = dict(place.options.get("labels") or {})
+        known = known if key else "listed"
+        its = groups.get(name, ())
+        rows.append(_Row(name, address, key, known, its, listed, place))
+    return rows
+
+
+def _groups() -> dict[str, tuple[str, ...]]:
+    inventory = importlib.import_module("mlepool.client.inventory.reading").read()
+    return {name: host.groups for name, host in inventory.hosts.items()}
+
+
+def _address(target: Target) -> str:
+    is_usual = target.scheme == "wss"
+    return target.url.removeprefix("wss://") if is_usual else spelled(target)
+
+
+async def _ask(rows: list[_Row], *, check: bool) -> list[_Answer]:
+    gate = asyncio.Semaphore(MAX_DIALS)
+
+    async def ask(row: _Row) -> _Answer:
+        async with gate:
+            return await _answer(row)
+
     if not check:
-        return ["not checked"] * len(targets)
-    return await asyncio.gather(*(_state(target) for target in targets))
+        return [_Answer(row) for row in rows]
+    return await asyncio.gather(*map(ask, rows))
 
 
-async def _state(target: Target) -> str:
-    connection = AsyncConnection(target, enter_connect_timeout=ANSWER_LIMIT)
+async def _answer(row: _Row) -> _Answer:
+    options = {**row.place.options, "enter_connect_timeout": ANSWER_LIMIT}
+    connection = AsyncConnection(row.place.target, **options)
     try:
         async with connection:
-            state = connection.state
-            return f"up ({state['name']}, mlepool {state['version']})"
+            return _Answer(row, up=True, state=connection.state)
     except ClientError as exc:
-        return f"down ({getattr(exc, 'cause', exc)})"
+        return _Answer(row, up=False, cause=str(getattr(exc, "cause", exc)))
+
+
+def _import(path: Path, output: str, *, force: bool) -> None:
+    """Print what an inventory of another program comes to, or write it."""
+    importing = importlib.import_module("mlepool.client.inventory.foreign.importing")
+    text, notes = importing.convert(path)
+    if not output:
+        print(text, end="")
+        return
+    file = Path(output).expanduser()
+    if file.exists() and not force:
+        raise ConfigError(f"{file} is there; --force writes over it")
+    write_private(file, text.encode())
+    for note in notes:
+        complain(visible(note))
+    print(f"wrote {file}")
