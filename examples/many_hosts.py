@@ -12,13 +12,10 @@ def main() -> None:
     with mlepool.ClientPool() as pool:
         for host in HOSTS:
             pool.add(host)
-        pool.connect()  # all of them side by side
-        # complete=False returns at once, so that no host waits for another.
-        running = [conn.run(COMMAND, complete=False) for conn in pool]
-        for listener in running:
-            listener.wait()
-            print(f"{listener.host}: {listener.status}, {listener.stdout.split()}")
-        print(sum(listener.ok for listener in running), "of", len(pool), "are well")
+        done = pool.run(COMMAND)  # connects first; a host that is gone is a result, too
+        for name, listener in done.items():
+            print(f"{name}: {listener.status}, {listener.stdout.split()}")
+        print(len(done.succeeded), "of", len(done), "are well")
 
 
 if __name__ == "__main__":

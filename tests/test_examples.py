@@ -70,6 +70,18 @@ def test_many_hosts(host, own_worker):
 
 
 @real
+def test_waves(host, own_worker):
+    other = f"localhost:{own_worker.port}"
+    assert run("waves", host, other) == [
+        f"{host}: Linux",
+        f"{other}: Linux",
+        "2 hosts say ['Linux']",
+        "1 failed, 1 skipped",
+        f"skipped on {other}: all hosts of wave 1 had failed",
+    ]
+
+
+@real
 def test_live_listener(host):
     lines = run("live_listener", host)
     silent = "silent for 0.4 s; the job goes on, and so do we"
@@ -205,9 +217,11 @@ def test_the_readme_is_short_and_its_test_command_is_one_command():
 
 def test_the_reference_has_every_public_name():
     text = read("docs/reference/api.md")
-    kinds = (mlepool.ClientPool, mlepool.Connection, mlepool.Listener)
-    members = {name for kind in kinds for name in vars(kind) if name[0] != "_"}
-    hidden = {"leave_all"}  # for Ctrl-C
+    kinds = [mlepool.ClientPool, mlepool.Connection, mlepool.Listener]
+    kinds += [*mlepool.Group.__mro__, *mlepool.GroupListener.__mro__]
+    ours = [kind for kind in kinds if kind.__module__.startswith("mlepool.")]
+    members = {name for kind in ours for name in vars(kind) if name[0] != "_"}
+    hidden = {"leave_all", "leave_alone"}  # for Ctrl-C
     names = {*mlepool.__all__, *members - hidden, *CallOptions.__struct_fields__}
     assert [one for one in sorted(names) if not re.search(rf"\b{one}\b", text)] == []
 

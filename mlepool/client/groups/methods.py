@@ -71,12 +71,11 @@ class GroupMethod:
         self._connections = connections
         self._call = call
         self.__name__ = name.rpartition(".")[2]
-        known = [one for one in connections if one.server_methods()]
-        found = [one for one in known if _offers(one, name)]
-        if not found:
-            _refuse(name, known)
-        if name in found[0].server_methods():
-            self._describe(found[0].find(name))
+        found = next((one for one in connections if _offers(one, name)), None)
+        if found is None:
+            _refuse(name, connections)
+        elif name in found.server_methods():
+            self._describe(found.find(name))
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """Call the command on all hosts."""
@@ -124,8 +123,9 @@ def _offers(connection: AsyncConnection, name: str) -> bool:
     )
 
 
-def _refuse(name: str, known: Sequence[AsyncConnection]) -> None:
-    if known:
-        known[0].find(name)  # it says what is near
+def _refuse(name: str, connections: Sequence[AsyncConnection]) -> None:
+    for one in connections:
+        if one.server_methods():
+            one.find(name)  # it says what is near
     text = f"{name!r} is not known: connect() first, or use call_named({name!r}, ...)"
     raise AttributeError(text, name=name)
