@@ -14,6 +14,7 @@ from .contender import (
     delay,
     expect,
     rate,
+    seconds,
     settled,
     timed_async,
 )
@@ -36,6 +37,7 @@ class AsyncSsh(Contender):
         self._server = Sshd(folder)
         self._runner = asyncio.Runner()
         self._conn: Any = None
+        self._crowd: list[Any] = []
 
     def open(self) -> None:
         """Start the server and connect."""
@@ -44,6 +46,8 @@ class AsyncSsh(Contender):
 
     def close(self) -> None:
         """Disconnect, then end the server."""
+        while self._crowd:
+            self._crowd.pop().abort()
         if self._conn is not None:
             self._runner.run(self._disconnect())
             self._conn = None
@@ -61,6 +65,16 @@ class AsyncSsh(Contender):
     def at_once(self, work: Work) -> list[float]:
         """Run `true` from many tasks: commands a second."""
         return rate(lambda: self._runner.run(self._run_all(work)), work.commands)
+
+    def hosts_open(self, work: Work) -> list[float]:
+        """Run `true` on many connections, gathered: seconds."""
+        if not self._crowd:
+            self._crowd = self._runner.run(self._dial_many(work.hosts))
+        return [seconds(lambda: self._runner.run(_run_on(self._crowd)))]
+
+    def hosts_connect(self, work: Work) -> list[float]:
+        """Connect and run `true`, gathered: seconds."""
+        return [seconds(lambda: self._runner.run(self._connect_and_run(work.hosts)))]
 
     def read_bytes(self, work: Work, path: Path) -> list[float]:
         """Read the output stream: bytes a second."""
@@ -105,6 +119,17 @@ class AsyncSsh(Contender):
     async def _run_true(self) -> None:
         done = await self._conn.run("true")
         expect(done.exit_status, 0)
+
+    async def _dial_many(self, count: int) -> list[Any]:
+        dials = (self._dial(self._server.port) for _ in range(count))
+        return await asyncio.gather(*dials)
+
+    async def _connect_and_run(self, count: int) -> None:
+        async def connect_and_run() -> None:
+            async with await self._dial(self._server.port) as conn:
+                await _run_on([conn])
+
+        await asyncio.gather(*(connect_and_run() for _ in range(count)))
 
     async def _run_all(self, work: Work) -> int:
         left = iter(range(work.commands))
@@ -153,6 +178,12 @@ class AsyncSsh(Contender):
             async with conn, conn.create_process(command) as process:
                 how = await _read(process.stdout, trial)
             return trial.outcome(f"{how}, exit status {process.exit_status}")
+
+
+async def _run_on(connections: Sequence[Any]) -> None:
+    """Run `true` on all of them at once."""
+    for done in await asyncio.gather(*(conn.run("true") for conn in connections)):
+        expect(done.exit_status, 0)
 
 
 async def _read(lines: Any, trial: Trial) -> str:

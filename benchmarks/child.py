@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from .asyncssh_peer import AsyncSsh
+from .clush_peer import Clush
 from .conplyent_peer import Conplyent
 from .contender import Contender, LinkCutError, NotOfferedError
 from .execnet_peer import Execnet
+from .fabric_peer import Fabric
 from .files import CASES, copy_in_turn
 from .local import Local
 from .mlepool_bench import Mlepool, MlepoolUnix
 from .openssh import OpenSsh
 from .processes import ServerError
+from .pssh_peer import ParallelSsh
 from .work import Work
 
 CONTENDERS: dict[str, type[Contender]] = {
@@ -33,6 +36,9 @@ CONTENDERS: dict[str, type[Contender]] = {
     "asyncssh": AsyncSsh,
     "execnet": Execnet,
     "conplyent": Conplyent,
+    "parallel-ssh": ParallelSsh,
+    "clush": Clush,
+    "fabric": Fabric,
 }
 
 

@@ -93,6 +93,22 @@ class Contender:
         """Let output pile up: MiB of each part before and at most, and on disk."""
         raise NotOfferedError("not measured")
 
+    def hosts_open(self, work: Work) -> list[float]:
+        """Run `true` on many hosts, with connections that are open: seconds for all."""
+        raise NotOfferedError("no such API")
+
+    def hosts_connect(self, work: Work) -> list[float]:
+        """Connect to many hosts and run `true` there: seconds for all."""
+        raise NotOfferedError("no such API")
+
+    def sweep(self, work: Work) -> list[float]:
+        """Run many `true`s on a few slots, each once: commands a second."""
+        raise NotOfferedError("no such API")
+
+    def whole_process(self, work: Work) -> list[float]:
+        """Run `true` by a command line of its own, with connecting: seconds each."""
+        raise NotOfferedError("no such tool")
+
     def prepare(self, targets: Sequence[Path], *, is_update: bool) -> None:
         """Get ready to copy to so many places; it is not timed.
 
@@ -115,6 +131,13 @@ def timed(call: Callable[[], object], count: int) -> list[float]:
         call()
         samples.append(time.perf_counter() - start)
     return samples[WARM_UP:]
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Time one call, in seconds."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 async def timed_async(call: Callable[[], Awaitable[object]], count: int) -> list[float]:

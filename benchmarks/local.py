@@ -19,6 +19,7 @@ from .contender import (
     delay,
     expect,
     rate,
+    seconds,
     settled,
     timed,
     timed_async,
@@ -84,6 +85,27 @@ class Local(Contender):
             return work.commands
 
         return rate(spawn_all, work.commands)
+
+    def hosts_open(self, work: Work) -> list[float]:
+        """Spawn and reap one after another: seconds for all."""
+
+        def spawn_all() -> None:
+            for _ in range(work.hosts):
+                spawn_true()
+
+        return [seconds(spawn_all)]
+
+    def hosts_connect(self, work: Work) -> list[float]:
+        """Spawn and reap: here is nothing to connect."""
+        return self.hosts_open(work)
+
+    def sweep(self, work: Work) -> list[float]:
+        """Spawn and reap one after another: commands a second."""
+        return self.at_once(work)
+
+    def whole_process(self, work: Work) -> list[float]:
+        """Spawn and reap: seconds each."""
+        return timed(spawn_true, work.tools)
 
     def ping_async(self, work: Work) -> list[float]:
         """Echo 16 bytes over a bare WebSocket without TLS: seconds each."""

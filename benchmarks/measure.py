@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .child import CONTENDERS
+from .contender import Contender
+from .files import CASES
 from .rows import LIMIT, OURS, Row
 from .session import Session, TurnError
 from .work import Work
@@ -17,6 +19,7 @@ TURN_LIMIT = 90.0  # seconds for one turn
 FLOOD_RATE = 20e6  # bytes a second that a flood makes at the least
 
 OUT_OF_TIME = "out of time"  # the reason of turns that were not taken
+NOT_OFFERED = "not offered"  # the reason where a contender has no such thing at all
 
 # Threads that poll without a pause would slow down everybody else's turns.
 POLLING = frozenset({"conplyent"})
@@ -86,6 +89,12 @@ class Results:
         return statistics.median(values) if values else None
 
 
+def offers(contender: type[Contender], measure: str) -> bool:
+    """Return whether there is anything to be opened for."""
+    name = "copy" if measure in CASES else measure
+    return getattr(contender, name) is not getattr(Contender, name)
+
+
 class Bench:
     """Opens contenders when their turn comes; a context manager that closes them."""
 
@@ -116,6 +125,9 @@ class Bench:
         if any(measure == row.measure for measure, _ in self.results.samples):
             return
         names = self._names if row.measure != "memory" else list(OURS)
+        for name in names:
+            if not offers(CONTENDERS[name], row.measure):
+                self.results.failures[row.measure, name] = TurnError(NOT_OFFERED)
         for number in range(self._work.rounds if row.measure != "memory" else 1):
             progress(f"{row.measure}, round {number + 1}")
             # Nobody always comes first, or always after the same neighbour.

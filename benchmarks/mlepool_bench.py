@@ -13,7 +13,6 @@ from typing import Any
 
 from .contender import (
     WARM_UP,
-    Contender,
     WrongOutputError,
     delay,
     expect,
@@ -22,6 +21,7 @@ from .contender import (
     timed,
     timed_async,
 )
+from .crowd import ManyHosts
 from .cuts import Trial, fault_proxy
 from .processes import (
     MIB,
@@ -42,7 +42,7 @@ QUIET = 2.0  # seconds without growth of the journal, after which it has ended
 SLOWEST = 20 * MIB  # bytes a second; a journal slower than that is not waited for
 
 
-class Mlepool(Contender):
+class Mlepool(ManyHosts):
     """One worker of its own, with an account folder of its own, and one client.
 
     For copies to several places there are more workers.
@@ -90,6 +90,7 @@ class Mlepool(Contender):
 
     def close(self) -> None:
         """Close the client, then end the worker."""
+        self.leave_crowd()
         if self._pool is not None:
             self._pool.close()
             self._pool = None

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
-from .contender import Contender, delay, expect, rate, settled, timed
+from .contender import Contender, delay, expect, rate, seconds, settled, timed
 from .cuts import Trial, fault_proxy
 from .files import run_all
 from .local import count_bytes, count_lines
@@ -30,6 +30,7 @@ Host bench
     LogLevel ERROR
 """
 CONNECT_LIMIT = 10.0  # seconds
+ALONE = ("-o", "ControlPath=none")  # a connection of its own
 
 
 class OpenSsh(Contender):
@@ -85,6 +86,18 @@ class OpenSsh(Contender):
 
         return rate(run_all, work.commands)
 
+    def hosts_open(self, work: Work) -> list[float]:
+        """Run a client for each host, all over the open connection: seconds."""
+        return [seconds(lambda: self._run_many(work.hosts))]
+
+    def hosts_connect(self, work: Work) -> list[float]:
+        """Run a client for each host, with a connection of its own: seconds."""
+        return [seconds(lambda: self._run_many(work.hosts, *ALONE))]
+
+    def whole_process(self, work: Work) -> list[float]:
+        """Run `ssh bench true` with a new connection: seconds each."""
+        return timed(lambda: self._run_true(*ALONE), work.tools)
+
     def read_bytes(self, work: Work, path: Path) -> list[float]:
         """Read the client's pipe: bytes a second."""
         command = self._remote(work.cat(path))
@@ -108,8 +121,7 @@ class OpenSsh(Contender):
         """Iterate the pipe of a client with a connection of its own."""
         with fault_proxy(self._server.port) as proxy:
             trial = Trial(self.folder, work, proxy.reset)
-            alone = ["-o", f"Port={proxy.port}", "-o", "ControlPath=none"]
-            command = self._remote(trial.argv, *alone)
+            command = self._remote(trial.argv, "-o", f"Port={proxy.port}", *ALONE)
             pipe = subprocess.PIPE
             with subprocess.Popen(
                 command, stdout=pipe, stderr=pipe, text=True
@@ -138,10 +150,16 @@ class OpenSsh(Contender):
         # -n: the client must not wait for our standard input.
         return self._ssh(*options, "-n", "bench", shlex.join(argv))
 
-    def _run_true(self) -> None:
+    def _run_true(self, *options: str) -> None:
         # Captured, as what the others hand back includes the output.
-        done = subprocess.run(self._remote(["true"]), capture_output=True)
+        done = subprocess.run(self._remote(["true"], *options), capture_output=True)
         expect(done.returncode, 0)
+
+    def _run_many(self, count: int, *options: str) -> None:
+        with ThreadPoolExecutor(count) as threads:
+            runs = [threads.submit(self._run_true, *options) for _ in range(count)]
+        for run in runs:
+            run.result()
 
     def _wait_for_master(self, master: subprocess.Popen[bytes]) -> None:
         check = self._ssh("-O", "check", "bench")

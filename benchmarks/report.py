@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from .child import CONTENDERS
 from .cuts import GAP
-from .measure import Results
+from .measure import NOT_OFFERED, Results
 from .rows import LIMIT, OURS, PARTS, PEERS, TITLES, Row
 from .work import MIB, Work
 
@@ -27,7 +27,7 @@ def machine() -> str:
 
 def table(results: Results, rows: Sequence[Row]) -> str:
     """Return the one table: medians of the rounds, and their spread."""
-    columns = [*OURS, *PEERS]
+    columns = [*OURS, *(peer for peer in PEERS if _took_part(results, rows, peer))]
     titles = [TITLES[name].replace(" (", "\n(") for name in columns]
     body = [
         [row.what, row.reach, _limit(results, row)]
@@ -36,6 +36,13 @@ def table(results: Results, rows: Sequence[Row]) -> str:
     ]
     headers = ["what", "to reach", "local limit", *titles]
     return tabulate(body, headers, tablefmt="grid", disable_numparse=True)
+
+
+def _took_part(results: Results, rows: Sequence[Row], peer: str) -> bool:
+    """Return whether a peer offers any of this."""
+    keys = [(row.measure, peer) for row in rows]
+    asked = [results.failures.get(key) for key in keys if key in results.samples]
+    return any(failure is None or failure.reason != NOT_OFFERED for failure in asked)
 
 
 def _limit(results: Results, row: Row) -> str:
@@ -72,18 +79,21 @@ def _reaches(results: Results, row: Row, name: str) -> bool:
     if value is None or results.broke(row, name):
         return False
     goal = row.goals.get(name)
-    behind = set(_ahead(results, row, name)) & set(row.ahead_of.get(name, ()))
+    near = _ahead(results, row, name, times=row.margin)
+    behind = set(near) & set(row.ahead_of.get(name, ()))
     return not behind and (goal is None or row.is_better(value, goal))
 
 
-def _ahead(results: Results, row: Row, name: str) -> list[str]:
-    """Return the peers that are better than one of ours."""
+def _ahead(results: Results, row: Row, name: str, *, times: float = 1.0) -> list[str]:
+    """Return the peers that one of ours is not so many times better than."""
     own = results.middle(row, name)
     values = {peer: results.middle(row, peer) for peer in PEERS}
     return [
         peer
         for peer, value in values.items()
-        if value is not None and own is not None and not row.is_better(own, value)
+        if value is not None
+        and own is not None
+        and not row.is_better(own, value, times=times)
     ]
 
 
@@ -140,6 +150,11 @@ def notes(results: Results, work: Work) -> Iterator[str]:
         f"4 KiB; a large one of {work.large / MIB:,.0f} MiB; a virtual environment of "
         f"{work.environment / MIB:,.0f} MiB at most; {work.workers} workers at once. "
         "openssh: rsync -a over one multiplexed connection; asyncssh: its sftp."
+    )
+    yield (
+        f"hosts: {work.hosts} connections to one server; openssh runs a client process "
+        f"for each. sweep: {work.sweep:,} commands on {work.slots} slots. tools: "
+        "`mlepool run -H host -- true` and `ssh host true`, from start to exit."
     )
     yield from _shares(results)
     yield from _memory(results)

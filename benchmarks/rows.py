@@ -9,7 +9,10 @@ from .work import MIB
 
 LIMIT = "local"
 OURS = ("mlepool-unix", "mlepool-tls")
-PEERS = ("openssh", "asyncssh", "execnet", "conplyent")
+PEERS = (
+    *("openssh", "asyncssh", "execnet", "conplyent"),
+    *("parallel-ssh", "clush", "fabric"),
+)
 PARTS = ("client", "worker", "supervisor")  # in the samples of `memory`
 TITLES = {
     "local": "local limit",
@@ -19,6 +22,9 @@ TITLES = {
     "asyncssh": "asyncssh",
     "execnet": "execnet",
     "conplyent": "conplyent",
+    "parallel-ssh": "parallel-ssh",
+    "clush": "clush",
+    "fabric": "fabric",
 }
 
 # MiB that "flat" allows for client, worker and supervisor together: a listener keeps
@@ -98,6 +104,7 @@ class Row:
         higher_is_better: Whether it is a rate.
         goals: Contender -> the number that it has to reach.
         ahead_of: Contender -> the peers that it has to be better than.
+        margin: How many times better than those.
         show: From a number as compared to text; `as_ratio` also makes it a ratio.
         show_limit: From the limit's number to text.
         is_fresh: Whether each turn gets a new worker: its journal may fill the disk,
@@ -115,6 +122,7 @@ class Row:
     higher_is_better: bool = False
     goals: Mapping[str, float] = field(default_factory=dict)
     ahead_of: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    margin: float = 1.0
     show: Callable[[float], str] = as_ratio
     show_limit: Callable[[float], str] = as_duration
     is_fresh: bool = False
@@ -125,9 +133,11 @@ class Row:
         """Whether the number is divided by the limit's of the same round."""
         return self.show is as_ratio
 
-    def is_better(self, one: float, other: float) -> bool:
-        """Return whether `one` is better than, or as good as, `other`."""
-        return one >= other if self.higher_is_better else one <= other
+    def is_better(self, one: float, other: float, *, times: float = 1.0) -> bool:
+        """Return whether `one` is so many times better than `other`, or as good."""
+        if self.higher_is_better:
+            return one >= other * times
+        return one * times <= other
 
 
 def both(goal: float) -> dict[str, float]:
@@ -229,6 +239,39 @@ ROWS = (
             ("lost\nor repeated", lost, max, 0.0, as_bytes),
         )
     ),
+    Row(
+        name="hosts",
+        measure="hosts_open",
+        what='"true" on 100 hosts,\nconnected',
+        reach="<= 1.5x",
+        goals=both(1.5),
+    ),
+    Row(
+        name="hosts",
+        measure="hosts_connect",
+        what='"true" on 100 hosts,\nwith connecting',
+        reach="4 times faster\nthan asyncssh",
+        ahead_of=dict.fromkeys(OURS, ("asyncssh",)),
+        margin=4.0,
+        beside=("asyncssh", "asyncssh"),
+    ),
+    Row(
+        name="sweep",
+        measure="sweep",
+        what="jobs of a sweep,\n8 slots",
+        reach=">= 0.5x",
+        higher_is_better=True,
+        goals=both(0.5),
+        show_limit=as_rate,
+    ),
+    Row(
+        name="tools",
+        measure="whole_process",
+        what="command line,\nwhole process",
+        reach="ahead of ssh",
+        ahead_of=dict.fromkeys(OURS, ("openssh",)),
+        beside=("openssh", "ssh"),
+    ),
     *(
         Row(
             name="files",
@@ -252,5 +295,6 @@ ROWS = (
     ),
 )
 NAMES = tuple(dict.fromkeys(row.name for row in ROWS))
-# Those of `files` take minutes, and gigabytes: only who asks for them gets them.
-USUAL = tuple(name for name in NAMES if name != "files")
+# They take minutes, those of `files` gigabytes too: only who asks for them gets them.
+LONG = ("files", "hosts", "sweep", "tools")
+USUAL = tuple(name for name in NAMES if name not in LONG)

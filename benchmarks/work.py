@@ -48,6 +48,10 @@ class Work:
         large: Bytes of one large file, for `files`.
         environment: Bytes of a virtual environment at most, for `files`.
         workers: How many get the small files at once, for `files`.
+        hosts: Connections, for `hosts`.
+        sweep: Commands in all, for `sweep`.
+        slots: How many of them run at once.
+        tools: Whole processes, for `tools`.
         rounds: Turns of each contender, for all rows but `memory`.
         budget: Seconds after which no further turn is started.
     """
@@ -65,6 +69,10 @@ class Work:
     large: int
     environment: int
     workers: int
+    hosts: int = 100
+    sweep: int
+    slots: int = 8
+    tools: int
     rounds: int
     budget: float
 
@@ -77,6 +85,7 @@ class Work:
             commands=max(self.lanes, int(self.commands * share)),
             size=int(self.size * share),
             lines=int(self.lines * share),
+            sweep=int(self.sweep * share),
         )
 
     def cat(self, path: Path) -> list[str]:
@@ -117,6 +126,8 @@ FULL = Work(
     large=1024 * MIB,
     environment=300 * MIB,
     workers=8,
+    sweep=10_000,
+    tools=20,
     rounds=5,
     budget=600,
 )
@@ -133,6 +144,8 @@ QUICK = Work(
     large=64 * MIB,
     environment=32 * MIB,
     workers=3,
+    sweep=500,
+    tools=6,
     rounds=3,
     budget=78,
 )

@@ -22,6 +22,7 @@ __all__ = ["UnixAcceptor", "dial_unix", "listen_unix"]
 
 MAX_FRAME = 1024 * 1024  # bytes; a longer announced length is a broken peer
 FIRST_BUFFER = 4 * 1024  # bytes; an idle link costs no more
+GROWTH = 8  # times; a buffer that was filled by one read is too small
 FULL_BUFFER = 256 * 1024  # bytes; two data frames, so that a busy link reads both
 WRITE_HIGH = 256 * 1024  # bytes that may wait before bulk has to: control is behind it
 SEND_BUFFER = 1024 * 1024  # bytes in the kernel; the system's limit may be lower
@@ -154,18 +155,26 @@ class UnixLink(asyncio.BufferedProtocol):
 
     def _grow(self, needed: int) -> None:
         """Take a larger buffer; asyncio still holds the old one, so not in place."""
-        size = max(needed, min(len(self._buffer) * 8, FULL_BUFFER))
+        size = max(needed, min(len(self._buffer) * GROWTH, FULL_BUFFER))
         if size > len(self._buffer):
             grown = bytearray(size)
             grown[: self._filled] = self._buffer[: self._filled]
             self._buffer = grown
 
     def _shrink(self, nbytes: int) -> None:
-        """Take a small buffer again after small reads: most links are quiet mostly."""
+        """Take a small buffer again: most links are quiet mostly."""
+        size = len(self._buffer)
+        if size == FIRST_BUFFER:
+            return
         is_small = not self._filled and nbytes < FIRST_BUFFER
-        if is_small and self._was_small and len(self._buffer) > FIRST_BUFFER:
+        # It grew for one frame, such as a welcome, and not for bulk.
+        is_over = (
+            not self._filled and size <= FIRST_BUFFER * GROWTH and 2 * nbytes < size
+        )
+        # A small read alone may be the end of a large frame; the next one is not.
+        if is_over or (is_small and self._was_small):
             self._buffer = bytearray(FIRST_BUFFER)
-        self._was_small = is_small  # one alone may be the end of a large frame
+        self._was_small = is_small
 
     def _deliver(self) -> tuple[int, int]:
         at, needed = 0, 0

@@ -5,6 +5,7 @@ import socket
 import stat
 import struct
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -273,6 +274,28 @@ async def test_frames_about_as_large_as_the_buffer_come_whole(tmp_path, size):
             pair.dialled.send(bytes([one % 251]) * one)
         await far.until(lambda: len(far.frames) == len(sizes))
         assert far.frames == [bytes([one % 251]) * one for one in sizes]
+        pair.dialled.close()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "beats"),
+    [([FIRST_BUFFER * 3], 0), ([MAX_FRAME, MAX_FRAME], 3)],
+    ids=["one frame", "bulk"],
+)
+@in_real_time
+async def test_an_idle_link_keeps_a_small_buffer(tmp_path, sizes, beats):
+    async with unix_links(tmp_path) as pair:
+        far = Recorder()
+        pair.accepted.attach(far)
+        tracemalloc.start()
+        for size in (*sizes, *[10] * beats):  # bulk is over after some small frames
+            pair.dialled.send(bytes(size))
+            await far.until(lambda: bool(far.frames))
+            far.frames.clear()
+        here = [tracemalloc.Filter(True, unix.__file__)]
+        held = tracemalloc.take_snapshot().filter_traces(here).statistics("filename")
+        tracemalloc.stop()
+        assert sum(one.size for one in held) < 2 * FIRST_BUFFER
         pair.dialled.close()
 
 
