@@ -51,7 +51,9 @@ def hosts(
         str,
         typer.Option("-o", "--output", metavar="FILE", help="Write that to a file."),
     ] = "",
-    force: Annotated[bool, typer.Option(help="Also if that file is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also if that file is there.")
+    ] = False,
 ) -> None:
     """Show the hosts that this account knows.
 

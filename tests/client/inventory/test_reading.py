@@ -1,7 +1,9 @@
 """hosts.toml: what it says of each host, and what is wrong in it."""
 
+import re
 import string
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
@@ -10,6 +12,7 @@ from mlepool.client.inventory.model import Host
 from mlepool.client.inventory.reading import default_path, read
 from mlepool.errors import ConfigError
 
+PAGE = Path(__file__).parents[3] / "docs/howto/inventory.md"
 WHOLE = """
 [defaults]
 connect_timeout = 5
@@ -102,6 +105,20 @@ def test_a_token_is_read_from_its_file_when_it_is_needed(whole, tmp_path):
     assert whole.hosts["big"].target().token == "s3cret"
     assert whole.hosts["gpu01"].target().token == ""
     assert "s3cret" not in repr(whole)
+
+
+def test_the_page_has_an_inventory_that_can_be_read(write):
+    found = read(
+        write(re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)[0])
+    )
+    assert len(found.hosts) == 2 + 16 + 32 + 1
+    assert found.hosts["node01"].address == "10.0.0.1"
+    assert found.hosts["r4n8"].address == "rack4-8.lab"
+    assert found.hosts["r4n8"].labels == {"site": "lab", "gpu": "a100"}
+    assert found.hosts["node04"].labels == {"site": "lab", "broken": "yes"}
+    assert found.hosts["far"].place.url == "wss://far.example.org:9000"
+    assert found.hosts["far"].groups == ("cloud",)
+    assert len(found.groups["night"]) == 31 + 1 + 16
 
 
 @pytest.mark.parametrize("data", [b"", b"a b\x00", b"\xff", b"x" * 5000])
