@@ -77,14 +77,14 @@ def test_max_interval_raises_after_the_silence_and_the_listener_goes_on(conn):
 def test_timeout_stops_the_whole_tree_and_raises_with_the_output_so_far(conn):
     began = time.monotonic()
     with pytest.raises(mlepool.CommandTimeoutError) as caught:
-        conn.run("echo so far; sleep 61 & sleep 62", timeout=1)
+        conn.run("echo so far; sleep 161 & sleep 162", timeout=1)
     assert 1.0 <= time.monotonic() - began < 3.0
     assert caught.value.stopped is True
     assert caught.value.output == "so far\n"
     listener = caught.value.listener
     assert isinstance(listener, mlepool.Listener)
     assert listener.status == "TIMED_OUT"
-    left = subprocess.run(["pgrep", "-f", "sleep 6[12]"], capture_output=True)
+    left = subprocess.run(["pgrep", "-f", "sleep 16[12]"], capture_output=True)
     assert left.stdout == b""
 
 
@@ -240,8 +240,8 @@ def test_clear_messages_goes_on_with_new_ones(conn):
 
 
 def test_stop_reports_what_was_signalled(conn):
-    live = conn.run("sleep 71 | sleep 72", complete=False)
-    both = {"sleep 71", "sleep 72"}
+    live = conn.run("sleep 171 | sleep 172", complete=False)
+    both = {"sleep 171", "sleep 172"}
     wait_until(lambda: both <= {command_line(pid).strip() for pid in processes()})
     report = live.stop()
     assert report.complete
