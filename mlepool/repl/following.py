@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlepool.client.listening.values import shown
-from mlepool.client.sync import Listener
+from mlepool.client.sync import Connection, Listener
+from mlepool.client.sync.group_listener import GroupListener
+from mlepool.client.sync.listener import leave_alone
 
 __all__ = ["Follower"]
 
@@ -20,20 +22,21 @@ class Follower:
     """Prints messages as they come, those of several hosts with their names.
 
     A line that is rewritten (a progress bar) is rewritten here, too; with several
-    hosts only its last state is printed. Ctrl-C ends the waiting, not the command:
-    the library says what goes on, and how to come back to it.
+    hosts only its last state is printed. Ctrl-C ends the waiting, not the command: it
+    is said what goes on, and how to come back to it.
 
     Args:
         hosts: Whose messages may come.
     """
 
-    def __init__(self, hosts: Sequence[str]) -> None:
-        width = max(map(len, hosts), default=0)
+    def __init__(self, hosts: Sequence[Connection]) -> None:
+        self._hosts = {one.name: one._async for one in hosts}
+        width = max(map(len, self._hosts), default=0)
         is_terminal = sys.stdout.isatty()
         colours = COLOURS if is_terminal and not os.environ.get("NO_COLOR") else (0,)
         self._prefixes = {
             name: _prefix(name.ljust(width), colours[at % len(colours)])
-            for at, name in enumerate(hosts)
+            for at, name in enumerate(self._hosts)
         }
         self._clear = "\x1b[K" if is_terminal else ""
 
@@ -48,21 +51,34 @@ class Follower:
                 end = getattr(message, "end", "\n")
                 _write(f"{self._clear}{shown(message)}{end}", _stream(message))
         except KeyboardInterrupt:
+            if self._owns(listener):
+                release = self._hosts[listener.host].release
+                leave_alone(release, listener.id, listener.host)
             return False
         self._say_end("", listener)
         return True
 
-    def follow_all(self, group: Any) -> bool:
+    def follow_all(self, group: GroupListener) -> bool:
         """Print what several hosts say; as :meth:`follow`."""
         try:
             for host, message in group:
                 if getattr(message, "end", "\n") != "\r":
                     _write(f"{self._prefixes[host]}{shown(message)}\n", sys.stdout)
         except KeyboardInterrupt:
+            if group.waiting or any(map(self._owns, group.values())):
+                group.leave_alone()
             return False
         for host in group.names:
             self._say_end(self._prefixes[host], group[host])
         return True
+
+    def _owns(self, listener: Listener) -> bool:
+        """Tell if nobody has said yet that it goes on.
+
+        What waits for messages says that itself. Who is interrupted elsewhere, while
+        printing, has it to say here.
+        """
+        return listener.id in self._hosts[listener.host].owned()
 
     def _say_end(self, prefix: str, listener: Listener) -> None:
         if listener.ok:

@@ -98,15 +98,14 @@ class HostMode:
             self._follow(self._only().run(line, complete=False))
         else:
             group = self._pool.group(*(one.name for one in self._members))
-            follower = Follower([one.name for one in self._members])
-            follower.follow_all(group.run(line, complete=False))
+            Follower(self._members).follow_all(group.run(line, complete=False))
 
     def _only(self) -> Connection:
         _open(self._members[0])
         return self._members[0]
 
     def _follow(self, listener: Listener) -> None:
-        Follower([listener.host]).follow(listener)
+        Follower(self._members).follow(listener)
 
     def _help(self, _: str) -> None:
         print(HELP.format(hosts=self._hosts))

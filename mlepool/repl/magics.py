@@ -83,9 +83,10 @@ class Magics:
 
     def _run(self, wanted: OnLine, command: str, **keywords: Any) -> Any:
         pool = self._pool()
-        names = [one.name for one in members(pool, wanted.hosts(pool))]
-        group = pool.group(*names).run(command, complete=False, **keywords)
-        Follower(names).follow_all(group)
+        hosts = members(pool, wanted.hosts(pool))
+        chosen = pool.group(*(one.name for one in hosts))
+        group = chosen.run(command, complete=False, **keywords)
+        Follower(hosts).follow_all(group)
         return group
 
     def _pool(self) -> ClientPool:

@@ -1,6 +1,7 @@
-"""A worker for the prompt's tests, in a thread of theirs, and a pool that knows it."""
+"""A worker for the prompt's tests, in a thread of theirs, and who knows it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,11 +11,29 @@ from mlepool.worker import WorkerThread, serve_in_thread
 
 
 @pytest.fixture(scope="package")
-def place(tmp_path_factory) -> Iterator[WorkerThread]:
+def folder(tmp_path_factory) -> Path:
+    """The worker's state folder."""
+    made: Path = tmp_path_factory.mktemp("prompt")
+    return made
+
+
+@pytest.fixture(scope="package")
+def place(folder) -> Iterator[WorkerThread]:
     """A worker that all tests of the prompt share."""
-    folder = tmp_path_factory.mktemp("prompt")
     with serve_in_thread(state_dir=folder, listen="127.0.0.1:0") as running:
         yield running
+
+
+@pytest.fixture(scope="package")
+def home(tmp_path_factory, place, folder) -> str:
+    """An account's folder whose inventory has that worker twice."""
+    made = tmp_path_factory.mktemp("home")
+    (made / "hosts.toml").write_text(
+        f"[hosts]\ngpu1 = 'unix:{folder}'\n"
+        f"gpu-2 = {{address='unix:{folder}', labels={{zone='b'}}}}\n"
+        "[groups]\ntrain = 'gpu1'\n"
+    )
+    return str(made)
 
 
 @pytest.fixture
