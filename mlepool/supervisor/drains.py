@@ -16,7 +16,6 @@ from mlepool.supervisor.timers import Timers
 
 __all__ = ["Drains"]
 
-FLOOD_PAUSE = 0.002  # seconds between two looks at jobs that are drained aside
 GROWTH_PAUSE = 0.001  # seconds between two tellings of one job's output: a wake-up each
 
 
@@ -27,7 +26,7 @@ class Drains:
         selector: What waits for pipes; each callback takes nothing.
         timers: What calls us again.
         line: Where the worker is told.
-        wake: Has the loop call :meth:`take_back`, from any thread.
+        lock: A descriptor of the state folder's lock.
         ended: Called with a job one of whose pipes has ended.
     """
 
@@ -37,14 +36,21 @@ class Drains:
         timers: Timers,
         line: WorkerLine,
         *,
-        wake: Callable[[], object],
+        lock: int,
         ended: Callable[[Job], None],
     ) -> None:
         self._selector = selector
         self._timers = timers
         self._line = line
         self._ended = ended
-        self._floods = Floods(wake)
+        self._floods = Floods(
+            selector,
+            timers,
+            lock=lock,
+            grown=self._has_grown,
+            ended=self._back,
+            unable=self._keep,
+        )
         self._grown: dict[str, Job] = {}
 
     def watch(self, job: Job) -> None:
@@ -58,17 +64,16 @@ class Drains:
         self._grown.pop(job.id, None)
 
     def abandon(self, job: Any) -> None:
-        """Drain a job no more, though somebody holds its pipes open."""
-        if isinstance(job, Job) and self._floods.recall(job):
-            self._go_on(job)
+        """Drain a job no more, though somebody holds its pipes open.
+
+        One that is drained aside ends its pipes soon: ``ended`` is called then.
+        """
+        if isinstance(job, Job) and job.is_aside:
+            self._floods.call_off(job)
+            return
         for fd in list(job.pipes):
             self._selector.unregister(fd)
         job.abandon_pipes()
-
-    def take_back(self) -> None:
-        """Go on with the jobs that are no more drained aside."""
-        for job in self._floods.returned():
-            self._go_on(job)
 
     def tell(self) -> None:
         """Tell how far journals have grown: each one now and then, if it is read."""
@@ -104,28 +109,28 @@ class Drains:
             self._selector.unregister(fd)
             self._ended(job)
         after = job.recorder.position, job.recorder.dropped
-        if after != before and job.outcome is None:
-            self._grown[job.id] = job
+        if after != before:
+            self._has_grown(job)
         if moved and job.is_flooding(moved, now=time.monotonic()):
             self._set_aside(job)
 
+    def _has_grown(self, job: Job) -> None:
+        if job.outcome is None:
+            self._grown[job.id] = job
+
     def _set_aside(self, job: Job) -> None:
-        """Have a job that writes very much drained in the other thread."""
-        for fd in job.pipes:
-            self._selector.unregister(fd)
-        job.is_aside = True
-        self._floods.take(job)
-        if not self._timers.is_set("floods"):
-            self._timers.set("floods", FLOOD_PAUSE, self._look_at_floods)
+        """Have a job that writes very much drained by a process of its own."""
+        if not job.is_kept:
+            for fd in job.pipes:
+                self._selector.unregister(fd)
+            job.is_aside = True
+            self._floods.take(job)
 
-    def _look_at_floods(self) -> None:
-        """Have readers told of what the other thread has written."""
-        jobs = self._floods.jobs()
-        self._grown.update((job.id, job) for job in jobs)
-        if jobs:
-            self._timers.set("floods", FLOOD_PAUSE, self._look_at_floods)
-
-    def _go_on(self, job: Job) -> None:
+    def _back(self, job: Job) -> None:
         job.is_aside = False
-        self._grown[job.id] = job
+        self._ended(job)
+
+    def _keep(self, job: Job) -> None:
+        """Drain a job here that nobody else can."""
+        job.is_aside, job.is_kept = False, True
         self.watch(job)

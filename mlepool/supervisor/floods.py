@@ -1,137 +1,145 @@
-"""Jobs that write very much: drained in a thread of their own, so that no other waits.
+"""Jobs that write very much: each is drained by a process of its own, to its end.
 
-Nearly all of its time is spent in read(2), writev(2) and the digest, where the loop's
-thread can work. It never closes a pipe and never ends a job: what is quiet, or at its
-end, is given back, and the loop goes on with it. It uses no relative path: the working
-directory is a job's while that is being started.
+So the loop has nothing to do with them but to pass on how far they are, and the
+processor time that they take is not counted as the supervisor's. The processes are
+forked: what a digest knows of the output before can't be told in any other way.
 """
 
+import contextlib
+import functools
 import logging
 import os
-import select
-import sys
-import threading
-import time
+import selectors
+import socket
 from collections.abc import Callable
 
+from mlepool.supervisor.drainer import CALLED_OFF, drain_aside
 from mlepool.supervisor.job import Job
-from mlepool.wire.records import MAX_PAYLOAD
+from mlepool.supervisor.notes import Notes
+from mlepool.supervisor.timers import Timers
 
 __all__ = ["Floods"]
 
-READ_AT_ONCE = 4  # records in one read: the fewer reads, the less the loop waits
-NICENESS = 10  # as nice(1) has it: a tenth of what others get, where all want some
-QUIET = 0.01  # seconds without output after which a job is given back
+TRY_AGAIN = 0.1  # seconds before another drainer is started in the place of one
 
 logger = logging.getLogger("mlepool.supervisor")
 
 
 class Floods:
-    """Drains jobs in a thread. Its methods are for the loop's thread.
-
-    While a job is here its pipes and its recorder are the thread's, but for positions.
+    """Has jobs drained by processes. A job that can't be is given back.
 
     Args:
-        wake: Called in the other thread once there are jobs to be given back.
+        selector: What waits for sockets; each callback takes nothing.
+        timers: What calls us again.
+        lock: A descriptor of the state folder's lock.
+        grown: Called with a job that has written something.
+        ended: Called with a job whose pipes have ended, and are closed.
+        unable: Called with a job that has to be drained by the caller.
     """
 
-    def __init__(self, wake: Callable[[], object]) -> None:
-        self._wake = wake
-        self._held: dict[str, Job] = {}
-        self._wanted: set[str] = set()
-        self._returned: list[Job] = []
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-
-    def jobs(self) -> list[Job]:
-        """Give the jobs that are drained here."""
-        with self._changed:
-            return list(self._held.values())
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        timers: Timers,
+        *,
+        lock: int,
+        grown: Callable[[Job], None],
+        ended: Callable[[Job], None],
+        unable: Callable[[Job], None],
+    ) -> None:
+        self._selector = selector
+        self._timers = timers
+        self._lock = lock
+        self._grown = grown
+        self._ended = ended
+        self._unable = unable
+        self._lines: dict[str, socket.socket] = {}
+        self._called_off: set[str] = set()
 
     def take(self, job: Job) -> None:
-        """Drain a job from now on."""
-        with self._changed:
-            self._held[job.id] = job
-            self._changed.notify_all()
-        if self._thread is None:
-            run = threading.Thread(target=self._run, name="floods", daemon=True)
-            self._thread = run
-            run.start()
+        """Have a job drained from now on, if that is possible here."""
+        if hasattr(os, "splice"):
+            notes = Notes.shared()
+            notes.position, notes.dropped = job.recorder.position, job.recorder.dropped
+            self._start(job, notes)
+        else:
+            self._unable(job)
 
-    def recall(self, job: Job) -> bool:
-        """Have a job back at once: within a read and a write, or :data:`QUIET`.
+    def call_off(self, job: Job) -> None:
+        """Have a job drained no more, though somebody holds its pipes open.
 
-        Returns:
-            False if it was not here.
+        What they hold is still taken; then the job is given to ``ended``.
         """
-        with self._changed:
-            if job.id in self._held:
-                self._wanted.add(job.id)
-                self._changed.wait_for(lambda: job.id not in self._held)
-                self._wanted.discard(job.id)
-            is_here = job in self._returned
-            if is_here:
-                self._returned.remove(job)
-            return is_here
+        self._called_off.add(job.id)
+        if job.id in self._lines:
+            _call(self._lines[job.id])
 
-    def returned(self) -> list[Job]:
-        """Give the jobs that are no more drained here; each of them once."""
-        with self._changed:
-            returned, self._returned = self._returned, []
-            return returned
+    def _start(self, job: Job, notes: Notes) -> None:
+        try:
+            ours = self._fork(job, notes)
+        except OSError as exc:
+            logger.error("job %s waits for a drainer: %s", job.id, exc)
+            self._start_later(job, notes)
+            return
+        self._lines[job.id] = ours
+        hear = functools.partial(self._hear, job, notes, ours)
+        self._selector.register(ours, selectors.EVENT_READ, hear)
+        if job.id in self._called_off:
+            _call(ours)
 
-    def _run(self) -> None:
-        _give_way()
-        buffers = [memoryview(bytearray(MAX_PAYLOAD)) for _ in range(READ_AT_ONCE)]
-        latest: dict[str, float] = {}  # when each has last written something
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._held)
-                jobs = list(self._held.values())
-            now = time.monotonic()
-            latest = {job.id: latest.get(job.id, now) for job in jobs}
-            moved = {job.id: _drain(job, buffers) for job in jobs}
-            latest.update((job_id, now) for job_id, count in moved.items() if count)
-            for job in jobs:
-                is_quiet = now - latest[job.id] > QUIET
-                if moved[job.id] is None or is_quiet or job.id in self._wanted:
-                    self._give_back(job)
-            if not any(moved.values()):
-                _wait([job for job in jobs if job.id in self._held])
+    def _fork(self, job: Job, notes: Notes) -> socket.socket:
+        """Start a drainer; returns our end of the line to it."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        try:
+            if os.fork() == 0:
+                drain_aside(
+                    job.pipes, job.recorder, notes, line=theirs, lock=self._lock
+                )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return ours
 
-    def _give_back(self, job: Job) -> None:
-        with self._changed:
-            del self._held[job.id]
-            self._returned.append(job)
-            self._changed.notify_all()
-        self._wake()
+    def _start_later(self, job: Job, notes: Notes) -> None:
+        self._timers.after(TRY_AGAIN, functools.partial(self._start, job, notes))
+
+    def _hear(self, job: Job, notes: Notes, line: socket.socket) -> None:
+        is_there = _reads(line)
+        job.recorder.catch_up(notes)
+        self._grown(job)
+        if not is_there:
+            self._selector.unregister(line)
+            self._lines.pop(job.id).close()
+            self._go_on(job, notes)
+
+    def _go_on(self, job: Job, notes: Notes) -> None:
+        """Go on with a job whose drainer is no more."""
+        if notes.is_done:
+            self._called_off.discard(job.id)
+            job.recorder.take_over(notes)
+            job.close_pipes()
+            self._ended(job)
+        elif notes.is_unable:
+            self._unable(job)
+        else:
+            logger.warning("job %s gets another drainer: one has died", job.id)
+            self._start_later(job, notes)
 
 
-def _give_way() -> None:
-    """Let a job that is being started, and the loop, have the processor first."""
-    if sys.platform == "linux":  # elsewhere it would be all threads that give way
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+def _call(line: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is just ending, and will be heard of
+        line.send(CALLED_OFF)
 
 
-def _drain(job: Job, buffers: list[memoryview]) -> int | None:
-    """Move what is there; None if the loop is to see to the job."""
-    total = 0
+def _reads(line: socket.socket) -> bool:
+    """Read what has come; False at the end."""
     try:
-        for fd in tuple(job.pipes):
-            count = job.gulp(fd, buffers)
-            if count is None:
-                return None
-            total += count
-    except Exception:
-        logger.exception("job %s can't be drained aside", job.id)
-        return None
-    return total
-
-
-def _wait(jobs: list[Job]) -> None:
-    """Wait until one of them writes, but not long: one may be wanted back."""
-    poll = select.poll()
-    for job in jobs:
-        for fd in tuple(job.pipes):
-            poll.register(fd, select.POLLIN)
-    poll.poll(QUIET * 1000)
+        return bool(line.recv(4096))
+    except BlockingIOError:
+        return True
+    except OSError:  # it was killed with something unread
+        return False

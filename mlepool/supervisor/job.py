@@ -5,7 +5,7 @@ import os
 import signal
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from mlepool.config import Limits
@@ -25,8 +25,8 @@ __all__ = ["BOOT_ID", "Job"]
 
 READS_AT_ONCE = 2  # reads of one pipe before others get their turn: under 0.5 ms
 LAST_READS = 16  # reads of a pipe that is given up: more than it can hold
-FLOOD = 2 * 1024 * 1024  # bytes within a moment that are very much
-MOMENT = 0.05  # seconds
+FLOOD = 4 * 1024 * 1024  # bytes within a moment that are worth a process
+MOMENT = 0.1  # seconds
 BUSY = 32 * 1024  # bytes in one read that show a writer worth a larger pipe
 
 BOOT_ID = boot_id()
@@ -58,7 +58,8 @@ class Job:
         outcome: Set at the end, after it was written to the journal.
         told: When a worker was last told of new output, by the clock that never goes
             back.
-        is_aside: True while another thread moves its output.
+        is_aside: True while another process moves its output.
+        is_kept: True if no other process can.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Job:
         self.slot = slot
         self.told = 0.0
         self.is_aside = False
+        self.is_kept = False
         self._moment = 0.0
         self._moved = 0
         head = JobHead(
@@ -155,35 +157,15 @@ class Job:
                 break
         return count
 
-    def gulp(self, fd: int, buffers: list[memoryview]) -> int | None:
-        """Move very much of what a pipe holds to the journal, in any thread.
-
-        Args:
-            fd: Our end of the pipe.
-            buffers: Where to read to: a record each.
-
-        Returns:
-            How many bytes; None if the pipe has ended: :meth:`drain` closes it.
-        """
-        try:
-            count = os.readv(fd, buffers)
-        except BlockingIOError:
-            return 0
-        except OSError as exc:
-            if exc.errno != errno.EIO:
-                raise
-            return None
-        pieces = [one[: count - at] for at, one in _placed(buffers) if at < count]
-        if pieces:
-            self.recorder.write(self.pipes[fd], *pieces)
-        return count or None
-
     def is_flooding(self, count: int, *, now: float) -> bool:
-        """Tell if it writes very much, by what was just read and when."""
+        """Tell if it writes very much, by what was just read and when.
+
+        A terminal does not: it gives a few kilobytes at a time.
+        """
         if now - self._moment > MOMENT:
             self._moment, self._moved = now, 0
         self._moved += count
-        return self._moved >= FLOOD
+        return self._moved >= FLOOD and self.order.terminal is None
 
     def resize(self, rows: int, cols: int) -> None:
         """Give its terminal another size, if it has one; who runs there is told."""
@@ -218,7 +200,11 @@ class Job:
         """Close pipes that a survivor of a stop still holds open."""
         for fd in list(self.pipes):
             self.drain(fd, reads=LAST_READS)
-        for fd in list(self.pipes):
+        self.close_pipes()
+
+    def close_pipes(self) -> None:
+        """Close the pipes that are open."""
+        for fd in self.pipes:
             os.close(fd)
         self.pipes.clear()
 
@@ -272,11 +258,3 @@ class Job:
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome = self.recorder.end(outcome)
-
-
-def _placed(buffers: list[memoryview]) -> Iterator[tuple[int, memoryview]]:
-    """Give each buffer with the count of bytes before it."""
-    at = 0
-    for one in buffers:
-        yield at, one
-        at += len(one)

@@ -19,6 +19,7 @@ if what it read was still there.
 """
 
 import contextlib
+import functools
 import os
 import struct
 import zlib
@@ -39,6 +40,7 @@ from mlepool.wire.records import (
     STDOUT,
     YIELDED,
     pack_header,
+    parse_header,
     unpack_header,
 )
 from mlepool.wire.values import JobFiles
@@ -133,6 +135,7 @@ class JournalWriter:
         streams = (STDOUT, STDERR, YIELDED) if head.streams else (STDOUT, STDERR)
         self._offsets = dict.fromkeys(streams, 0)
         self._digests = {stream: xxhash.xxh3_128() for stream in streams}
+        self._known: dict[int, str] | None = None  # digests, in place of those
         self._head = head
         self._base = 0
         self._gap = Gap()
@@ -149,23 +152,106 @@ class JournalWriter:
         self._write([head, proc, _pack_gap(self._gap)])
         self._base = self._size
 
-    def append(self, stream: int, *pieces: Piece, time: float) -> None:
-        """Add pieces of output, a record each.
+    def append(self, stream: int, data: Piece, *, time: float) -> None:
+        """Add output, as one record.
 
         Raises:
-            OSError: If the disk is full; nothing of the pieces is written then.
+            OSError: If the disk is full; nothing of it is written then.
         """
-        offset, parts = self._offsets[stream], list[Piece]()
-        for data in pieces:
-            parts += (pack_header(stream, len(data), offset, time=time), data)
-            offset += len(data)
-        self._write(parts)
-        for data in pieces:
-            self._digests[stream].update(data)
-        self.position += HEADER_SIZE * len(pieces) + offset - self._offsets[stream]
-        self._offsets[stream] = offset
+        header = pack_header(stream, len(data), self._offsets[stream], time=time)
+        self._write([header, data])
+        self._count(stream, data)
+
+    def pour(self, stream: int, pipe: int, count: int, *, time: float) -> None:
+        """Add what a pipe holds, as one record.
+
+        A byte leaves the pipe by the system call that puts it into the file, so whoever
+        is killed here has taken what the file holds, and nothing else: :meth:`recover`.
+
+        Args:
+            stream: Whose output it is.
+            pipe: Its descriptor.
+            count: Bytes; the pipe holds as many.
+            time: When they came.
+
+        Raises:
+            OSError: If there is no room for any of it. Where there is for some, that is
+                a record, and the rest is still in the pipe.
+        """
+        header = functools.partial(pack_header, stream, offset=self._offsets[stream])
+        begin, moved = self._size, 0
+        at = write_whole(self._fd, [header(count, time=time)], begin)
+        try:
+            while moved < count:
+                moved += os.splice(pipe, self._fd, count - moved, offset_dst=at + moved)
+        except OSError:
+            if not moved:
+                os.ftruncate(self._fd, begin)
+                raise
+            os.pwrite(self._fd, header(moved, time=time), begin)
+        self._size = at + moved
+        self._count(stream, os.pread(self._fd, moved, at))
+
+    def recover(self, offsets: Sequence[int]) -> None:
+        """Go on behind what was poured by a process like this one that was killed.
+
+        Args:
+            offsets: At least so many bytes of each stream were taken.
+        """
+        self._gap = _read_gap(self._fd, self._base)
+        while self._recover_record():
+            pass
+        os.ftruncate(self._fd, self._size)
+        for stream, offset in self._offsets.items():
+            self._offsets[stream] = max(offset, offsets[stream])
+
+    def _recover_record(self) -> bool:
+        if self._gap.begin <= self.position < self._gap.end:
+            self._size += self._gap.end - self.position
+            self.position = self._gap.end
+            self._known = dict.fromkeys(self._digests, "")
+        record = parse_header(os.pread(self._fd, HEADER_SIZE, self._size))
+        at = self._size + HEADER_SIZE
+        data = os.pread(self._fd, record.length, at) if record else b""
+        if record is None or not data:
+            return False
+        header = record._replace(length=len(data))  # of a torn one: what was taken
+        os.pwrite(self._fd, pack_header(*header[:3], time=record.time), self._size)
+        self._size = at + len(data)
+        self._offsets[record.stream] = record.offset
+        self._count(record.stream, data)
+        return True
+
+    def _count(self, stream: int, data: Piece) -> None:
+        """Count a record that was written."""
+        self._digests[stream].update(data)
+        self.position += HEADER_SIZE + len(data)
+        self._offsets[stream] += len(data)
         if self.position >= self._head.kept:
             self._mark()
+
+    def offsets(self) -> dict[int, int]:
+        """Give how many bytes each stream has had."""
+        return self._offsets
+
+    def digests(self) -> dict[int, str]:
+        """Give the digest of each stream so far; empty if it is not known."""
+        if self._known is not None:
+            return self._known
+        return {stream: one.hexdigest() for stream, one in self._digests.items()}
+
+    def take_over(
+        self, position: int, offsets: Sequence[int], digests: dict[int, str]
+    ) -> None:
+        """Go on where another process has ended: no output follows."""
+        self._size = self._base + position
+        self.position, self._known = position, digests
+        for stream in self._offsets:
+            self._offsets[stream] = offsets[stream]
+
+    def fileno(self) -> int:
+        """Give the descriptor, which stays ours."""
+        return self._fd
 
     def skip(self, stream: int, count: int) -> None:
         """Leave out output that can't be written; its offsets show the gap."""
@@ -192,13 +278,13 @@ class JournalWriter:
 
     def complete(self, outcome: Outcome) -> Outcome:
         """Add positions and digests to an outcome."""
-        digests = ",".join(one.hexdigest() for one in self._digests.values())
+        digests = self.digests().values()
         return msgspec.structs.replace(
             outcome,
             end=self.position,
             stdout=self._offsets[STDOUT],
             stderr=self._offsets[STDERR],
-            digest=f"xxh3-128:{digests}",
+            digest=f"xxh3-128:{','.join(digests)}" if all(digests) else "",
             yielded=self._offsets.get(YIELDED, 0),
         )
 
@@ -334,13 +420,7 @@ class Journal:
         Raises:
             WorkerError: If the file is damaged there.
         """
-        for _ in range(GAP_LOOKS):
-            packed = os.pread(self._fd, _GAP.size, self._base - _GAP.size)
-            if len(packed) == _GAP.size:
-                begin, end, crc = _GAP.unpack(packed)
-                if crc == zlib.crc32(packed[:-_CRC_SIZE]) and begin <= end:
-                    return Gap(begin, end)
-        raise WorkerError("a journal has no whole gap")
+        return _read_gap(self._fd, self._base)
 
     def close(self) -> None:
         """Close the file; twice is fine."""
@@ -384,6 +464,16 @@ def seal(folder: Path, job_id: str, outcome: Outcome) -> Outcome:
 def _end(outcome: Outcome) -> list[bytes]:
     block = _block(b"END1", outcome)
     return [block, _TRAILER.pack(len(block), _TRAILER_MAGIC)]
+
+
+def _read_gap(fd: int, base: int) -> Gap:
+    for _ in range(GAP_LOOKS):
+        packed = os.pread(fd, _GAP.size, base - _GAP.size)
+        if len(packed) == _GAP.size:
+            begin, end, crc = _GAP.unpack(packed)
+            if crc == zlib.crc32(packed[:-_CRC_SIZE]) and begin <= end:
+                return Gap(begin, end)
+    raise WorkerError("a journal has no whole gap")
 
 
 def _pack_gap(gap: Gap) -> bytes:

@@ -62,7 +62,7 @@ class Keeper:
         syncer: Makes journals safe from a loss of power.
         ledger: Says which jobs are open, to the supervisor after this one.
         strays: Jobs of a supervisor before us that was killed.
-        wake: Makes ``wakeup`` of :meth:`run` readable, from any thread.
+        lock: A descriptor of the folder's lock, held by who writes journals.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Keeper:
         syncer: Syncer,
         ledger: Ledger,
         strays: list[Stray],
-        wake: Callable[[], object],
+        lock: int,
     ) -> None:
         self._folder = folder
         self._syncer = syncer
@@ -103,7 +103,7 @@ class Keeper:
             self._selector,
             self._timers,
             self._line,
-            wake=wake,
+            lock=lock,
             ended=self._pipe_ended,
         )
         self._endings = Endings(
@@ -273,7 +273,6 @@ class Keeper:
     def _woken(self, wakeup: socket.socket) -> None:
         wakeup.recv(4096)
         self._syncer.settle()
-        self._drains.take_back()
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)

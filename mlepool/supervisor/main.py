@@ -34,7 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run a supervisor for a state folder until there is nothing left to do."""
     folder = Path(arguments[0])
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s")
-    if not _take_lock(folder):
+    lock = _take_lock(folder)
+    if lock is None:
         logger.error("another supervisor serves %s", folder)
         return 1
     jobs = folder / JOBS_FOLDER
@@ -48,12 +49,11 @@ def main(arguments: Sequence[str]) -> int:
     listener = _listen()
     os.write(sys.stdout.fileno(), READY)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    wake = functools.partial(_wake, waking)
-    syncer = Syncer(jobs, wake)
+    syncer = Syncer(jobs, functools.partial(_wake, waking))
     gc.freeze()  # what is there by now stays: it is not looked at again and again
     try:
         keeper = Keeper(
-            jobs, listener, syncer=syncer, ledger=ledger, strays=strays, wake=wake
+            jobs, listener, syncer=syncer, ledger=ledger, strays=strays, lock=lock
         )
         keeper.run(wakeup)
     finally:
@@ -85,8 +85,12 @@ def _listen() -> socket.socket:
     return listener
 
 
-def _take_lock(folder: Path) -> bool:
-    """Take the folder for ourselves; wait for a supervisor that is just ending."""
+def _take_lock(folder: Path) -> int | None:
+    """Take the folder for ourselves; wait for a supervisor that is just ending.
+
+    Returns:
+        A descriptor that holds the lock; None if somebody else has it.
+    """
     lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + LOCK_LIMIT
     while True:
@@ -94,10 +98,10 @@ def _take_lock(folder: Path) -> bool:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                return False
+                return None
             time.sleep(POLL)
         else:
-            return True
+            return lock
 
 
 def _wake(waking: socket.socket) -> None:

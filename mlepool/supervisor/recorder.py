@@ -1,7 +1,10 @@
 """Records one job's output and end, within what its journal may take of the disk."""
 
+import errno
 import logging
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import structs
@@ -9,6 +12,7 @@ from msgspec import structs
 from mlepool.config import Limits
 from mlepool.supervisor.files import Piece, look_at_disk
 from mlepool.supervisor.journal import JobHead, JobProcess, JournalWriter
+from mlepool.supervisor.notes import Notes
 from mlepool.wire.messages import Outcome
 
 __all__ = ["Recorder"]
@@ -39,6 +43,7 @@ class Recorder:
         OSError: If the journal can't be made.
 
     Attributes:
+        position: Journal bytes written.
         dropped: Bytes of output that could not be written.
         is_pressed: True once less of the disk was free than should be.
         is_saved: True once the journal has the end.
@@ -58,14 +63,10 @@ class Recorder:
         self._is_over = False
         self._journal = JournalWriter(folder, _with_kept(head, self._kept))
         self._say_again = 0.0
+        self.position = 0
         self.dropped = 0
         self.is_pressed = False
         self.is_saved = False
-
-    @property
-    def position(self) -> int:
-        """Journal bytes written."""
-        return self._journal.position
 
     def begin(self, process: JobProcess) -> None:
         """Note the process.
@@ -75,21 +76,75 @@ class Recorder:
         """
         self._journal.begin(process)
 
-    def write(self, stream: int, *pieces: Piece) -> None:
-        """Add output, a record for each piece."""
-        if len(pieces) > 1 and sum(map(len, pieces)) > self._step:
-            for one in pieces:  # so small a quota is looked at after each
-                self.write(stream, one)
-            return
-        if self._journal.position + self.dropped >= self._next_look:
-            self._look()
-        if self._is_over:
-            self._drop(stream, pieces, "the quota or the disk is used up")
-            return
-        try:
-            self._append(stream, pieces)
-        except OSError as exc:
-            self._drop(stream, pieces, str(exc))
+    def write(self, stream: int, data: Piece) -> None:
+        """Add output, as one record."""
+        cause = self._make_room()
+        if not cause:
+            try:
+                self._keep(lambda now: self._journal.append(stream, data, time=now))
+            except OSError as exc:
+                cause = str(exc)
+        if cause:
+            self._drop(stream, len(data), cause)
+
+    def pour(self, stream: int, pipe: int, count: int, *, notes: Notes) -> None:
+        """Add what a pipe holds, as one record: see :meth:`JournalWriter.pour`.
+
+        Args:
+            stream: Whose output it is.
+            pipe: Its descriptor.
+            count: Bytes; the pipe holds as many, and nobody else takes them.
+            notes: Told of it.
+
+        Raises:
+            OSError: If pipes can't be poured into files of this kind (EINVAL).
+        """
+        cause = self._make_room()
+        if not cause:
+            try:
+                self._keep(
+                    lambda now: self._journal.pour(stream, pipe, count, time=now)
+                )
+            except OSError as exc:
+                if exc.errno == errno.EINVAL:
+                    raise
+                cause = str(exc)
+        if cause:
+            self._drop(stream, count, cause)
+        self._tell(notes)
+        if cause:
+            # Counted first: whoever is killed here has lost nothing without a word.
+            os.read(pipe, count)
+
+    def recover(self, notes: Notes) -> None:
+        """Go on where a drainer before this one was killed, if there was one."""
+        self._journal.recover(list(notes.offsets))
+        self._tell(notes)
+
+    def hand_over(self, notes: Notes) -> None:
+        """Note all that :meth:`take_over` needs; nothing is written here after that."""
+        for stream, digest in self._journal.digests().items():
+            notes.digests[stream].value = digest.encode()
+        notes.is_done = True
+
+    def catch_up(self, notes: Notes) -> None:
+        """Learn how far a drainer has come."""
+        self.position, self.dropped = notes.position, notes.dropped
+        self.is_pressed |= notes.is_pressed
+        notes.is_pressed = False
+
+    def take_over(self, notes: Notes) -> None:
+        """Go on where a drainer has ended."""
+        self.catch_up(notes)
+        digests = {
+            stream: notes.digests[stream].value.decode()
+            for stream in self._journal.digests()
+        }
+        self._journal.take_over(notes.position, list(notes.offsets), digests)
+
+    def fileno(self) -> int:
+        """Give the journal's descriptor, which stays ours."""
+        return self._journal.fileno()
 
     def end(self, outcome: Outcome) -> Outcome:
         """Write the end, completed with positions and digests."""
@@ -118,16 +173,36 @@ class Recorder:
         """Remove the journal: there is no such job."""
         self._journal.discard()
 
-    def _append(self, stream: int, pieces: tuple[Piece, ...]) -> None:
+    def _make_room(self) -> str:
+        """See to the quota and the disk now and then.
+
+        Returns:
+            Why nothing can be kept now; empty if it can.
+        """
+        if self._journal.position + self.dropped >= self._next_look:
+            self._look()
+        return "the quota or the disk is used up" if self._is_over else ""
+
+    def _keep(self, append: Callable[[float], None]) -> None:
         now = time.time()
         try:
-            self._journal.append(stream, *pieces, time=now)
+            append(now)
         except OSError:
             held = self._journal.held
             self._look(is_full=True)
             if self._journal.held == held:
                 raise
-            self._journal.append(stream, *pieces, time=now)
+            append(now)
+        self.position = self._journal.position
+
+    def _tell(self, notes: Notes) -> None:
+        offsets = self._journal.offsets()
+        for stream, offset in offsets.items():
+            notes.offsets[stream] = offset
+        self.position = notes.position = self._journal.position
+        notes.dropped = self.dropped
+        notes.is_pressed |= self.is_pressed
+        self.is_pressed = False
 
     def _look(self, *, is_full: bool = False) -> None:
         """See to it that neither the quota nor the disk is used up."""
@@ -142,8 +217,7 @@ class Recorder:
         if journal.held > limit - self._step and not journal.trim(limit - self._step):
             self._is_over = journal.held >= limit
 
-    def _drop(self, stream: int, pieces: tuple[Piece, ...], cause: str) -> None:
-        count = sum(map(len, pieces))
+    def _drop(self, stream: int, count: int, cause: str) -> None:
         self._journal.skip(stream, count)
         self.dropped += count
         if time.monotonic() >= self._say_again:

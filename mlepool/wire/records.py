@@ -26,8 +26,10 @@ __all__ = [
     "STREAM_NAMES",
     "YIELDED",
     "Record",
+    "RecordHeader",
     "RecordParser",
     "pack_header",
+    "parse_header",
     "unpack_header",
 ]
 
@@ -64,14 +66,29 @@ def pack_header(stream: int, length: int, offset: int, *, time: float) -> bytes:
     return _HEADER.pack(MAGIC, stream, 0, length, offset, time)
 
 
-def unpack_header(header: bytes) -> int | None:
-    """Give the payload's length; None if this is no record's header."""
+class RecordHeader(NamedTuple):
+    """What stands before a payload, in the order of :func:`pack_header`."""
+
+    stream: int
+    length: int
+    offset: int
+    time: float
+
+
+def parse_header(header: bytes) -> RecordHeader | None:
+    """Take a header apart; None if this is no record's header."""
     if len(header) < HEADER_SIZE:
         return None
-    magic, stream, _, length, _, _ = _HEADER.unpack(header)
+    magic, stream, _, length, offset, time = _HEADER.unpack(header)
     if magic != MAGIC or stream not in STREAM_NAMES or length > MAX_PAYLOAD:
         return None
-    return int(length)
+    return RecordHeader(stream, length, offset, time)
+
+
+def unpack_header(header: bytes) -> int | None:
+    """Give the payload's length; None if this is no record's header."""
+    parsed = parse_header(header)
+    return None if parsed is None else parsed.length
 
 
 class RecordParser:

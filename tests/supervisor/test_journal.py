@@ -1,6 +1,7 @@
 """Journals on a real disk: written, read by position, damaged."""
 
 import contextlib
+import fcntl
 import itertools
 import os
 from collections.abc import Iterator
@@ -24,7 +25,15 @@ from mlepool.supervisor.journal import (
 )
 from mlepool.supervisor.recorder import Recorder
 from mlepool.wire.messages import Outcome
-from mlepool.wire.records import HEADER_SIZE, STDERR, STDOUT, YIELDED, RecordParser
+from mlepool.wire.records import (
+    HEADER_SIZE,
+    MAX_PAYLOAD,
+    STDERR,
+    STDOUT,
+    YIELDED,
+    RecordParser,
+    pack_header,
+)
 from tests.needs import simple_disk, small_disk
 
 HEAD = JobHead("job", "echo hi", "/tmp", 12.5, "boot")
@@ -253,6 +262,92 @@ def test_large_records_are_not_cut_where_that_can_be_helped(tmp_path):
         assert journal.whole_records(0, first - 1) == first - 1  # it can't be helped
         assert journal.whole_records(both, 30_000) == 30_000  # it need not be
         assert journal.whole_records(7, 30_000) == 30_000  # within a record
+
+
+# -- pouring
+
+
+@pytest.fixture
+def pipe():
+    """A pipe that holds the longest record and something more."""
+    ours, its = os.pipe()
+    fcntl.fcntl(its, fcntl.F_SETPIPE_SZ, 1024 * 1024)
+    os.write(its, os.urandom(MAX_PAYLOAD) + b"more")
+    os.close(its)
+    yield ours
+    os.close(ours)
+
+
+def contents(folder: Path) -> bytes:
+    """Give a journal's stdout."""
+    with contextlib.closing(Journal(folder, "job")) as journal:
+        records = RecordParser().feed(journal.read(0, journal.measure()))
+    return b"".join(one.data for one in records if one.stream == STDOUT)
+
+
+def test_what_a_pipe_holds_is_poured_as_a_record(pipe, tmp_path):
+    writer = write(tmp_path, OUTPUT)
+    writer.pour(STDOUT, pipe, MAX_PAYLOAD, time=4.0)
+    assert os.read(pipe, 10) == b"more"
+    text = contents(tmp_path)
+    assert text.startswith(b"one\ntwo\n")
+    assert len(text) == 8 + MAX_PAYLOAD == writer.offsets()[STDOUT]
+    assert writer.digests()[STDOUT] == xxhash.xxh3_128(text).hexdigest()
+    finish(writer)
+
+
+def test_what_a_full_disk_does_not_take_stays_in_the_pipe(pipe, tmp_path):
+    with small_disk(tmp_path / "disk", "64k") as folder:
+        writer = write(folder)
+        writer.pour(STDOUT, pipe, MAX_PAYLOAD, time=0.0)
+        with pytest.raises(OSError, match="No space left"):
+            writer.pour(STDOUT, pipe, 100, time=0.0)
+        text, left = contents(folder), os.read(pipe, 1024 * 1024)
+        assert 0 < len(text) == writer.position - HEADER_SIZE
+        assert len(text) + len(left) == MAX_PAYLOAD + len(b"more")
+        assert writer.digests()[STDOUT] == xxhash.xxh3_128(text).hexdigest()
+        writer.discard()
+
+
+def test_one_goes_on_where_a_writer_was_killed_wherever_that_was(tmp_path):
+    tail, kept = b"", [0]  # what the other has poured; of each length, how much counts
+    for data, offset in ((b"three\n", 8), (b"four\n", 14)):
+        tail += pack_header(STDOUT, len(data), offset, time=5.0) + data
+        kept += [kept[-1]] * HEADER_SIZE
+        kept += range(len(tail) - len(data) + 1, len(tail) + 1)
+    for length, taken in enumerate(kept):
+        folder = tmp_path / str(length)
+        writer = write(folder, OUTPUT)
+        before = writer.position
+        with open(journal_path(folder, "job"), "ab") as file:
+            file.write(tail[:length])
+        writer.recover([0, 0, 7, 0])
+        text = contents(folder)
+        assert b"one\ntwo\nthree\nfour\n".startswith(text)
+        assert writer.position == before + taken
+        assert writer.offsets() == {STDOUT: len(text), STDERR: 7}  # 4 are dropped
+        assert writer.digests()[STDOUT] == xxhash.xxh3_128(text).hexdigest()
+        writer.append(STDOUT, b"on\n", time=6.0)
+        assert contents(folder) == text + b"on\n"
+        finish(writer)
+
+
+def test_behind_a_gap_one_goes_on_too_but_for_the_digests(tmp_path):
+    writer = small_writer(tmp_path)
+    child = os.fork()
+    if child == 0:
+        write_numbered(writer, 5_000)
+        os._exit(0)
+    os.waitpid(child, 0)
+    writer.recover([0] * 4)
+    write_numbered(writer, 5_000)
+    outcome = finish(writer)
+    assert outcome.digest == ""
+    numbers, dropped = read_numbered(tmp_path, outcome.end)
+    assert numbers[-1] == 4_999
+    kept = sum(8 * (1 + number % 97) for number in numbers)
+    assert dropped == outcome.stdout - kept
+    assert Path(journal_path(tmp_path, "job")).stat().st_blocks * 512 < 2 * HELD
 
 
 # -- gaps
