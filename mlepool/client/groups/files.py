@@ -123,6 +123,8 @@ class GroupFiles:
         asked = _options("put", keywords)
         if hasattr(source, "read"):
             source = await asyncio.to_thread(source.read)
+            if not isinstance(source, bytes):
+                raise TypeError("a file must be open in binary mode")
         return await self._put("put", (source, destination), asked, dry_run=dry_run)
 
     @readable

@@ -70,8 +70,11 @@ class GroupFacts:
 
     @property
     def running(self) -> list[str]:
-        """The hosts where it has begun, or that are being connected, and not ended."""
-        return self._with(lambda slot: slot.is_open)
+        """The hosts where it has begun, or that are being connected, and not ended.
+
+        Also those that were left to go on at their deadline.
+        """
+        return self._with(lambda slot: slot.is_open or _goes_on(slot.listener))
 
     @property
     def waiting(self) -> list[str]:
@@ -408,6 +411,10 @@ def decoded(
         messages = (decoders.pop(listener, None) or listener.new_decoder()).finish()
     for message in messages:
         yield name, message
+
+
+def _goes_on(listener: AsyncListener) -> bool:
+    return listener.is_left and not listener.intake.is_over
 
 
 def _skipped(slot: Slot) -> bool:

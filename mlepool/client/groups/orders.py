@@ -37,8 +37,10 @@ class Order(Protocol):
         text: What it is, for people.
         verb: The same with the command's name, for a repr: ``run 'make'``.
         options: What the caller asked for, as far as it is known before a host is.
+        is_repeatable: True if it does no harm to do twice what may have been done.
     """
 
+    is_repeatable: bool
     text: str
     verb: str
     options: CallOptions
@@ -63,6 +65,8 @@ class CommandOrder:
         keywords: The others, and the client's own.
         count: How many hosts there are.
     """
+
+    is_repeatable = False
 
     def __init__(
         self, name: str, args: tuple[Any, ...], keywords: dict[str, Any], *, count: int
@@ -118,6 +122,8 @@ class FileOrder:
         options: The client's options.
         work: Begins it over a connection, for a listener.
     """
+
+    is_repeatable = True
 
     def __init__(
         self,

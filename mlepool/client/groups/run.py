@@ -28,7 +28,7 @@ __all__ = ["GroupRun", "RunOptions", "Slot", "Watcher"]
 logger = logging.getLogger("mlepool.client")
 
 # What a caller has got wrong: it would fail again.
-MISTAKES = (TypeError, AttributeError, ValueError)
+MISTAKES = (TypeError, AttributeError, ValueError, LookupError)
 
 
 class RunOptions(NamedTuple):
@@ -79,6 +79,7 @@ class Slot:
         began: When the latest attempt did, by the loop's clock.
         is_open: True while an attempt runs.
         is_drained: True while its output comes whether it is read or not.
+        is_forgone: True once it was stopped before it had begun.
         task: Connects it, while that takes.
     """
 
@@ -91,6 +92,7 @@ class Slot:
         self.began = 0.0
         self.is_open = False
         self.is_drained = False
+        self.is_forgone = False
         self.task: asyncio.Task[None] | None = None
 
 
@@ -207,7 +209,7 @@ class GroupRun:
         return {
             name: job_id
             for name, job_id in self.job_ids().items()
-            if self.slots[name].connection.release(job_id)
+            if self.slots[name].listener.release(job_id)
         }
 
     async def stop(self, signal: str, *, grace: float) -> dict[str, Any]:
@@ -226,6 +228,7 @@ class GroupRun:
         """Have a host's call never begin, that has not begun yet."""
         slot = self.slots[name]
         task, listener = slot.task, slot.listener
+        slot.is_forgone = True
         if not listener.intake.is_over:
             _end(listener, "STOPPED", reason="it was stopped before it began")
         if task is not None:
@@ -260,7 +263,8 @@ class GroupRun:
         now = self._loop.time()
         ended, self._ended = self._ended, []
         for slot, verdict in ended:
-            self.waves.ended(slot.name, verdict, now=now)
+            final = Verdict.BAD if slot.is_forgone else verdict
+            self.waves.ended(slot.name, final, now=now)
             self._watcher.ended(self, slot)
         decisions = self.waves.next(now)
         for name in decisions.skip:
@@ -373,7 +377,8 @@ class GroupRun:
         status = slot.listener.status
         if status is Status.SUCCEEDED:
             return Verdict.GOOD
-        if status is Status.LOST and not self._options.retry_lost:
+        safe = self._options.retry_lost or self.order.is_repeatable
+        if status is Status.LOST and not safe:
             was_sent = slot.connection.was_sent(slot.listener.id)
             return Verdict.BAD if was_sent else Verdict.AGAIN
         again = status in {Status.LOST, Status.FAILED, Status.TIMED_OUT}
@@ -386,6 +391,7 @@ class GroupRun:
             return
         if isinstance(problem, ClientError):
             listener.intake.fail(problem)
+            listener.ended()
         else:
             listener.failure = problem
             _end(listener, "FAILED", reason=str(problem))

@@ -57,7 +57,8 @@ class Facts:
         collected: What was brought back before the end, of a run with ``collect``.
         is_local: True for what this side does itself, such as a sync.
         is_to_come: True while the call was not begun: it may never be.
-        is_left: True once its time was up, and it was left to go on by itself.
+        is_left: True once it was left to go on by itself: it was closed, or its time
+            was up.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ from mlepool.client.listening.sources import chunks
 from mlepool.client.listening.summary import summary
 from mlepool.client.listening.values import ValueDecoder
 from mlepool.client.options import CallOptions
-from mlepool.errors import ListenerTimeoutError
+from mlepool.errors import ClientError, ListenerTimeoutError
 from mlepool.wire.records import STREAM_NAMES
 from mlepool.wire.telemetry import JobSample
 from mlepool.wire.values import StopReport
@@ -362,6 +362,9 @@ class AsyncListener(Facts):
         self._cancel_timer()
         self.intake.close()
         self._owner.leave(self)
+        if not self.intake.is_over and not self.is_to_come:
+            self.is_left = True
+            self.intake.interrupt()
 
     async def __aenter__(self) -> Self:
         return self
@@ -391,9 +394,13 @@ class AsyncListener(Facts):
         self.intake.interrupt()
 
     def left_error(self) -> Exception | None:
-        """Give what says that its time was up, and that it goes on; else None."""
+        """Give what says that it goes on, and nobody listens; else None."""
         goes_on = self.is_left and not self.intake.is_over
-        return self._timeout_error(stopped=False) if goes_on else None
+        if not goes_on:
+            return None
+        if self.timeout is None:
+            return ClientError(f"job {self.id}: its listener was closed; it goes on")
+        return self._timeout_error(stopped=False)
 
     def again(self) -> AsyncListener:
         """Read the same job again from where this one began."""

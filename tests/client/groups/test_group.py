@@ -147,6 +147,8 @@ def test_input_and_bytes_go_to_all(some, tmp_path):
     assert [one.stdout for one in done.values()] == ["well"] * 3
     with open(__file__, "rb") as file:
         some.put(file, str(tmp_path / "copy"), raise_error=True)
+    with open(__file__) as text, pytest.raises(TypeError, match="in binary mode"):
+        some.put(text, str(tmp_path / "text"))
     assert (tmp_path / "copy").read_bytes().startswith(b'"""Groups of real')
 
 
@@ -341,12 +343,27 @@ def test_what_is_left_at_its_deadline_ends_the_call_and_goes_on(some):
     done = some.run("sleep 1000", timeout=0.1, on_timeout="detach")
     assert done.done
     assert [one.status for one in done.values()] == ["RUNNING"] * 3
+    assert done.running == some.names
     with pytest.raises(ExceptionGroup) as caught:
         done.check()
     assert {getattr(one, "stopped", None) for one in caught.value.exceptions} == {False}
     assert list(done) == []
     for listener in done.values():
         listener.stop()
+
+
+def test_a_host_that_nobody_listens_to_any_more_keeps_no_other(some):
+    live = some.run("echo on; cat", stdin=True, complete=False)
+    wait_until(lambda: live["gpu2"].stdout == "on\n")
+    live["gpu2"].close()
+    live["gpu1"].close_input()
+    live["gpu3"].close_input()
+    live.wait(20)
+    assert (live.succeeded, live.running) == (["gpu1", "gpu3"], ["gpu2"])
+    assert len(list(live)) >= 2
+    with pytest.raises(ExceptionGroup, match="1 of 3"):
+        live.check()
+    some["gpu2"].stop(live["gpu2"].id)
 
 
 def test_silence_of_all_is_an_error_and_the_call_goes_on(some):
