@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from mlepool.client.listening.listener import AsyncListener, Status
     from mlepool.client.listening.points import Points
     from mlepool.client.pool import AsyncClientPool
+    from mlepool.client.sweeps.rows import SweepRun
+    from mlepool.client.sweeps.sweep import AsyncSweep
     from mlepool.client.sync import ClientPool, Connection, Listener, add, pool
     from mlepool.client.sync.groups import Group, GroupListener
+    from mlepool.client.sync.sweeps import Sweep
     from mlepool.errors import (
         AuthenticationError,
         ClientError,
@@ -47,6 +50,8 @@ if TYPE_CHECKING:
         RemoteError,
         RemoteProtocolError,
         SkippedError,
+        SweepPlanError,
+        SweepRunError,
         SyncHaltedError,
         SyncIncompleteError,
         UntrustedWorkerError,
@@ -74,8 +79,11 @@ _HOMES = {
     "mlepool.client.listening.listener": ("AsyncListener", "Status"),
     "mlepool.client.listening.points": ("Points",),
     "mlepool.client.pool": ("AsyncClientPool",),
+    "mlepool.client.sweeps.rows": ("SweepRun",),
+    "mlepool.client.sweeps.sweep": ("AsyncSweep",),
     "mlepool.client.sync": ("ClientPool", "Connection", "Listener", "add", "pool"),
     "mlepool.client.sync.groups": ("Group", "GroupListener"),
+    "mlepool.client.sync.sweeps": ("Sweep",),
     "mlepool.errors": (
         "AuthenticationError",
         "ClientError",
@@ -96,6 +104,8 @@ _HOMES = {
         "RemoteError",
         "RemoteProtocolError",
         "SkippedError",
+        "SweepPlanError",
+        "SweepRunError",
         "SyncHaltedError",
         "SyncIncompleteError",
         "UntrustedWorkerError",
@@ -123,6 +133,7 @@ __all__ = [
     "AsyncGroup",
     "AsyncGroupListener",
     "AsyncListener",
+    "AsyncSweep",
     "AuthenticationError",
     "BytesLine",
     "ClientError",
@@ -160,6 +171,10 @@ __all__ = [
     "SkippedError",
     "Status",
     "StopReport",
+    "Sweep",
+    "SweepPlanError",
+    "SweepRun",
+    "SweepRunError",
     "SyncHaltedError",
     "SyncIncompleteError",
     "SyncProblem",

@@ -132,6 +132,18 @@ def test_wait_in_line(start_worker):
 
 
 @real
+def test_sweep(host, own_worker):
+    head, *rows, again = run("sweep", host, f"localhost:{own_worker.port}")
+    assert head == "<Sweep 6 runs: 4 done, 2 failed>"
+    assert rows == [
+        f"{width} {depth} {'FAILED' if depth == 3 else 'SUCCEEDED'} {width * depth}"
+        for width in (10, 20)
+        for depth in (1, 2, 3)
+    ]
+    assert re.fullmatch(r"repeated: \[(2, 5|5, 2)\]", again)
+
+
+@real
 def test_sync_files(host):
     assert run("sync_files", host) == ["+ job.py", "42", "0 sent, 1 unchanged"]
 

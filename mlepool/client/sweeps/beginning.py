@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.inventory.selectors import Selector
-from mlepool.client.sweeps.driver import Driver
+from mlepool.client.listening.listener import AsyncListener
+from mlepool.client.sweeps.driver import Driver, Fits
 from mlepool.client.sweeps.methods import note_sweep
-from mlepool.client.sweeps.orders import Runs, make_head
+from mlepool.client.sweeps.orders import make_head
 from mlepool.client.sweeps.plan import FINAL, RunState
 from mlepool.client.sweeps.plan_file import PlanFile, new_sweep_id, plan_path
 from mlepool.client.sweeps.records import Halted, Repeated
+from mlepool.client.sweeps.starts import Starts
+from mlepool.client.sweeps.submissions import Line
 from mlepool.client.sweeps.sweep import AsyncSweep
 
-__all__ = ["begin_sweep", "resume_sweep"]
+__all__ = ["begin_sweep", "resume_sweep", "submit"]
 
-Fits = Callable[[dict[str, Any], dict[str, str]], bool]
+# Those that are served, by hosts and by what a run needs.
+_lines: dict[tuple[object, ...], Line] = {}
 
 
 async def begin_sweep(
@@ -32,6 +36,7 @@ async def begin_sweep(
     plan: str | os.PathLike[str] | None,
 ) -> AsyncSweep:
     """Make a plan and begin to drive it; see ``map``."""
+    _check_hosts(connections)
     sweep_id = new_sweep_id()
     head = make_head(sweep_id, command, keywords, axes=axes, rows=rows)
     fits = _selected(head.where)
@@ -47,6 +52,7 @@ async def resume_sweep(
     failed: bool,
 ) -> AsyncSweep:
     """Go on with a plan; see ``resume``."""
+    _check_hosts(connections)
     path = plan_path(plan, "")
     file = await asyncio.to_thread(PlanFile.open, path)
     try:
@@ -58,10 +64,42 @@ async def resume_sweep(
         raise
 
 
+def submit(
+    connections: Sequence[AsyncConnection],
+    command: str | Sequence[Any],
+    keywords: Mapping[str, Any],
+    *,
+    where: str,
+    slots: int | dict[str, int] | None,
+) -> AsyncListener:
+    """Have a run wait for a slot; see ``submit`` of a pool."""
+    _check_hosts(connections)
+    gpus = keywords.get("gpus", 0)
+    key = (frozenset(connections), where, repr(slots), gpus)
+    for old in [one for one, line in _lines.items() if line.is_over]:
+        del _lines[old]
+    line = _lines.get(key)
+    if line is None:
+        fits = _selected(where)
+        line = _lines[key] = Line(connections, fits=fits, slots=slots, gpus=gpus)
+        note_sweep(line, connections)
+    return line.add(command, keywords)
+
+
+def _check_hosts(connections: Sequence[AsyncConnection]) -> None:
+    """See that there is anybody to run anything.
+
+    Raises:
+        ValueError: If not.
+    """
+    if not connections:
+        raise ValueError("there is no host in this pool or group (any more)")
+
+
 def _drive(
     file: PlanFile, connections: Sequence[AsyncConnection], fits: Fits
 ) -> AsyncSweep:
-    driver = Driver(file, connections, begin=Runs(file.plan).begin, fits=fits)
+    driver = Driver(file, connections, begin=Starts(file.plan).begin, fits=fits)
     sweep = AsyncSweep(driver, file.path)
     note_sweep(sweep, connections)
     return sweep

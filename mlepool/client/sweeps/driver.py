@@ -25,7 +25,7 @@ from mlepool.client.sweeps.records import (
 )
 from mlepool.client.sweeps.schedule import Schedule, slots_of
 
-__all__ = ["Book", "Driver"]
+__all__ = ["Book", "Driver", "Fits"]
 
 logger = logging.getLogger("mlepool.client")
 
@@ -34,6 +34,7 @@ WEIGHT = 0.2  # of the latest run in the mean of how long they take
 RETRY_PAUSE = 1.0  # seconds until a plan that could not be written is tried again
 REFUSALS = ("WorkerBusyError", "WorkerError")  # it was not begun: another host may
 
+Fits = Callable[[dict[str, Any], dict[str, str]], bool]
 Begin = Callable[[AsyncConnection, int, float], AsyncListener]
 
 
@@ -72,6 +73,8 @@ class Driver:
         begin: Starts a run's present attempt on a connection, or joins it: given its
             number, and the seconds since it may have been asked for.
         fits: Tells by a worker's state and labels if it may run it.
+        refusals: Names of errors that say that a run was not begun, and may be
+            elsewhere.
 
     Attributes:
         plan: As it stands.
@@ -79,6 +82,7 @@ class Driver:
         finished: The numbers of the runs that have ended for good, in that order.
         problem: Why the plan can't be written just now; empty if it can.
         began: When this driver began, by ``time.monotonic``.
+        changes: Called after changes, several at a time.
         mean: How long runs take, about, in seconds; None before the first has ended.
     """
 
@@ -88,7 +92,8 @@ class Driver:
         connections: Iterable[AsyncConnection],
         *,
         begin: Begin,
-        fits: Callable[[dict[str, Any], dict[str, str]], bool],
+        fits: Fits,
+        refusals: tuple[str, ...] = REFUSALS,
     ) -> None:
         self.plan = book.plan
         self.members = {
@@ -102,6 +107,7 @@ class Driver:
         self._book = book
         self._begin = begin
         self.fits = fits
+        self._refusals = refusals
         self._schedule = Schedule()
         self._wake = asyncio.Event()
         self._lost: dict[int, Ended] = {}
@@ -115,13 +121,14 @@ class Driver:
     async def drive(self) -> None:
         """Go on until nothing runs, and nothing more will.
 
-        Cancelled, it leaves what runs to go on by itself.
+        What was given up is waited for, too, to be stopped. Cancelled, it leaves what
+        runs to go on by itself.
         """
         try:
             for member in self.members.values():
                 member.open()
                 self.changed(member)
-            while not self.plan.is_over and not self._is_abandoned():
+            while not self._is_settled() and not self._is_abandoned():
                 await self._wake.wait()
                 self._wake.clear()
                 await self._go_on()
@@ -154,6 +161,10 @@ class Driver:
                 self._take_back(member, number)
         self.changes()
 
+    def wake(self) -> None:
+        """Look again: there is more to give."""
+        self._wake.set()
+
     def _give(self) -> list[tuple[Member, int]]:
         """Decide which runs go where; it is noted, and not written yet."""
         batch = []
@@ -180,6 +191,10 @@ class Driver:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, return_exceptions=True)
         self._book.close()
+
+    def _is_settled(self) -> bool:
+        """Tell if nothing is left to do: neither to run, nor to stop."""
+        return self.plan.is_over and not self.plan.undead
 
     def _is_abandoned(self) -> bool:
         """Tell if every way to a host was closed for good."""
@@ -225,7 +240,7 @@ class Driver:
         """Note that a run has ended."""
         outcome = listener.intake.outcome
         failure = None if outcome is None else outcome.failure
-        if failure is not None and failure.type_name in REFUSALS:
+        if failure is not None and failure.type_name in self._refusals:
             member.refuse()
             member.let_go(number)
             self.changed(member)

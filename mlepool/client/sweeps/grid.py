@@ -48,12 +48,13 @@ class Grid:
         twice = of_rows.keys() & self._axes.keys()
         if twice:
             raise ValueError(f"{min(twice)!r} is both in rows and an axis")
+        count = 1 if self._rows is None else len(self._rows)
+        self._size = count * math.prod(map(len, self._axes.values()))
         if len(self) > MAX_RUNS:
             raise ValueError(f"{len(self)} runs are over the limit of {MAX_RUNS}")
 
     def __len__(self) -> int:
-        rows = 1 if self._rows is None else len(self._rows)
-        return rows * math.prod(map(len, self._axes.values()))
+        return self._size
 
     def __getitem__(self, number: int) -> dict[str, Value]:
         """Give a combination.

@@ -6,11 +6,12 @@ import importlib
 import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlepool.client.connection import AsyncConnection
 
 if TYPE_CHECKING:
+    from mlepool.client.listening.listener import AsyncListener
     from mlepool.client.sweeps.sweep import AsyncSweep
 
 __all__ = ["SweepMethods", "leave_sweeps", "note_sweep"]
@@ -19,12 +20,19 @@ __all__ = ["SweepMethods", "leave_sweeps", "note_sweep"]
 _BEGINNING = "mlepool.client.sweeps.beginning"
 
 
-# The sweeps that use a connection, while there are any.
-_open: weakref.WeakKeyDictionary[AsyncConnection, weakref.WeakSet[AsyncSweep]]
+class Driven(Protocol):
+    """What gives runs to hosts: a sweep, or a line of submitted runs."""
+
+    async def close(self) -> None:
+        """Begin nothing more."""
+
+
+# What uses a connection, while there is any.
+_open: weakref.WeakKeyDictionary[AsyncConnection, weakref.WeakSet[Driven]]
 _open = weakref.WeakKeyDictionary()
 
 
-def note_sweep(sweep: AsyncSweep, connections: Iterable[AsyncConnection]) -> None:
+def note_sweep(sweep: Driven, connections: Iterable[AsyncConnection]) -> None:
     """Note which connections a sweep uses: it is to be left before they close."""
     for connection in connections:
         _open.setdefault(connection, weakref.WeakSet()).add(sweep)
@@ -69,8 +77,8 @@ class SweepMethods:
                 the sweep's id. It must not exist yet.
             keywords: Parameters, each with its values: all combinations are run, the
                 last one turns fastest. And these options: ``cwd``, ``env``,
-                ``collect_to`` (with fields, too), ``gpus``, ``priority``,
-                ``orphan_timeout``, ``collect`` and ``timeout`` (seconds) as of
+                ``collect`` and ``collect_to`` (with fields, too), ``gpus``,
+                ``priority``, ``orphan_timeout`` and ``timeout`` (seconds) as of
                 ``run``; ``sync``, once for each host; ``where``, a selector;
                 ``slots`` at once on each host, or by host, by default what it offers;
                 ``retries`` of failed runs (0); ``retries_lost`` of those that are
@@ -84,7 +92,7 @@ class SweepMethods:
         Raises:
             TypeError: For a keyword that makes no sense.
             ValueError: For a field without values, or one that can't be quoted where
-                it stands; for an option that can't be.
+                it stands; for an option that can't be; or if there is no host.
             SweepPlanError: If the plan can't be written.
         """
         beginning = importlib.import_module(_BEGINNING)
@@ -92,6 +100,41 @@ class SweepMethods:
             *(tuple(self), command, keywords), axes=axes, rows=rows, plan=plan
         )
         return await begin  # type: ignore[no-any-return]
+
+    async def submit(
+        self,
+        command: str | Sequence[Any],
+        *,
+        where: str = "",
+        slots: int | dict[str, int] | None = None,
+        **keywords: Any,
+    ) -> AsyncListener:
+        """Run a command on the first host that has a free slot.
+
+        Runs wait for their slots here, in the order in which they were submitted, and
+        go away with this process: what is to outlive it is a sweep (:meth:`map`).
+        Each is begun once at most, and not repeated elsewhere.
+
+        Args:
+            command: As of ``run``: without fields.
+            where: A selector: which hosts may do it.
+            slots: How many at once on each host, or by host; by default what it offers
+                (``max_concurrent``, GPUs), else 1. Runs that were submitted with the
+                same ``where``, ``slots`` and ``gpus`` share these.
+            keywords: As of ``run``, but for ``complete``, ``echo_response`` and
+                ``sync``.
+
+        Returns:
+            Its listener: PENDING until it has begun; ``stop()`` ends it in any case.
+
+        Raises:
+            TypeError: For a keyword that makes no sense here.
+            ValueError: If the selector is none, or there is no host.
+        """
+        beginning = importlib.import_module(_BEGINNING)
+        return beginning.submit(  # type: ignore[no-any-return]
+            *(tuple(self), command, keywords), where=where, slots=slots
+        )
 
     async def resume(
         self, plan: str | os.PathLike[str], *, failed: bool = False
@@ -110,6 +153,7 @@ class SweepMethods:
             SweepPlanError: If there is no such plan, it is damaged, or it is being
                 driven: by another process, or by a sweep of this one that is not
                 closed.
+            ValueError: If there is no host.
         """
         beginning = importlib.import_module(_BEGINNING)
         resume = beginning.resume_sweep(tuple(self), plan, failed=failed)

@@ -157,6 +157,11 @@ class Plan:
         return self.ended - self.counts[RunState.SUCCEEDED]
 
     @property
+    def undead(self) -> list[str]:
+        """The hosts on which attempts that were given up may still run."""
+        return [host for host, attempts in self.zombies.items() if attempts]
+
+    @property
     def is_over(self) -> bool:
         """True if nothing runs, and nothing more will."""
         return not self.given and (not self.waiting or self.halted is not None)

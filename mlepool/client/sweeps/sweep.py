@@ -181,7 +181,7 @@ class AsyncSweep:
             Those after them; none once no more will come.
         """
         finished = self._driver.finished
-        while len(finished) <= start and not self._task.done():
+        while len(finished) <= start and not self._is_over():
             await self._change()
         if len(finished) <= start:
             self._raise_problem()
@@ -193,7 +193,7 @@ class AsyncSweep:
         Raises:
             SweepPlanError: If it was left before: nothing drives it any more.
         """
-        while not self._task.done():
+        while not self._is_over():
             await self._change()
         self._raise_problem()
         return self
@@ -326,6 +326,10 @@ class AsyncSweep:
     def _plan(self) -> Plan:
         return self._driver.plan
 
+    def _is_over(self) -> bool:
+        """Tell if a wait is over: there may be something left that is to be stopped."""
+        return self._task.done() or (self.done and bool(self._plan.undead))
+
     def _numbers(self, *states: RunState) -> list[int]:
         found = [one.number for one in self._plan.begun() if one.state in states]
         return sorted(found)
@@ -359,10 +363,13 @@ class AsyncSweep:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             logger.error("a sweep's driver failed", exc_info=task.exception())
+        plan, path = self._plan, str(self.plan)
         if not self.done:
-            plan = self._plan
             text = "sweep %s was left: %d runs go on, %d wait; pool.resume(%r) goes on"
-            logger.warning(text, self.id, plan.given, plan.waiting, str(self.plan))
+            logger.warning(text, self.id, plan.given, plan.waiting, path)
+        elif plan.undead:
+            text = "sweep %s: what was given up on %s may still run; pool.resume(%r)"
+            logger.warning(text, self.id, ", ".join(plan.undead), path)
         self._changed()
 
     def _raise_problem(self) -> None:

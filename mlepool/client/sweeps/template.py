@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mlepool.client.sweeps.quoting import ShellPlace
 
-__all__ = ["Pattern", "Template"]
+__all__ = ["Filling", "Pattern", "Template"]
 
 _CONVERSIONS: dict[str | None, Callable[[Any], Any]] = {
     None: lambda value: value,
@@ -131,6 +131,58 @@ class Template:
     def __str__(self) -> str:
         command = self.command
         return command if isinstance(command, str) else " ".join(command)
+
+
+class Filling:
+    """Options with fields in their texts, in lists and dicts, too.
+
+    Args:
+        options: By name.
+
+    Attributes:
+        fields: The fields' names.
+
+    Raises:
+        ValueError: If a field has no name, or is none.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._parts = {name: _compiled(one) for name, one in options.items()}
+        patterns = [one for part in self._parts.values() for one in _patterns(part)]
+        names = (name for one in patterns for name in one.fields)
+        self.fields = tuple(dict.fromkeys(names))
+
+    def fill(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the options with values for their fields.
+
+        Raises:
+            ValueError: If a value can't be written as its field asks for.
+        """
+        return {name: _filled(one, values) for name, one in self._parts.items()}
+
+
+def _compiled(value: Any) -> Any:
+    if isinstance(value, str):
+        return Pattern(value)
+    if isinstance(value, dict):
+        return {name: _compiled(one) for name, one in value.items()}
+    return [_compiled(one) for one in value] if isinstance(value, list) else value
+
+
+def _filled(part: Any, values: Mapping[str, Any]) -> Any:
+    if isinstance(part, Pattern):
+        return part.fill(values)
+    if isinstance(part, dict):
+        return {name: _filled(one, values) for name, one in part.items()}
+    return [_filled(one, values) for one in part] if isinstance(part, list) else part
+
+
+def _patterns(part: Any) -> Iterator[Pattern]:
+    if isinstance(part, Pattern):
+        yield part
+    elif isinstance(part, dict | list):
+        for one in part.values() if isinstance(part, dict) else part:
+            yield from _patterns(one)
 
 
 def _in_order(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlepool.client.catalogue.signatures import like
 from mlepool.client.portal import Portal
 from mlepool.client.sweeps.methods import SweepMethods as AsyncSweepMethods
+from mlepool.client.sync.listener import Listener
 
 if TYPE_CHECKING:
     from mlepool.client.sync.sweeps import Sweep
@@ -39,6 +40,19 @@ class SweepMethods:
         """Run a command once for each combination of parameters, on free slots."""
         found = self._async.map(command, axes=axes, rows=rows, plan=plan, **keywords)
         return self._sweep(found)
+
+    @like(AsyncSweepMethods.submit)
+    def submit(
+        self,
+        command: str | Sequence[Any],
+        *,
+        where: str = "",
+        slots: int | dict[str, int] | None = None,
+        **keywords: Any,
+    ) -> Listener:
+        """Run a command on the first host that has a free slot."""
+        work = self._async.submit(command, where=where, slots=slots, **keywords)
+        return Listener(self._portal.call(work), self._portal)
 
     @like(AsyncSweepMethods.resume)
     def resume(self, plan: str | os.PathLike[str], *, failed: bool = False) -> Sweep:
