@@ -13,6 +13,8 @@ Value = str | int | float | bool | None
 
 MAX_RUNS = 1_000_000  # of one sweep; its plan is a file that is read as a whole
 
+_PLAIN = (int, str, bool, type(None))
+
 # What the table of results has besides the parameters.
 FIXED = ("run", "status", "exit_code", "host", "seconds", "attempts", "last")
 
@@ -115,6 +117,8 @@ def read_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Value]]:
 
 def _plain(name: str, value: Any) -> Value:
     """Give a value as a file can hold it: those of numpy are numbers, too."""
+    if type(value) in _PLAIN:
+        return value  # type: ignore[no-any-return]
     if hasattr(value, "__fspath__"):
         value = value.__fspath__()
     if hasattr(value, "item") and not isinstance(value, str | int | float):

@@ -221,7 +221,9 @@ class Member:
                     pause = FIRST_PAUSE
                 self._owner.changed(self)
                 await self._gone.wait()
-            except (MlepoolError, OSError, ExceptionGroup) as exc:
+            except Exception as exc:
+                # The top of a host's task: whatever it was, the others go on.
+                logger.info("sweep: %s: %s", self.name, exc)
                 self.problem = str(exc)
                 self._owner.changed(self)
                 if not connection.is_closed:

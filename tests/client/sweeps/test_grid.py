@@ -80,4 +80,4 @@ def test_rows_are_alike():
         with pytest.raises(ValueError, match="rows: "):
             read_rows(rows)
     with pytest.raises(TypeError, match="rows: each is a dict"):
-        read_rows([3])
+        read_rows([3])  # type: ignore[list-item]

@@ -117,6 +117,7 @@ class Sweeping(RuleBasedStateMachine):
     @rule(host=st.sampled_from("ab"))
     def give(self, host):
         number = self.plan.next()
+        assert number is not None
         self.note(Given(number, self.plan.run(number).attempt, host, 1.0))
 
     @precondition(lambda self: self.of(RunState.GIVEN))

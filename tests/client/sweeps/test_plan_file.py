@@ -28,6 +28,7 @@ def test_what_was_written_is_read_again(path):
     with PlanFile.open(path) as again:
         run = again.plan.run(0)
         assert again.plan.head == HEAD
+        assert run.end is not None
         assert (run.state, run.end.exit_code) == (RunState.FAILED, 3)
         assert run.end.points == {"loss": 0.1}
 

@@ -60,6 +60,6 @@ def test_a_field_that_can_not_be_quoted_is_refused(text):
 )
 def test_a_shell_agrees_that_the_value_is_one_word_there(before):
     text = f"printf '%s\\0' {before.replace('{', '{{').replace('}', '}}')}{{x}}"
-    command = Template(text).fill({"x": NASTY})
+    command = str(Template(text).fill({"x": NASTY}))
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=True)
     assert done.stdout.decode().endswith(f"{NASTY}\0")

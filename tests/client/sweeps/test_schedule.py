@@ -1,5 +1,7 @@
 """Who gets the next run."""
 
+from typing import Any
+
 import pytest
 
 from mlepool.client.sweeps.schedule import Schedule, slots_of
@@ -42,7 +44,7 @@ def test_what_a_host_has_from_before_takes_room():
     assert schedule.take() == "a"
 
 
-GPUS = {"gpu": [{}, {}, {}, {}]}
+GPUS: dict[str, Any] = {"gpu": [{}, {}, {}, {}]}
 LIMITED = {"slots": {"max": 2}}
 
 

@@ -45,9 +45,10 @@ def test_a_command_is_text_or_a_list(command):
 
 
 def test_an_empty_command_is_refused():
-    for command in ("", []):
-        with pytest.raises(ValueError, match="empty"):
-            Template(command)
+    with pytest.raises(ValueError, match="empty"):
+        Template("")
+    with pytest.raises(ValueError, match="empty"):
+        Template([])
 
 
 @settings(steady, max_examples=30)  # each one is a process
@@ -55,7 +56,7 @@ def test_an_empty_command_is_refused():
 def test_a_shell_takes_each_value_as_one_word_whatever_it_is(values):
     names = [f"v{number}" for number in range(len(values))]
     text = "printf '%s\\0' " + " ".join(f"{{{name}}}" for name in names)
-    command = Template(text).fill(dict(zip(names, values, strict=True)))
+    command = str(Template(text).fill(dict(zip(names, values, strict=True))))
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=True)
     assert done.stdout.decode().split("\0")[:-1] == values
 
