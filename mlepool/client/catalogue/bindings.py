@@ -164,6 +164,7 @@ class Bindings(BuiltinCommands, FileMethods):
         keywords: dict[str, Any],
         *,
         listener: AsyncListener,
+        sync: Callable[..., Coroutine[Any, Any, AsyncListener]] | None = None,
     ) -> Coroutine[Any, Any, AsyncListener] | None:
         """Call a command for a listener that was made before, and wait for nothing.
 
@@ -172,6 +173,7 @@ class Bindings(BuiltinCommands, FileMethods):
             args: Positional arguments.
             keywords: The others.
             listener: Its handle.
+            sync: What syncs before a run, if not :meth:`sync`.
 
         Returns:
             What has to be run until it has begun, where files go before it; else None.
@@ -183,7 +185,7 @@ class Bindings(BuiltinCommands, FileMethods):
         if command.spec.spawns and not _WITH_FILES.isdisjoint(keywords):
             errands = importlib.import_module(_ERRANDS)
             return errands.run_with_files(  # type: ignore[no-any-return]
-                *(self._calls, self.sync, command),
+                *(self._calls, sync or self.sync, command),
                 args=args,
                 keywords={**keywords, "complete": False},
                 job_id=listener.id,

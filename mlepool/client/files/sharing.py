@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import functools
 import os
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Protocol
 
 from mlepool.client.calls import Calls
 from mlepool.client.files.exchange import Near
 from mlepool.client.files.meters import Meter
+from mlepool.client.files.methods import texts_in
 from mlepool.client.files.remote_trees import RemoteTarget
 from mlepool.client.files.syncing import Sync, SyncOptions
 from mlepool.client.files.verbs import (
@@ -22,11 +23,11 @@ from mlepool.client.files.verbs import (
 )
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.local import LocalJob
-from mlepool.client.options import CallOptions
+from mlepool.client.options import CallOptions, Kind, split_options
 from mlepool.files.base import Scan, Source, SourceOptions, Target
 from mlepool.files.source import LocalSource
 
-__all__ = ["SharedNear", "SyncOptions", "share_sync"]
+__all__ = ["SharedNear", "SharedSync", "SyncOptions", "share_sync"]
 
 
 def share_sync(
@@ -68,6 +69,55 @@ def share_sync(
         )
 
     return begin
+
+
+class SharedSync:
+    """The sync that comes before one run on many hosts: the tree is read once."""
+
+    def __init__(self) -> None:
+        self._begin: Callable[..., LocalJob] | None = None
+
+    async def over(
+        self,
+        connection: Runner,
+        *,
+        source: str | os.PathLike[str],
+        destination: str | os.PathLike[str],
+        delete: bool = False,
+        exclude: str | Iterable[str] = (),
+        ignore_files: str | Iterable[str] = (".gitignore", ".mlepoolignore"),
+        checksum: bool = False,
+        force: bool = False,
+        **keywords: Any,
+    ) -> AsyncListener:
+        """Sync over one connection, with the arguments of its own ``sync``.
+
+        Raises:
+            TypeError: For a keyword that there is not.
+        """
+        options, rest = split_options(keywords, kind=Kind.VALUE)
+        if rest:
+            raise TypeError(f"sync() has no keyword {next(iter(rest))!r}")
+        left_out = texts_in("exclude", exclude)
+        chosen = SyncOptions(
+            delete=delete, checksum=checksum, force=force, exclude=left_out
+        )
+        self._begin = self._begin or share_sync(
+            source,
+            destination,
+            exclude=left_out,
+            ignore_files=texts_in("ignore_files", ignore_files),
+            sync_options=chosen,
+            options=options,
+        )
+        return await connection.run_here(self._begin)
+
+
+class Runner(Protocol):
+    """A connection."""
+
+    async def run_here(self, begin: Callable[[Calls], LocalJob]) -> AsyncListener:
+        """Begin what runs here, over this connection, and wait as a call does."""
 
 
 class SharedNear(Near):

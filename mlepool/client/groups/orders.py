@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
@@ -22,6 +24,9 @@ from mlepool.client.options import (
 )
 
 __all__ = ["CommandOrder", "FileOrder", "Order"]
+
+# Files take libraries that a program which only runs commands need not load.
+_SHARING = "mlepool.client.files.sharing"
 
 # Bytes of output that a group's listeners hold in all, by default; each holds as much
 # as a single one if they are few, and the least there can be if they are many.
@@ -75,6 +80,9 @@ class CommandOrder:
         self._args = args
         self._keywords = keywords
         self._count = count
+        self._shared: Any = None
+        if keywords.get("sync") is not None:
+            self._shared = importlib.import_module(_SHARING).SharedSync()
         said = display(_said(args, keywords)) if name == "run" else ""
         self.text = said or name
         self.verb = f"run {said!r}" if said else name
@@ -111,7 +119,12 @@ class CommandOrder:
         """Begin it on one host."""
         command = conn.find(self._name)
         keywords = {**self._keywords, "echo_response": False}
-        return conn.begin_call(command, self._args, keywords, listener=listener)
+        sync = None
+        if self._shared is not None:
+            sync = functools.partial(self._shared.over, conn)
+        return conn.begin_call(
+            command, self._args, keywords, listener=listener, sync=sync
+        )
 
 
 class FileOrder:

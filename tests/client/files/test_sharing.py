@@ -128,7 +128,7 @@ def test_deadlines_hold_for_each(worker, tree, tmp_path):
 
 PUT_AND_COUNT = """
 import os, sys, mlepool
-source, target, port, *names = sys.argv[1:]
+command, source, target, port, *names = sys.argv[1:]
 def count():
     return int(open("/proc/self/io").readline().split()[1])
 with mlepool.ClientPool() as pool:
@@ -140,13 +140,19 @@ with mlepool.ClientPool() as pool:
         conn.cd(place, raise_error=True)
     pool.put(source, "there", dry_run=True, raise_error=True)
     before = count()
-    pool.put(source, "there", raise_error=True)
+    if command == "put":
+        pool.put(source, "there", raise_error=True)
+    else:
+        done = pool.run("ls", sync={"source": source, "destination": "there"})
+        assert {one.stdout for one in done.check().values()} == {"deep\\nlarge\\n"}
     print(count() - before)
 """
 
 
-def test_what_is_put_on_all_is_read_once(worker, tree, tmp_path):
-    words = [str(tree), str(tmp_path / "put"), str(worker.port), *"abcd"]
+@pytest.mark.parametrize("command", ["put", "run"])
+def test_what_is_put_on_all_is_read_once(worker, tree, tmp_path, *, command):
+    target = tmp_path / "put"
+    words = [command, str(tree), str(target), str(worker.port), *"abcd"]
     done = subprocess.run(
         [sys.executable, "-c", PUT_AND_COUNT, *words],
         capture_output=True,
@@ -155,7 +161,7 @@ def test_what_is_put_on_all_is_read_once(worker, tree, tmp_path):
     )
     assert int(done.stdout) < 14_000_000  # 6 MB, and the large file twice; not 40
     for name in "abcd":
-        assert differences(tree, tmp_path / "put" / name / "there") == ""
+        assert differences(tree, target / name / "there") == ""
 
 
 def test_what_is_on_the_workers_comes_into_a_folder_for_each(worker, tree, tmp_path):
