@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import threading
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
@@ -19,6 +20,9 @@ from mlepool.worker.registry import Command, Function, describe, in_words
 
 __all__ = ["Bundle", "CustomCommand", "Given", "UnfitError", "place_of"]
 
+# Sources are read side by side, and CPython counts the depth of all the syntax trees
+# that threads are making together: a collection in between is a SystemError.
+_PARSING = threading.Lock()
 _STARS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -157,7 +161,8 @@ def place_of(function: Any) -> str:
     if code is not None:
         return f"{code.co_filename}:{code.co_firstlineno}"
     try:
-        lines, number = inspect.getsourcelines(inner)
+        with _PARSING:
+            lines, number = inspect.getsourcelines(inner)
         return f"{inspect.getsourcefile(inner)}:{number if lines else 0}"
     except (OSError, TypeError):
         return ""

@@ -3,6 +3,10 @@
 import dataclasses
 import datetime
 import enum
+import gc
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -199,3 +203,26 @@ def test_where_it_is_written_is_known():
     assert place_of(takes) == f"{__file__}:{line}"
     assert place_of(Box).startswith(f"{__file__}:")
     assert place_of(3) == ""
+
+
+@pytest.fixture
+def busy_collector() -> Iterator[None]:
+    """Collect garbage often, so that threads take turns in the midst of anything."""
+
+    def note(*_: Any) -> None:
+        sum(range(200))
+
+    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(100)
+    gc.callbacks.append(note)
+    yield
+    gc.callbacks.remove(note)
+    gc.set_threshold(*thresholds)
+    sys.setswitchinterval(interval)
+
+
+def test_places_are_found_by_several_threads_at_once(busy_collector):
+    with ThreadPoolExecutor(4) as threads:
+        places = set(threads.map(place_of, [Box] * 20))
+    assert places == {place_of(Box)}
