@@ -92,11 +92,10 @@ class Magics:
     def _pool(self) -> ClientPool:
         """Give the user's ``pool``, or the default one with all known hosts."""
         found = self._shell.user_ns.get("pool")
-        if isinstance(found, ClientPool):
-            return found
-        if not len(mlepool.pool):
-            fill(mlepool.pool)
-        return mlepool.pool
+        pool = found if isinstance(found, ClientPool) else mlepool.pool
+        if pool is mlepool.pool and not len(pool):
+            fill(pool)
+        return pool
 
 
 class _Choice:

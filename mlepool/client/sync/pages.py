@@ -153,9 +153,11 @@ def _progress(listener: AsyncListener) -> str:
     """Show what says itself how far it is; what rewrites a line is in the output."""
     progress = listener.progress
     if isinstance(progress, Progress):
-        step = progress.step
-        steps = "" if step is None else f"{step} of {progress.total or '?'}"
-        return progress_bar(progress.percent, f"{steps} {progress.message}".strip())
+        step, total, percent = progress.step, progress.total, progress.percent
+        if percent is None and step is not None and total:
+            percent = 100 * step / total
+        steps = "" if step is None else f"{step} of {total or '?'}"
+        return progress_bar(percent, f"{steps} {progress.message}".strip())
     if isinstance(progress, SyncProgress) and is_live(listener):
         total = progress.bytes_total
         percent = 100 * progress.bytes / total if total else None
