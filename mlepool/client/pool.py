@@ -107,7 +107,9 @@ class AsyncClientPool(GroupVerbs):
         what the file says that was loaded last.
 
         Args:
-            path: A ``hosts.toml``; by default ``~/.config/mlepool/hosts.toml``.
+            path: A ``hosts.toml``, by default ``~/.config/mlepool/hosts.toml``; or an
+                inventory of Ansible's (``.ini``, ``.yml``), of which what can't be
+                ours is left out, and logged.
 
         Returns:
             All hosts of the inventory.

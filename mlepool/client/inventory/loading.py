@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -11,6 +12,10 @@ from mlepool.client.inventory.reading import default_path, read
 from mlepool.errors import ConfigError
 
 __all__ = ["Loaded", "load"]
+
+SUFFIXES = (".ini", ".yml", ".yaml")  # of Ansible's inventories
+
+_IMPORTING = "mlepool.client.inventory.foreign.importing"  # takes more libraries
 
 Loaded = tuple[list[str], dict[str, list[str]]]
 
@@ -24,7 +29,8 @@ def load(
     """Read an inventory and make a connection for each host; none is opened.
 
     Args:
-        path: The file; None for the account's, which must be there.
+        path: A ``hosts.toml``, or an inventory of Ansible's by its suffix; None for
+            the account's, which must be there.
         enter: Takes a connection in.
         without: Names of hosts that get none: they have one.
 
@@ -34,7 +40,11 @@ def load(
     Raises:
         ConfigError: If it can't be read, or is wrong: nothing was taken in.
     """
-    inventory = read(None if path is None else Path(path))
+    file = None if path is None else Path(path).expanduser()
+    if file is not None and file.suffix.lower() in SUFFIXES:
+        inventory = importlib.import_module(_IMPORTING).read_foreign(file)
+    else:
+        inventory = read(file)
     if inventory.path is None:
         raise ConfigError(f"there is no {default_path()}: write it, or name another")
     made = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from mlepool.config import DEFAULT_PORT
 from mlepool.errors import ConfigError
 
 __all__ = ["Host", "Inventory"]
+
+logger = logging.getLogger("mlepool.client")
 
 MAX_TOKEN = 4096  # bytes of a file with a token
 
@@ -72,6 +76,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         path = self.token_file or Path()
         try:
             with open(path, "rb") as file:
+                if os.fstat(file.fileno()).st_mode & 0o077 and os.name == "posix":
+                    logger.warning("%s has a token in it, and others may read it", path)
                 token = file.read(MAX_TOKEN + 1).decode("ascii").strip()
         except OSError as exc:
             raise ConfigError(

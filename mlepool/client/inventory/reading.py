@@ -24,7 +24,7 @@ from mlepool.errors import ConfigError
 from mlepool.settings.files import ConfigFile, read_file
 from mlepool.settings.properties import check_name
 
-__all__ = ["HOSTS_FILE", "check_host_name", "default_path", "read"]
+__all__ = ["HOSTS_FILE", "check_host_name", "default_path", "read", "read_parsed"]
 
 HOSTS_FILE = "hosts.toml"  # in the account's folder for settings
 TABLES = ("defaults", "hosts", "groups")
@@ -58,7 +58,16 @@ def read(path: str | Path | None = None) -> Inventory:
             return Inventory()
     else:
         chosen = Path(path).expanduser()
-    return _Reader(read_file(chosen)).inventory()
+    return read_parsed(read_file(chosen))
+
+
+def read_parsed(file: ConfigFile) -> Inventory:
+    """Make an inventory of a file that was read.
+
+    Raises:
+        ConfigError: If something in it is wrong: says where.
+    """
+    return _Reader(file).inventory()
 
 
 class _Reader:

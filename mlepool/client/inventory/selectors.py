@@ -114,7 +114,8 @@ class _Parser:
             if token.kind == "end":
                 return
             if token.kind != ",":
-                raise self._fault(token, "put a ',' or nothing here")
+                cause = "put a ',' here, or quotes around a value with blanks in it"
+                raise self._fault(token, cause)
 
     def _requirement(self) -> Requirement:
         if self._peek().kind == "!":

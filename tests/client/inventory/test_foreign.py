@@ -172,6 +172,13 @@ def test_ansible_yaml_gives_the_same(imported):
         ("i.yml", "a: {hosts: {'b[1:a]': }}", "i.yml: b[1:a]: [1:a] is no range"),
         ("i.yml", "a: {\nb", "i.yml:2: expected"),
         ("i.yml", "a: &a {children: {b: *a}}", ""),
+        ("i.yml", f"a: {{vars: {{b: 0x{'9' * 5000}}}, hosts: {{c: }}}}", ""),
+        (
+            "i.yml",
+            "a: {hosts: {b: {ansible_host: [1]}}}",
+            "its ansible_host is no text",
+        ),
+        ("i.yml", "a: !!python/name:os.system x", "i.yml:1: could not determine"),
         ("none", None, "none: No such file"),
     ],
 )

@@ -86,6 +86,17 @@ def test_commands_run_on_what_was_loaded(pool, worker, tmp_path):
     assert pool.select("os!=linux").names == ["gone"]
 
 
+def test_an_inventory_of_ansibles_is_loaded_as_it_is(pool, tmp_path, caplog):
+    (tmp_path / "inventory.ini").write_text(
+        "[web]\nweb[1:2] rack=7 api_token=s3\n[web:vars]\nzone=b\n"
+    )
+    with caplog.at_level("INFO", "mlepool.client"):
+        assert pool.load(tmp_path / "inventory.ini").names == ["web1", "web2"]
+    assert pool["@web"].select("rack>6,zone=b").names == ["web1", "web2"]
+    assert "left out 'api_token' of web[1:2]" in caplog.text
+    assert "s3" not in caplog.text
+
+
 async def load_and_count(path) -> list[str]:
     async with mlepool.AsyncClientPool() as pool:
         group = pool.load(path)

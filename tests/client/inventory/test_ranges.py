@@ -150,11 +150,8 @@ def test_clustershell_reads_the_same(terms, signs):
     assert ours == theirs
 
 
-@given(
-    st.lists(st.from_regex(r"[a-c]?[0-9]{0,3}[-.:]?[0-9]{0,2}[a-b]?", fullmatch=True))
-)
+@given(st.lists(st.text("ab0129.:-", min_size=1, max_size=5)))
 def test_folded_names_are_the_same_names(names):
-    names = [name for name in names if name]
     text = fold(names)
     assert (set(expand(text)) if text else set()) == set(names)
 

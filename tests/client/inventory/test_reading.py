@@ -98,11 +98,16 @@ def test_groups_are_written_out(whole):
     assert whole.hosts["r1n1"].groups == ("train", "cloud")
 
 
-def test_a_token_is_read_from_its_file_when_it_is_needed(whole, tmp_path):
+def test_a_token_is_read_from_its_file_when_it_is_needed(whole, tmp_path, caplog):
     with pytest.raises(ConfigError, match=r"of big: .*big\.token: No such file"):
         whole.hosts["big"].target()
     (tmp_path / "big.token").write_text("s3cret\n")
     assert whole.hosts["big"].target().token == "s3cret"
+    assert "big.token has a token in it, and others may read it" in caplog.text
+    (tmp_path / "big.token").chmod(0o600)
+    caplog.clear()
+    assert whole.hosts["big"].target().token == "s3cret"
+    assert not caplog.text
     assert whole.hosts["gpu01"].target().token == ""
     assert "s3cret" not in repr(whole)
 

@@ -94,12 +94,16 @@ class _Reader:
     def _read_hosts(self, group: str, pattern: str, value: Any) -> None:
         variables = self._table(value, f"host {pattern}")
         address = variables.get("ansible_host", "")
+        if not isinstance(address, str):
+            raise ConfigError(
+                f"{self._path}: {pattern[:80]}: its ansible_host is no text"
+            )
         try:
             names = list(spread_pattern(pattern))
         except ConfigError as exc:
             raise ConfigError(f"{self._path}: {pattern[:80]}: {exc}") from None
         for name in names:
-            if not self.draft.add_host(name, str(address)):
+            if not self.draft.add_host(name, address):
                 continue
             self.draft.add_labels(self.draft.labels[name], variables, pattern)
             if group not in NO_GROUPS:

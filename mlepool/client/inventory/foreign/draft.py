@@ -91,8 +91,8 @@ class Draft:
         for key, value in variables.items():
             if str(key).startswith("ansible_"):
                 continue
-            text = plain(value)
             try:
+                text = plain(value)
                 if looks_secret(str(key)):
                     raise ValueError("it looks like a secret")
                 if text is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,8 +14,13 @@ from mlepool.client.inventory.foreign.draft import Draft
 from mlepool.client.inventory.foreign.ssh import read_ssh_config
 from mlepool.client.inventory.foreign.texts import read_text
 from mlepool.client.inventory.foreign.writing import written
+from mlepool.client.inventory.model import Inventory
+from mlepool.client.inventory.reading import read_parsed
+from mlepool.settings.files import ConfigFile
 
-__all__ = ["convert"]
+__all__ = ["convert", "read_foreign"]
+
+logger = logging.getLogger("mlepool.client")
 
 _SSH = re.compile(r"^[ \t]*(Host|Match|Include)\b[ \t=]", re.MULTILINE | re.IGNORECASE)
 _READERS: Mapping[str, Callable[[Path], Draft]] = {
@@ -38,6 +45,18 @@ def convert(path: Path) -> tuple[str, list[str]]:
     """
     draft = _READERS[_kind(path)](path)
     return written(draft, path.name), list(draft.notes)
+
+
+def read_foreign(path: Path) -> Inventory:
+    """Read an inventory of another program as one of ours.
+
+    Raises:
+        ConfigError: If it can't be read: says where.
+    """
+    text, notes = convert(path)
+    for note in notes:
+        logger.info("%s: %s", path, note)
+    return read_parsed(ConfigFile(path, text, tomllib.loads(text)))
 
 
 def _kind(path: Path) -> str:
