@@ -27,6 +27,8 @@ __all__ = ["GroupRun", "RunOptions", "Slot", "Watcher"]
 
 logger = logging.getLogger("mlepool.client")
 
+AT_ONCE = 50  # hosts that begin in one go: what has come meanwhile is looked at then
+
 # What a caller has got wrong: it would fail again.
 MISTAKES = (TypeError, AttributeError, ValueError, LookupError)
 
@@ -266,7 +268,9 @@ class GroupRun:
             final = Verdict.BAD if slot.is_forgone else verdict
             self.waves.ended(slot.name, final, now=now)
             self._watcher.ended(self, slot)
-        decisions = self.waves.next(now)
+        decisions = self.waves.next(now, most=AT_ONCE)
+        if len(decisions.begin) == AT_ONCE:
+            self._step_soon()
         for name in decisions.skip:
             self._skip(self.slots[name], self.waves.cause)
         for name in decisions.settle:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import heapq
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -123,14 +124,15 @@ class Waves:
         """Tell how often a host has begun."""
         return self._attempts[name]
 
-    def next(self, now: float) -> Decisions:
+    def next(self, now: float, *, most: float = math.inf) -> Decisions:
         """Decide what is to be done at a moment, and reserve it.
 
         Args:
             now: Seconds since some fixed moment.
+            most: How many hosts may begin now; if so many do, ask again at once.
         """
-        begin = []
-        while self._has_room() and (name := self._take(now)) is not None:
+        begin: list[str] = []
+        while len(begin) < most and (name := self._take(now)) is not None:
             self._move(name, "begins")
             self._running += 1
             self._attempts[name] += 1
@@ -197,6 +199,8 @@ class Waves:
         return limit is None or self._running < limit
 
     def _take(self, now: float) -> str | None:
+        if not self._has_room():
+            return None
         if self._paused and self._paused[0][0] <= now:
             return heapq.heappop(self._paused)[1]
         if not self._wave and not self._open:

@@ -49,6 +49,12 @@ def test_no_more_run_at_once_than_were_asked_for():
     assert begun(one) == "ef"
 
 
+def test_many_may_begin_a_few_at_a_time():
+    one = waves()
+    begun_so_far = [one.next(0.0, most=3).begin for _ in range(4)]
+    assert begun_so_far == [list("abc"), list("def"), list("gh"), []]
+
+
 def test_a_wave_begins_once_the_last_one_has_ended():
     one = waves(batch=[1, 2, "50%"])
     assert begun(one) == "a"
