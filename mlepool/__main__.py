@@ -1,6 +1,6 @@
 """Runs the command line: ``python -m mlepool``."""
 
-from mlepool.cli.main import main
+from mlepool.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from mlepool.cli.wording import complain, spelled
-from mlepool.client.links.trust import Target, TrustStore, local_workers
-from mlepool.config import config_dir
+from mlepool.cli.places import Book, Place, known_places, listed, read_book, spelled
+from mlepool.client.links.trust import Target
 from mlepool.errors import ConfigError
 
-__all__ = ["Choice", "Hosts", "Labels", "Place", "known_places", "local_places"]
+__all__ = ["Choice", "Hosts", "Labels"]
 
 # What they are read with is loaded where it is needed: a plain name needs none of it.
 _RANGES = "mlepool.client.inventory.ranges"
-_READING = "mlepool.client.inventory.reading"
 _SELECTORS = "mlepool.client.inventory.selectors"
-
-HOSTS_FILE = "hosts.toml"  # in the account's folder
 
 # Signs of more than a name. An address in brackets, [::1], is one, too.
 _SET = re.compile(r"[\[\]!&^*?]|(?:^|,)\s*@")
@@ -47,25 +43,6 @@ Labels = Annotated[
         show_default=False,
     ),
 ]
-
-
-class Place(NamedTuple):
-    """Where a host is, and what is known of it here.
-
-    Attributes:
-        target: How it is reached.
-        options: As :class:`AsyncConnection` takes them: from the inventory.
-    """
-
-    target: Target
-    options: Mapping[str, Any] = {}
-
-
-class _Book(NamedTuple):
-    """The inventory: its hosts by name, and groups of them."""
-
-    hosts: Mapping[str, Any] = {}
-    groups: Mapping[str, Collection[str]] = {}
 
 
 class Choice(NamedTuple):
@@ -100,7 +77,7 @@ class Choice(NamedTuple):
             if not (found := known_places()):
                 raise ConfigError("no host is known; see 'mlepool trust'")
             return found
-        book = _read_book()
+        book = read_book()
         found = dict(one for text in self.hosts for one in _named(text, book))
         if not found:
             raise typer.BadParameter("no host is named", param_hint="-H")
@@ -117,38 +94,7 @@ class Choice(NamedTuple):
         return importlib.import_module(_SELECTORS).Selector.parse(self.selector)
 
 
-def known_places() -> dict[str, Place]:
-    """Give all that this account knows: its inventory, whom it trusts, who is here."""
-    listed = {name: _told(host) for name, host in _read_book().hosts.items()}
-    # What is listed and trusted, or local, is one host: by its name in the list.
-    addresses = {(one.target.host, one.target.port) for one in listed.values()}
-    for key, known in TrustStore().load().items():
-        target = Target(known.host, known.port, known.scheme, key, known.token)
-        if (target.host, target.port) not in addresses:
-            listed.setdefault(spelled(target), Place(target))
-    trusted = {one.target.key for one in listed.values()}
-    return {**listed, **local_places(trusted)}
-
-
-def local_places(without: Collection[str] = ()) -> dict[str, Place]:
-    """Give the workers of this account on this machine.
-
-    Args:
-        without: Keys of those to leave out.
-    """
-    found: dict[str, Place] = {}
-    for one in local_workers():
-        if one.key in without:
-            continue
-        # The socket is there whatever address and scheme the worker listens on.
-        socket = Target(str(one.state_dir), 0, "unix")
-        name = Target("localhost", one.port).name
-        # Two may have one port: a worker that was killed has left its name behind.
-        found[spelled(socket) if name in found else name] = Place(socket)
-    return found
-
-
-def _named(text: str, book: _Book) -> Iterator[tuple[str, Place]]:
+def _named(text: str, book: Book) -> Iterator[tuple[str, Place]]:
     """Give the hosts that one text names."""
     if _URL.search(text) or not _SET.search(text):
         names = [name for name in text.split(",") if name]
@@ -156,13 +102,13 @@ def _named(text: str, book: _Book) -> Iterator[tuple[str, Place]]:
         names = _expanded(text, book)
     for name in names:
         if name in book.hosts:
-            yield name, _listed(book.hosts[name])
+            yield name, listed(book.hosts[name])
         else:
             target = Target.parse(name)
             yield spelled(target), Place(target)
 
 
-def _expanded(text: str, book: _Book) -> list[str]:
+def _expanded(text: str, book: Book) -> list[str]:
     """Write a set of names out.
 
     Raises:
@@ -177,24 +123,3 @@ def _expanded(text: str, book: _Book) -> list[str]:
     except KeyError as exc:
         raise ConfigError(exc.args[0]) from exc
     return names
-
-
-def _read_book() -> _Book:
-    """Read the inventory, if there is one."""
-    if not (config_dir() / HOSTS_FILE).exists():
-        return _Book()
-    found = importlib.import_module(_READING).read()
-    return _Book(found.hosts, found.groups)
-
-
-def _told(host: Any) -> Place:
-    """Give a host's place, also if its token can't be read: others go on."""
-    try:
-        return _listed(host)
-    except ConfigError as exc:
-        complain(str(exc))
-        return Place(host.place, host.options())
-
-
-def _listed(host: Any) -> Place:
-    return Place(host.target(), host.options())

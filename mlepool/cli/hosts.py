@@ -10,8 +10,9 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from mlepool.cli.choosing import Choice, Hosts, Labels, Place, known_places
-from mlepool.cli.wording import complain, spelled, visible
+from mlepool.cli.choosing import Choice, Hosts, Labels
+from mlepool.cli.places import Place, known_places, spelled
+from mlepool.cli.wording import complain, visible
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.links.trust import Target, TrustStore, local_workers
 from mlepool.client.tables import Table

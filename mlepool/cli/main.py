@@ -6,84 +6,24 @@ import functools
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Container, Mapping
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable, Container
+from typing import Annotated, Any
 
 import typer
 
 from mlepool.cli import streams
+from mlepool.cli.commands import COMMANDS, Subcommand
 from mlepool.cli.light import LightCommand, LightGroup
 from mlepool.errors import MlepoolError
 from mlepool.version import __version__
 
-__all__ = ["COMMANDS", "main", "make_app"]
+__all__ = ["COMMANDS", "command_of", "main", "make_app"]
 
 FAILED = 1  # exit status for what mlepool itself could not do
 PIPE_CLOSED = 141  # 128 + SIGPIPE, which Windows has no name for
 
 # What a worker needs and Windows has not.
 POSIX_ONLY = frozenset({"fcntl", "grp", "pwd", "resource", "termios", "tty"})
-
-
-class _Command(NamedTuple):
-    """A subcommand: where its function is, and the first line of that one's docs.
-
-    The line stands here so that help can show it without loading the subcommand. One
-    that has actions has a function for each.
-    """
-
-    module: str
-    function: str
-    summary: str
-    options_first: bool = False
-    actions: Mapping[str, str] = {}
-
-
-COMMANDS = {
-    "worker": _Command(
-        "worker", "serve", "Serve this machine: run what trusted clients ask for."
-    ),
-    "trust": _Command(
-        "trust", "trust", "Trust a worker: keep its key and token for this account."
-    ),
-    "token": _Command(
-        *("token", "", "Make, list, revoke and rotate the tokens of a worker here."),
-        actions={
-            "create": "create",
-            "list": "show",
-            "revoke": "revoke",
-            "rotate": "rotate",
-        },
-    ),
-    "audit": _Command(
-        "audit", "audit", "Print a worker's audit log: who did what, and when."
-    ),
-    "hosts": _Command("hosts", "hosts", "Show the workers that this account knows."),
-    # Options end at the first word of the command, as with ssh: the rest is its own.
-    "run": _Command(
-        "run", "run", "Run a command on one host or many, live.", options_first=True
-    ),
-    "sync": _Command(
-        "sync", "sync", "Make a folder on hosts like one here, or one here like theirs."
-    ),
-    "put": _Command("put", "put", "Put files and folders on hosts."),
-    "get": _Command("put", "get", "Get files and folders from hosts."),
-    "jobs": _Command("jobs", "jobs", "List the jobs of workers."),
-    "logs": _Command("logs", "logs", "Print what a job has printed."),
-    "attach": _Command("attach", "attach", "Follow a job from its first byte on."),
-    "stop": _Command(
-        "stop", "stop", "Stop jobs: all their processes, and say what became of them."
-    ),
-    "top": _Command(
-        "top", "top", "Show what hosts are doing: CPU, memory, GPUs, jobs."
-    ),
-    "shell": _Command(
-        "shell", "shell", "Open a Python prompt that knows the hosts by name."
-    ),
-    "demo": _Command(
-        "demo", "demo", "Train language models on three local workers, live."
-    ),
-}
 
 
 def main() -> None:
@@ -122,6 +62,12 @@ def make_app(wanted: Container[str]) -> typer.Typer:
     return app
 
 
+def command_of(name: str) -> Any:
+    """Load one subcommand, as its parser: what it takes stands in ``params``."""
+    whole: Any = typer.main.get_command(make_app([name]))
+    return whole.commands[name]
+
+
 def _new_app(summary: str | None = None) -> typer.Typer:
     return typer.Typer(
         cls=LightGroup,
@@ -133,7 +79,7 @@ def _new_app(summary: str | None = None) -> typer.Typer:
     )
 
 
-def _load_actions(name: str, command: _Command) -> typer.Typer:
+def _load_actions(name: str, command: Subcommand) -> typer.Typer:
     app = _new_app(command.summary)
     for action, function in command.actions.items():
         loaded = _load(name, command._replace(function=function))
@@ -141,7 +87,7 @@ def _load_actions(name: str, command: _Command) -> typer.Typer:
     return app
 
 
-def _load(name: str, command: _Command) -> Callable[..., Any]:
+def _load(name: str, command: Subcommand) -> Callable[..., Any]:
     try:
         module = importlib.import_module(f"mlepool.cli.{command.module}")
     except ModuleNotFoundError as exc:

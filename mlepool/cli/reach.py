@@ -8,7 +8,8 @@ import functools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mlepool.cli.choosing import Choice, Place, local_places
+from mlepool.cli.choosing import Choice
+from mlepool.cli.places import Place, local_places
 from mlepool.cli.wording import complain, visible
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.links.trust import Target

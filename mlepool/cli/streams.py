@@ -7,7 +7,13 @@ import io
 import os
 import sys
 
-__all__ = ["drop_stdout", "drop_unwritable", "mend"]
+__all__ = ["complain", "drop_stdout", "drop_unwritable", "mend"]
+
+
+def complain(text: str) -> None:
+    """Say something on stderr, in our own name."""
+    sys.stdout.flush()  # what came before is seen before, in one file too
+    print(f"mlepool: {text}", file=sys.stderr, flush=True)
 
 
 def mend() -> None:

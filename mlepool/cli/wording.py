@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 import time
 from typing import NamedTuple
 
+from mlepool.cli.streams import complain
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.links.trust import Target
 from mlepool.wire.values import StopReport
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "complain",
     "folder_of",
     "in_words",
-    "spelled",
     "visible",
 ]
 
@@ -39,19 +37,6 @@ UNITS = (
     _Unit("min", 60, "s", 1),
 )
 MAX_COMMAND = 60  # characters of a process's command line in a report
-
-
-def complain(text: str) -> None:
-    """Say something on stderr, in our own name."""
-    sys.stdout.flush()  # what came before is seen before, in one file too
-    print(f"mlepool: {text}", file=sys.stderr, flush=True)
-
-
-def spelled(target: Target) -> str:
-    """Name a worker so that ``-H`` finds it again; no token is in it."""
-    if target.scheme == "unix":
-        return f"unix:{target.host}"
-    return target.url if target.scheme == "ws" else target.name
 
 
 def folder_of(connection: AsyncConnection) -> str:
