@@ -55,6 +55,7 @@ HOMES = {
     "pynvml": {"mlepool.worker"},
     "zstandard": {"mlepool.files"},
     "xxhash": {"mlepool.client", "mlepool.supervisor", "mlepool.worker"},
+    "cloudpickle": {"mlepool.client.functions", "mlepool.worker.functions"},
     "pickle": set(),
     "marshal": set(),
     "shelve": set(),
@@ -65,6 +66,7 @@ OPTIONAL = {
     *("psutil", "pynvml", "redis", "uvloop", "watchfiles"),
     "mlepool.worker.access.certificate",  # at a worker's first start only
     "tabulate",  # when a table is printed
+    "mlepool.client.html",  # when a notebook shows one
 }
 
 

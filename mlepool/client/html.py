@@ -6,7 +6,7 @@ be read on light and on dark.
 
 from __future__ import annotations
 
-import html
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -57,17 +57,23 @@ LOOKS = {
     **dict.fromkeys(("STOPPED", "reconnecting", "skipped"), "warn"),
 }
 
-# What terminals obey and do not show: colours, cursor movements, titles of windows.
-_ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]P_^X][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]"
-)
-_CONTROLS = {
+# What has a meaning in HTML, and what is not to be seen, or turns text around.
+_SHOWN = {
     **{code: chr(0x2400 + code) for code in range(32) if code not in (9, 10)},
     0x7F: "\u2421",
     **dict.fromkeys(range(0x80, 0xA0), "\ufffd"),
-    # What turns the direction of text, so that it reads otherwise than it is.
     **dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\ufffd"),
+    **dict.fromkeys(range(0xD800, 0xE000), "\ufffd"),  # halves of characters
+    **{ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"},
+    **{ord('"'): "&quot;", ord("'"): "&#x27;"},
 }
+
+
+@functools.cache
+def _escapes() -> re.Pattern[str]:
+    """Give what terminals obey and do not show: colours, movements, titles."""
+    command, text = r"\[[0-?]*[ -/]*[@-~]", r"[\]P_^X][^\x07\x1b]*(?:\x07|\x1b\\)?"
+    return re.compile(rf"\x1b(?:{command}|{text}|[ -/]*[0-~])")
 
 
 class Cell(NamedTuple):
@@ -85,8 +91,7 @@ class Cell(NamedTuple):
 
 def clean(text: object) -> str:
     """Make text harmless and visible: no markup, no escapes, no control characters."""
-    plain = _ESCAPES.sub("", str(text)).translate(_CONTROLS)
-    return html.escape(plain.encode("utf-8", "replace").decode())
+    return _escapes().sub("", str(text)).translate(_SHOWN)
 
 
 def page(*parts: str) -> str:

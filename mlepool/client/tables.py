@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mlepool.client.html import Cell, page, table
 from mlepool.wire.messages import Outcome
 from mlepool.wire.values import JobInfo
 
@@ -56,7 +55,13 @@ class Table(Sequence[tuple[Any, ...]]):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return page(table(self.headers, [map(_html_cell, row) for row in self.rows]))
+        from mlepool.client.html import Cell, page, table
+
+        rows = [
+            [Cell(one, "number") if _is_number(one) else one for one in row]
+            for row in self.rows
+        ]
+        return page(table(self.headers, rows))
 
 
 class JobList(list[JobInfo]):
@@ -94,6 +99,5 @@ def _code(outcome: Outcome | None) -> str:
     return str(outcome.exit_code)
 
 
-def _html_cell(value: Any) -> Any:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(value, "number") if is_number else value
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

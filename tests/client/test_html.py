@@ -65,7 +65,7 @@ def test_markup_in_what_is_shown_is_text(made):
         ("back\x08", "back\u2408"),
         ("c1\x9b31m", "c1\ufffd31m"),
         ("turned \u202eback", "turned \ufffdback"),
-        ("half \ud800", "half ?"),
+        ("half \ud800", "half \ufffd"),
     ],
 )
 def test_what_a_terminal_would_obey_is_gone_or_seen(text, seen):
