@@ -8,13 +8,13 @@ from collections.abc import Collection, Iterable, Iterator
 
 from mlepool.client.inventory.faults import fault
 
-__all__ = ["MAX_NAMES", "fold", "fold_each", "spread", "spread_parts"]
+__all__ = ["MAX_NAMES", "V6", "fold", "fold_each", "spread", "spread_parts"]
 
 MAX_NAMES = 100_000  # in one text: more than that is a slip
 MAX_DIGITS = 18  # of a number: it fits into 64 bits
 
 # An IPv6 address in brackets is an address.
-_V6 = re.compile(r"[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*(?:%[\w.-]+)?")
+V6 = re.compile(r"[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*(?:%[\w.-]+)?")
 _BRACKET = re.compile(r"\[([^\]]*)\]")
 _RANGE = re.compile(r"\s*([0-9]+)(?:-([0-9]+)(?:/([0-9]+))?)?\s*")
 _DIGITS = re.compile(rf"(?<![0-9])[0-9]{{1,{MAX_DIGITS}}}(?![0-9])")
@@ -66,7 +66,7 @@ class Spreading:
 
     def _inner(self, inner: str, at: int) -> list[str]:
         """Give the numbers of one bracket, as they are written."""
-        if _V6.fullmatch(inner):
+        if V6.fullmatch(inner):
             return [f"[{inner}]"]
         found: dict[str, None] = {}
         for part in inner.split(","):

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mlepool.client.inventory.brackets import MAX_NAMES, spread_parts
+from mlepool.client.inventory.brackets import MAX_NAMES, V6, spread_parts
 from mlepool.client.inventory.entries import (
     Entry,
     Where,
@@ -31,7 +31,8 @@ TABLES = ("defaults", "hosts", "groups")
 MEMBERS = "members"  # the key of a group that names them
 ADDRESS = "address"
 
-_SIGNS = re.compile(r"[,!&^*?\s]|^@")
+_SIGNS = re.compile(r"[\[\],!&^*?\s]|^@")
+_ADDRESS = re.compile(rf"\[{V6.pattern}\]")
 
 
 def default_path() -> Path:
@@ -159,5 +160,5 @@ def check_host_name(name: str) -> None:
         ValueError: If that would read as a set of hosts, or is no name at all.
     """
     check_name(name)
-    if _SIGNS.search(name):
-        raise ConfigError(f"{name!r}: a name has none of , ! & ^ * ? @ and no spaces")
+    if _SIGNS.search(_ADDRESS.sub("", name, count=1)):
+        raise ConfigError(f"{name!r}: a name has none of [ ] , ! & ^ * ? @ or blanks")

@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from mlepool.client.inventory.foreign.importing import convert
 from mlepool.client.inventory.reading import read
@@ -212,6 +212,7 @@ LINES = st.lists(
 )
 
 
+@example(["[b:children]", "]"], "i.ini")
 @given(LINES, st.sampled_from(["i.ini", "i.yml", "config"]))
 def test_any_file_is_imported_or_refused(tmp_path_factory, lines, name):
     folder = tmp_path_factory.mktemp("any")

@@ -182,6 +182,7 @@ def test_by_default_it_is_where_people_look(monkeypatch, tmp_path):
         ("[groups]\na = 3", 2, "expected array, got int"),
         ("[groups]\na = [3]", 2, "expected str, got int"),
         ("[groups]\n'a*' = []", 2, "a name has none of"),
+        ("[groups]\n'a[1-2]' = []", 2, "a name has none of"),
         ("[groups.a]\nmember = []", 2, "no key 'member'; did you mean 'members'?"),
         ("[groups]\na='@b'\nb='@c'\nc='@a'", 2, "has itself in it: a -> b -> c -> a"),
         ("[hosts]\na={}\na={}", 3, "Cannot overwrite"),
