@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from mlepool.client.catalogue.signatures import readable
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.groups.files import GroupFiles
-from mlepool.client.groups.limits import Limits
+from mlepool.client.groups.limits import Batch, Limits, check_flag, check_seconds
 from mlepool.client.groups.listener import AsyncGroupListener
 from mlepool.client.groups.methods import GroupMethod, offered_by, part_keywords
 from mlepool.client.groups.orders import CommandOrder, Order
@@ -124,31 +125,42 @@ class GroupVerbs(GroupFiles, SweepMethods):
 
         await in_parallel(connect(one) for one in self._members() if not one.is_closed)
 
+    @readable
     async def run(
-        self, command: str | Sequence[Any], **keywords: Any
+        self,
+        command: str | Sequence[Any],
+        *,
+        max_parallel: int | None = None,
+        batch: Batch | None = None,
+        fail_fast: bool = False,
+        max_failures: int | str | None = None,
+        retries: int = 0,
+        retry_lost: bool = False,
+        connect_timeout: float | None = None,
+        **keywords: Any,
     ) -> AsyncGroupListener:
         """Run a command on all hosts, side by side.
 
         Hosts without a link are connected first; one that can't be is a result like
         any other. So are failures: :meth:`AsyncGroupListener.check` raises them, or
-        ``raise_error=True`` at the end.
+        ``raise_error=True`` at the end. What runs is never stopped for the failures of
+        others.
 
         Args:
             command: A ``str`` for the shell; a list is a program and its arguments.
-            keywords: Those of ``run`` of a connection, and these of every group's call:
-
-                ``max_parallel``: Hosts that run at once; by default all.
-                ``batch``: Waves: ``5``, ``"20%"`` or ``[1, 5, "20%"]``, the last
-                again and again. One begins once the one before has ended; without
+            max_parallel: Hosts that run at once; by default all.
+            batch: Waves: ``5``, ``"20%"`` or ``[1, 5, "20%"]``, the last again and
+                again. One begins once the one before has ended; without
                 ``max_failures`` not if all hosts of that one have failed.
-                ``max_failures``: Hosts that may fail, or a part of all (``"10%"``);
-                with one more no other begins. What runs goes on.
-                ``fail_fast``: The same as ``max_failures=0``.
-                ``retries``: How often a host is tried again that could not be reached,
-                or where the command failed: as a new job, after a growing pause.
-                ``retry_lost``: Also where it is not known if it has run.
-                ``connect_timeout``: Seconds that a host may take to be connected; 30
-                by default.
+            fail_fast: The same as ``max_failures=0``.
+            max_failures: Hosts that may fail, or a part of all (``"10%"``); with one
+                more no other begins.
+            retries: How often a host is tried again that could not be reached, or
+                where the command failed: as a new job, after a growing pause.
+            retry_lost: Try again also where it is not known if it has run.
+            connect_timeout: Seconds that a host may take to be connected; 30 by
+                default.
+            keywords: Those of ``run`` of a connection.
 
         Returns:
             The finished handle; with ``complete=False`` the live one, at once.
@@ -157,7 +169,17 @@ class GroupVerbs(GroupFiles, SweepMethods):
             TypeError, ValueError: If an argument has the wrong type, or can't be.
             ExceptionGroup: With ``raise_error``, of what has failed.
         """
-        return await self.call_named("run", command, **keywords)
+        return await self.call_named(
+            *("run", command),
+            max_parallel=max_parallel,
+            batch=batch,
+            fail_fast=fail_fast,
+            max_failures=max_failures,
+            retries=retries,
+            retry_lost=retry_lost,
+            connect_timeout=connect_timeout,
+            **keywords,
+        )
 
     async def call_named(
         self, name: str, /, *args: Any, **keywords: Any
@@ -203,6 +225,8 @@ class GroupVerbs(GroupFiles, SweepMethods):
     def _start(self, order: Order, own: dict[str, Any]) -> AsyncGroupListener:
         retry_lost = own.pop("retry_lost", False)
         connect_timeout = own.pop("connect_timeout", None)
+        check_flag("retry_lost", retry_lost)
+        check_seconds("connect_timeout", connect_timeout)
         options = RunOptions(Limits.parse(**own), connect_timeout, retry_lost)
         return self._ward.begin(self._called(), order, options)
 

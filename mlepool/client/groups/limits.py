@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Batch", "Limits"]
+__all__ = ["Batch", "Limits", "check_flag", "check_seconds"]
 
 # A number of hosts, or a part of them all: "20%".
 Amount = int | str
@@ -47,8 +47,7 @@ class Limits(NamedTuple):
         if max_parallel is not None:
             _check_number("max_parallel", max_parallel, least=1)
         _check_number("retries", retries, least=0)
-        if not isinstance(fail_fast, bool):
-            raise TypeError(f"fail_fast must be a bool, not {fail_fast!r}")
+        check_flag("fail_fast", fail_fast)
         if max_failures is not None:
             _check_amount("max_failures", max_failures, least=0)
         sizes = None
@@ -73,6 +72,31 @@ class Limits(NamedTuple):
             return total
         size = self.batch[min(number, len(self.batch) - 1)]
         return max(1, _count(size, total))
+
+
+def check_flag(name: str, value: Any) -> None:
+    """See that something is yes or no.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, not {value!r}")
+
+
+def check_seconds(name: str, value: Any) -> None:
+    """See that something is a number of seconds, or None.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is below 0, or no number of seconds.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a number of seconds, not {value}")
 
 
 def _count(amount: Amount, total: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from types import TracebackType
@@ -188,7 +189,7 @@ class AsyncGroupListener(GroupFacts, Mapping[str, AsyncListener]):
             if merged is None:
                 self.check_fit()
                 return None
-            self._waiting = iter(decoded(merged, self._decoders))
+            self._waiting = decoded(merged, self._decoders)
 
     async def _iterate(self) -> AsyncIterator[tuple[str, Any]]:
         merge, decoders = Merge(self._run), dict[AsyncListener, Any]()
@@ -409,8 +410,7 @@ def decoded(
         messages = decoder.decode(records)
     else:
         messages = (decoders.pop(listener, None) or listener.new_decoder()).finish()
-    for message in messages:
-        yield name, message
+    return zip(itertools.repeat(name), messages, strict=False)
 
 
 def _goes_on(listener: AsyncListener) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from mlepool.client.catalogue.signatures import like
 from mlepool.client.connection import AsyncConnection
@@ -15,6 +16,7 @@ from mlepool.client.groups.group import (
     described,
     print_from,
 )
+from mlepool.client.groups.limits import Batch
 from mlepool.client.groups.methods import GroupMethod, offered_by
 from mlepool.client.portal import Portal
 from mlepool.client.sync.connection import Connection
@@ -22,7 +24,13 @@ from mlepool.client.sync.group_listener import GroupListener
 from mlepool.client.sync.pages import connections_page
 from mlepool.client.sync.sweep_methods import SweepMethods
 
+if TYPE_CHECKING:
+    from mlepool.client.sync.executor import FunctionExecutor
+
 __all__ = ["Group", "GroupListener", "GroupVerbs"]
+
+# Pickles: loaded for who asks for them, and for nobody else.
+_EXECUTOR = "mlepool.client.sync.executor"
 
 
 class GroupVerbs(SweepMethods):
@@ -104,14 +112,53 @@ class GroupVerbs(SweepMethods):
         """
         self._portal.call(self._async.connect(max_parallel=max_parallel), timeout)
 
+    def executor(
+        self, *, slots: int | None = None, echo_response: bool = False
+    ) -> FunctionExecutor:
+        """Make an executor of :mod:`concurrent.futures` whose workers these are.
+
+        Their workers have to offer it (``--commands mlepool.worker.functions``), and
+        this client needs the role ``admin`` there: what is sent is code.
+
+        Args:
+            slots: Calls at once on each; by default as many as its host has processors.
+            echo_response: Print what functions print, with the host's name.
+        """
+        made = importlib.import_module(_EXECUTOR).FunctionExecutor(
+            self._async, self._portal, slots=slots, echo_response=echo_response
+        )
+        return cast("FunctionExecutor", made)
+
     @like(AsyncGroupVerbs.run)
-    def run(self, command: str | Sequence[Any], **keywords: Any) -> GroupListener:
+    def run(
+        self,
+        command: str | Sequence[Any],
+        *,
+        max_parallel: int | None = None,
+        batch: Batch | None = None,
+        fail_fast: bool = False,
+        max_failures: int | str | None = None,
+        retries: int = 0,
+        retry_lost: bool = False,
+        connect_timeout: float | None = None,
+        **keywords: Any,
+    ) -> GroupListener:
         """Run a command on all hosts.
 
         Ctrl-C while this waits leaves the jobs running and says their ids; where it
         waits to begin, it never will.
         """
-        return self.call_named("run", command, **keywords)
+        return self.call_named(
+            *("run", command),
+            max_parallel=max_parallel,
+            batch=batch,
+            fail_fast=fail_fast,
+            max_failures=max_failures,
+            retries=retries,
+            retry_lost=retry_lost,
+            connect_timeout=connect_timeout,
+            **keywords,
+        )
 
     def call_named(self, name: str, /, *args: Any, **keywords: Any) -> GroupListener:
         """Call a command on all hosts by its name; keywords as for :meth:`run`.

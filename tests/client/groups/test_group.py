@@ -134,6 +134,10 @@ def test_a_call_that_fits_no_command_is_refused_at_once(worker, some):
         some.run("cat", input=iter(["x"]))
     with pytest.raises(ValueError, match="max_parallel"):
         some.run("true", max_parallel=0)
+    with pytest.raises(TypeError, match="retry_lost must be a bool"):
+        some.ls(retry_lost=1)
+    with pytest.raises(ValueError, match="connect_timeout must be a number"):
+        some.put(b"", "there", connect_timeout=-1)
     with strangers(worker) as pool:  # nothing is known of it before it is connected
         with pytest.raises(TypeError, match="'cwdd'"):
             pool.run("true", cwdd="x")
