@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from mlepool.cli.choosing import Choice, Hosts, Labels
-from mlepool.cli.places import Place, known_places, spelled
+from mlepool.cli.places import LOOPBACK, Place, known_places, spelled
 from mlepool.cli.wording import complain, visible
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.links.trust import Target, TrustStore, local_workers
@@ -164,7 +164,7 @@ def _rows(places: dict[str, Place]) -> list[_Row]:
             known = "trusted" if key in trusted.values() else "local"
         elif not key:
             key = trusted.get((target.host, target.port), "")
-        if not key and target.host == "localhost":
+        if not key and target.host in {"localhost", *LOOPBACK}:
             key, known = ports.get(target.port, ""), "local"
         listed = dict(place.options.get("labels") or {})
         known = known if key else "listed"

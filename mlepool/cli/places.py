@@ -15,6 +15,7 @@ from mlepool.config import config_dir
 from mlepool.errors import ConfigError
 
 __all__ = [
+    "LOOPBACK",
     "Book",
     "Place",
     "known_places",
@@ -24,6 +25,7 @@ __all__ = [
     "spelled",
 ]
 
+LOOPBACK = frozenset({"127.0.0.1", "::1"})
 HOSTS_FILE = "hosts.toml"  # in the folder of settings
 # Reads that file; not at the top: there may be none.
 _READING = "mlepool.client.inventory.reading"
@@ -52,15 +54,17 @@ def known_places() -> dict[str, Place]:
     """Give all that this account knows: its inventory, whom it trusts, who is here."""
     found = {name: _told(host) for name, host in read_book().hosts.items()}
     # What is listed and trusted, or local, is one host: by its name in the list.
-    addresses = {(one.target.host, one.target.port) for one in found.values()}
+    addresses = {_address(one.target) for one in found.values()}
     for key, known in TrustStore().load().items():
         target = Target(known.host, known.port, known.scheme, key, known.token)
-        if (target.host, target.port) not in addresses:
+        if _address(target) not in addresses:
             found.setdefault(spelled(target), Place(target))
     trusted = {one.target.key for one in found.values()}
     names = {Target(*address).name for address in addresses}
-    here = local_places(trusted)
-    return {**found, **{name: here[name] for name in here if name not in names}}
+    for name, here in local_places(trusted).items():
+        if name not in names and _address(here.target) not in addresses:
+            found.setdefault(name, here)
+    return found
 
 
 def local_places(without: Collection[str] = ()) -> dict[str, Place]:
@@ -87,6 +91,12 @@ def read_book() -> Book:
         return Book()
     found = importlib.import_module(_READING).read()
     return Book(found.hosts, found.groups)
+
+
+def _address(target: Target) -> tuple[str, int]:
+    """Give where a host is, the same for all names of this machine."""
+    host = "localhost" if target.host in LOOPBACK else target.host
+    return host, target.port
 
 
 def _told(host: Any) -> Place:

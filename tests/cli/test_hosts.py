@@ -6,6 +6,7 @@ import re
 import pytest
 
 from mlepool.client.links.trust import Target, TrustStore
+from mlepool.config import account_dir
 from tests.cli.shell import mlepool
 
 INVENTORY = """
@@ -117,6 +118,22 @@ def test_what_is_trusted_where_a_listed_host_is_is_one_row(listed, here):
     assert rows[0].split()[:2] == ["gpu1", "10.0.0.1:9922"]
     assert rows[0].split()[4:6] == [key[:12], "trusted"]
     assert len(rows) == 3
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("place", ["127.0.0.1:{port}", "localhost:{port}", "unix:{at}"])
+def test_a_listed_worker_on_this_machine_is_one_row(worker, here, place):
+    # Its account has it among the local ones, too.
+    account = account_dir()
+    address = place.format(port=worker.port, at=worker.state_dir)
+    (account / "hosts.toml").write_text(f"[hosts]\nmine = {{ address = '{address}' }}")
+    try:
+        found = json.loads(here("hosts", "--no-check", "--json").out)
+    finally:
+        (account / "hosts.toml").unlink()
+    names = [one["host"] for one in found]
+    assert "mine" in names
+    assert f"localhost:{worker.port}" not in names
 
 
 @pytest.mark.real
