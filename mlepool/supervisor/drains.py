@@ -101,12 +101,15 @@ class Drains:
             self._line.send(Pressed())
 
     def _drain(self, job: Job, fd: int) -> None:
-        if job.is_aside:
+        if job.is_aside or fd not in job.pipes:
             return  # since select()
         before = job.recorder.position, job.recorder.dropped
         moved = job.drain(fd)
         if moved is None:
+            # In this order: what is closed first epoll goes on to tell of, under a
+            # number that is another pipe's then, while a child holds it open.
             self._selector.unregister(fd)
+            job.close_pipe(fd)
             self._ended(job)
         after = job.recorder.position, job.recorder.dropped
         if after != before:

@@ -133,7 +133,7 @@ class Job:
             reads: How many times to read from it at most.
 
         Returns:
-            How many bytes; None if the pipe has ended, and is closed.
+            How many bytes; None if the pipe has ended: it is to be closed.
         """
         count = 0
         for _ in range(reads):
@@ -146,8 +146,6 @@ class Job:
                     raise
                 data = b""  # nobody has the terminal open any more
             if not data:
-                os.close(fd)
-                del self.pipes[fd]
                 return None
             count += len(data)
             self.recorder.write(self.pipes[fd], data)
@@ -201,6 +199,11 @@ class Job:
         for fd in list(self.pipes):
             self.drain(fd, reads=LAST_READS)
         self.close_pipes()
+
+    def close_pipe(self, fd: int) -> None:
+        """Close one of the pipes; nothing may wait for it any more."""
+        del self.pipes[fd]
+        os.close(fd)
 
     def close_pipes(self) -> None:
         """Close the pipes that are open."""

@@ -1,5 +1,6 @@
 """A real supervisor process: jobs, stdin, timeouts, bad input, its own end."""
 
+import ctypes
 import os
 import random
 import signal
@@ -30,9 +31,11 @@ from mlepool.supervisor.messages import (
 )
 from mlepool.supervisor.processes import command_line
 from tests.conftest import wait_until
+from tests.needs import lacking
 from tests.supervisor.conftest import RunningSupervisor
 
 PYTHON = sys.executable.encode()
+PIDFD_GETFD = 438  # pidfd_getfd(2), which libc may have no name for
 
 pytestmark = pytest.mark.real
 
@@ -66,6 +69,38 @@ def test_positions_are_told_while_a_job_writes(line, supervisor):
     assert supervisor.output("job")["stdout"] == b"one\n"
     line.send(Feed("job", 0, b"go\n"))
     assert line.outcome("job").end > grown.position
+
+
+def borrowed_pipes(pid: int, known: set[int]) -> list[int]:
+    """Hold the pipes of a process open in ours."""
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    fds = {int(one.name) for one in Path(f"/proc/{pid}/fd").iterdir()} - known
+    other = os.pidfd_open(pid)
+    held = [call(PIDFD_GETFD, other, fd, 0) for fd in fds]
+    os.close(other)
+    if min(held) < 0:
+        lacking(f"the right to share files ({os.strerror(ctypes.get_errno())})")
+    return held
+
+
+def test_a_pipe_that_somebody_else_has_open_is_no_job_s_any_more(line, supervisor):
+    # As for a moment a program that is being started: close() does not end epoll then.
+    line.spawn("warm", "true")
+    line.outcome("warm")
+    pid = supervisor.process.pid
+    known = {int(one.name) for one in Path(f"/proc/{pid}/fd").iterdir()}
+    line.spawn("first", "read x; echo $x", stdin=True)
+    line.wait_for(Spawned, "first")
+    held = borrowed_pipes(pid, known)
+    line.send(Feed("first", 0, b"go\n"))
+    assert line.outcome("first").status == "SUCCEEDED"
+    for number in range(20):  # under the same numbers
+        line.spawn(f"job{number}", f"echo {number}; echo x >&2")
+        assert line.outcome(f"job{number}").stdout == len(f"{number}\n")
+        assert supervisor.output(f"job{number}")["stderr"] == b"x\n"
+    for fd in held:
+        os.close(fd)
+    assert supervisor.process.poll() is None, supervisor.log
 
 
 def test_the_same_id_is_not_started_twice(line, supervisor):
