@@ -9,6 +9,8 @@ from mlepool.wire.values import JobInfo
 
 __all__ = ["JobList", "Table"]
 
+COMMAND_WIDTH = 80  # characters of a command in a printed table of jobs
+
 
 class Table(Sequence[tuple[Any, ...]]):
     """Rows with named columns; ``str()`` is a text table, notebooks show HTML.
@@ -69,9 +71,8 @@ class JobList(list[JobInfo]):
 
     def table(self) -> Table:
         """Give what people want to know first."""
-        return Table(
-            ("id", "status", "exit", "started", "took", "command"), self._rows()
-        )
+        headers = ("id", "status", "exit", "started", "took", "command")
+        return Table(headers, self._rows(), widths={"command": COMMAND_WIDTH})
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [

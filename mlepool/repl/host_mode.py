@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 
 from mlepool.client.sync import ClientPool, Connection, Listener
+from mlepool.client.tables import JobList
 from mlepool.errors import MlepoolError
 from mlepool.repl.editor import Typing
 from mlepool.repl.following import Follower
@@ -22,6 +23,8 @@ A line runs on {hosts}, by /bin/sh. What begins with a colon is ours:
   :stop ID     end a job and all of its processes
   :exit        leave; exit and Ctrl-D, too
 Ctrl-C ends the waiting, and the command goes on; :attach comes back to it."""
+
+SHOWN_JOBS = 20  # by :jobs
 
 # What is more than a folder's name to a shell: that runs as it is.
 SHELL_SIGNS = re.compile(r"[;&|<>$`()*?\[\]{}\n]")
@@ -115,7 +118,11 @@ class HostMode:
             _open(connection)
             if len(self._members) > 1:
                 print(f"{connection.name}:")
-            print(connection.jobs(raise_error=True))
+            jobs = connection.jobs(raise_error=True).value
+            print(JobList(jobs[-SHOWN_JOBS:]))
+            more = len(jobs) - SHOWN_JOBS
+            if more > 0:
+                print(f"... and {more} before them: pool[...].jobs() has all")
 
     def _attach(self, text: str) -> None:
         connection, job_id = self._find(text)

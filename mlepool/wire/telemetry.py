@@ -202,8 +202,9 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
         when = datetime.datetime.fromtimestamp(self.time)
         said = [] if self.cpu_percent is None else [f"cpu {self.cpu_percent:.0f} %"]
         said += [f"memory {self.memory.percent:.0f} %"] if self.memory else []
-        said += [f"{len(self.gpus)} GPUs"] if self.gpus else []
-        said += [] if self.jobs is None else [f"{len(self.jobs)} jobs"]
+        for noun, found in (("GPU", self.gpus), ("job", self.jobs)):
+            if found:
+                said.append(f"{len(found)} {noun}{'s' * (len(found) > 1)}")
         return f"<Sample {self.id} at {when:%H:%M:%S}: {', '.join(said) or 'nothing'}>"
 
     __str__ = __repr__

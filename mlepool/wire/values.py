@@ -146,7 +146,8 @@ class StopReport(msgspec.Struct, frozen=True, array_like=True):
     def __repr__(self) -> str:
         signals = ", ".join(dict.fromkeys(one.signal for one in self.signalled))
         count = len({one.pid for one in self.signalled})
-        sent = f"{signals} to {count} processes" if count else "nothing to signal"
+        noun = "process" if count == 1 else "processes"
+        sent = f"{signals} to {count} {noun}" if count else "nothing to signal"
         left = ", ".join(f"{one.pid} {one.command[:60]!r}" for one in self.survivors)
         rest = f"still alive: {left}" if left else "nothing is left"
         took = f"{self.seconds:.1f} s"

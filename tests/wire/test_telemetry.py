@@ -50,5 +50,5 @@ def test_a_sample_reads_as_a_line():
     memory = MemorySample(total=8, available=2, used=6, free=2, percent=75.0)
     sample = Sample(3, 0.0, cores, memory=memory, jobs=(JobSample("a"),))
     shown = re.sub(r"\d\d:\d\d:\d\d", "TIME", repr(sample))
-    assert shown == "<Sample 3 at TIME: cpu 60 %, memory 75 %, 1 jobs>"
+    assert shown == "<Sample 3 at TIME: cpu 60 %, memory 75 %, 1 job>"
     assert repr(Sample()).endswith(": nothing>")

@@ -81,7 +81,7 @@ def test_values_grow_by_appending_like_messages(kind):
 def test_a_stop_reads_as_a_line():
     signalled = (Signalled("SIGINT", 7, "x"), Signalled("SIGKILL", 7, "x", 0.5))
     report = StopReport("id", "STOPPED", signalled, seconds=0.54)
-    sent = "SIGINT, SIGKILL to 1 processes"
+    sent = "SIGINT, SIGKILL to 1 process"
     assert str(report) == f"<StopReport id: STOPPED; {sent}; nothing is left; 0.5 s>"
     left = StopReport("id", "STOPPED", survivors=(Survivor(8, "a\x1b[2J"),))
     assert "; nothing to signal; still alive: 8 'a\\x1b[2J'; " in repr(left)

@@ -96,7 +96,7 @@ def group_page(
     said = [f"{count:,} {word}" for word, count in counts.items() if count]
     more = len(every) - len(shown)
     return page(
-        line_of([Cell(_short(command), "code"), f"{len(every)} hosts", *said]),
+        line_of([Cell(_short(command), "code"), _hosts(every), *said]),
         table(("host", "", "exit", "took", "last line"), rows),
         line_of([Cell(f"... and {more:,} more" if more else "", "dim")]),
     )
@@ -120,10 +120,14 @@ def connections_page(connections: Iterable[AsyncConnection]) -> str:
     up = sum(one.is_connected for one in every)
     more = len(every) - len(rows)
     return page(
-        line_of([f"{len(every)} hosts, {up} connected"]),
+        line_of([_hosts(every), f"{up:,} connected"]),
         table(headers, rows) if rows else "",
         line_of([Cell(f"... and {more:,} more" if more else "", "dim")]),
     )
+
+
+def _hosts(every: list[Any]) -> str:
+    return "1 host" if len(every) == 1 else f"{len(every):,} hosts"
 
 
 def _calm(slot: Slot) -> int:

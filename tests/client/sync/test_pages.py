@@ -87,7 +87,7 @@ def test_a_host_is_shown_with_its_facts_and_labels(pool):
         assert 'class="s good">connected<' in html
         assert "x=&lt;script&gt;alert(1)&lt;/script&gt;, zone=&lt;b&gt;" in html
         assert "<script" not in html
-    assert "1 hosts, 1 connected" in pool._repr_html_()
+    assert "<div>1 host <" in pool._repr_html_()
 
 
 def test_many_hosts_are_a_row_each_and_those_that_fail_come_first(pool, place):
