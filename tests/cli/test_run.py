@@ -201,7 +201,7 @@ def test_a_second_ctrl_c_stops_the_jobs_with_proof(host, other, tmp_path):
     stamp = str(tmp_path)
     command = f"setsid sh -c 'while sleep 0.1; do :; done' {stamp} & echo on; wait"
     done = at_terminal(
-        *("run", "-H", f"{host},{other}", "--", command), presses=("on\r", "again")
+        *("run", "-H", f"{host},{other}", "--", command), presses=("on\r", "stop them\r")
     )
     assert done.status == 128 + signal.SIGINT
     assert "press Ctrl-C again within 2 s to stop them" in done.out
@@ -216,7 +216,7 @@ def test_a_third_ctrl_c_does_not_wait_for_the_stop(host, tmp_path):
         f"trap '' INT TERM; echo on; until [ -e {tmp_path}/go ]; do sleep 0.1; done"
     )
     done = at_terminal(
-        *("run", "-H", host, "--", command), presses=("on\r", "again", "stopping")
+        *("run", "-H", host, "--", command), presses=("on\r", "to stop", "stopping")
     )
     assert done.status == 128 + signal.SIGINT
     assert done.out.endswith("mlepool: not waited for the end of the stop\n")

@@ -182,6 +182,7 @@ def test_leaving_while_it_reconnects_works_at_once(conn, proxy, *, verb, caplog)
     if verb == "disconnect":
         conn.connect()
         assert conn.run("true").ok
+        conn.close()  # while there is a way: it stops what it still owns
 
 
 def test_after_its_time_it_gives_up_and_connect_begins_anew(pool, proxy):

@@ -151,5 +151,5 @@ def test_sighup_has_the_configuration_read_again(running, conn):
     assert f"the settings stay as they were: {file}:3: " in running.log
     file.write_text('listen = ":1"\n')
     wait_until(lambda: "config_error" not in conn.state)  # by itself, in two seconds
-    assert conn.state["labels"] == {}
+    wait_until(lambda: conn.state["labels"] == {})
     assert running.process.poll() is None
