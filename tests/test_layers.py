@@ -47,6 +47,7 @@ HOMES = {
     "tabulate": {"mlepool.client.tables"},
     "typer": {"mlepool.cli"},
     "IPython": {"mlepool.repl.interactive"},
+    "traitlets": {"mlepool.repl.interactive"},
     "rich": {"mlepool.cli.bars"},
     "blake3": {"mlepool.tree", "mlepool.files"},
     "pyfastcdc": {"mlepool.files"},
@@ -63,6 +64,7 @@ HOMES = {
 
 # What may be missing or takes long to load, and is imported where it is needed.
 OPTIONAL = {
+    *("IPython", "traitlets"),  # where the prompt is to be more than Python's own
     *("psutil", "pynvml", "redis", "uvloop", "watchfiles"),
     "mlepool.worker.access.certificate",  # at a worker's first start only
     "tabulate",  # when a table is printed

@@ -9,7 +9,7 @@ from typing import Any
 
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.sync import Connection
-from mlepool.errors import MlepoolError
+from mlepool.errors import MlepoolError, RemoteError
 
 __all__ = ["Asker"]
 
@@ -25,7 +25,7 @@ class Asker:
 
     def __init__(self) -> None:
         self._answers: dict[tuple[str, str, str], tuple[float, list[str]]] = {}
-        self._silent: dict[str, float] = {}
+        self._silent: dict[tuple[str, bool], float] = {}
 
     def open(self, conn: Connection) -> None:
         """Connect, if it was not connected yet."""
@@ -59,15 +59,18 @@ class Asker:
         return answer
 
     def _ask(self, conn: Connection, question: Coroutine[Any, Any, Any]) -> Any:
-        if time.monotonic() < self._silent.get(conn.name, 0.0):
+        # Who has a link now and had none may answer.
+        how = conn.name, conn.is_connected
+        if time.monotonic() < self._silent.get(how, 0.0):
             question.close()
             return None
         try:
             return conn._portal.call(question, LIMIT)
-        except (MlepoolError, OSError, LookupError, AttributeError, TypeError) as exc:
-            # No answer, or a refusal: a prompt is no place for either.
-            if isinstance(exc, MlepoolError | TimeoutError):
-                self._silent[conn.name] = time.monotonic() + SORRY
+        except RemoteError:
+            return None  # it has answered: there is no such folder
+        except (MlepoolError, OSError, LookupError, AttributeError, TypeError):
+            # A prompt is no place for errors.
+            self._silent[how] = time.monotonic() + SORRY
             return None
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from mlepool.client.sync import ClientPool, Connection
 from mlepool.client.sync.groups import GroupVerbs
+from mlepool.errors import MlepoolError
 from mlepool.repl.asking import Asker
 
 __all__ = ["Completer", "Found"]
@@ -95,17 +96,17 @@ class Completer:
         return _hosts(pool, match["text"]) if isinstance(pool, GroupVerbs) else None
 
     def _of_connection(self, match: re.Match[str]) -> Found | None:
-        conn = self._connection(match)
-        if conn is None:
-            return None
-        self._asker.open(conn)  # what it offers is known once it is connected
-        text = match["text"]
-        names = (one for one in dir(conn) if text.startswith("_") or one[0] != "_")
+        owner, text = self._owner(match), match["text"]
+        if isinstance(owner, Connection):
+            self._asker.open(owner)  # what it offers is known once it is connected
+        elif owner is None or match["key"] is None:
+            return None  # others know names as well
+        names = (one for one in dir(owner) if text.startswith("_") or one[0] != "_")
         return Found(text, _beginning(text, names))
 
     def _in_string(self, match: re.Match[str]) -> Found | None:
-        conn, text = self._connection(match), match["text"]
-        if conn is None:
+        conn, text = self._owner(match), match["text"]
+        if not isinstance(conn, Connection):
             return None
         given = KEYWORD.search(match["args"])
         place = match["verb"], given[1] if given else match["args"].count(",")
@@ -116,12 +117,15 @@ class Completer:
             return Found(text, _beginning(text, folders))
         return self.paths(conn, text) if place in PATHS else None
 
-    def _connection(self, match: re.Match[str]) -> Connection | None:
+    def _owner(self, match: re.Match[str]) -> Connection | GroupVerbs | None:
+        """Find what a name means, or a name with hosts in brackets."""
         found = self._names.get(match["owner"])
         if match["key"] is not None and isinstance(found, GroupVerbs):
-            every = {one.name: one for one in found}
-            found = every.get(match["key"])
-        return found if isinstance(found, Connection) else None
+            try:
+                found = found[match["key"]]
+            except (KeyError, MlepoolError):
+                return None
+        return found if isinstance(found, Connection | GroupVerbs) else None
 
 
 def _hosts(pool: GroupVerbs, text: str) -> Found:

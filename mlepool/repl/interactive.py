@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import IPython
-from traitlets.config import Config
-
 __all__ = ["start"]
 
 
@@ -17,6 +14,9 @@ def start(names: dict[str, Any], banner: str) -> None:
         names: What is known at its prompt.
         banner: What it says first.
     """
+    import IPython
+    from traitlets.config import Config
+
     config = Config()
     config.TerminalInteractiveShell.banner1 = f"{banner}\n"
     config.TerminalInteractiveShell.confirm_exit = False

@@ -28,6 +28,7 @@ def complete(pool):
         ("both['gpu1", "gpu1", ["gpu1"]),
         ("gpu1.serv", "serv", ["server_methods"]),
         ("print(gpu1.call_n", "call_n", ["call_named"]),
+        ("pool['gpu*'].call_n", "call_n", ["call_named"]),
         ("pool['gpu-2'].call_n", "call_n", ["call_named"]),
     ],
 )
@@ -46,6 +47,9 @@ def test_names_are_known_here(complete, *, line, text, choices):
         "gpu1.run('ls ",
         "gpu1.attach(make('",
         "pool['nobody'].ru",
+        "pool['gpu[1-'].ru",
+        "pool['gpu*'].ls('",
+        "pool.ru",
         "%one ",
         "%on gpu1 mak",
     ],
@@ -80,6 +84,7 @@ def test_paths_are_those_of_the_worker(complete, files):
 def test_what_can_t_be_read_is_nothing(complete):
     assert complete("gpu1.ls('/no/such/folder/x").choices == []
     assert complete("gpu1.ls('/etc/hostname/x").choices == []
+    assert complete("gpu1.ls('/etc/hostn").choices == ["/etc/hostname"]
 
 
 def test_an_answer_is_used_again_for_a_while(complete, *, pool, files, tmp_path):
@@ -88,6 +93,18 @@ def test_an_answer_is_used_again_for_a_while(complete, *, pool, files, tmp_path)
     pool["gpu1"].disconnect()
     assert len(complete(f"gpu1.ls('{files}/data").choices) == 2
     assert not pool["gpu1"].is_connected
+
+
+def test_who_could_not_be_reached_is_asked_again_once_connected(pool, monkeypatch):
+    conn = pool["gpu1"]
+    complete = Completer({"gpu1": conn}).complete
+    with monkeypatch.context() as patch:
+        patch.setattr("mlepool.repl.asking.LIMIT", 0.0)
+        assert complete("gpu1.ls('/et") == ("/et", [])
+        assert complete("gpu1.attach('") == ("", [])
+    assert complete("gpu1.get('/et") == ("/et", [])
+    conn.connect()
+    assert complete("gpu1.cd('/usr/sh") == ("/usr/sh", ["/usr/share/"])
 
 
 def test_a_host_that_is_not_there_costs_little_once(pool):
