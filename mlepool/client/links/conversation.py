@@ -112,12 +112,15 @@ class Call:
             resumed = self.sent is not None
             return msgspec.structs.replace(self.message, is_resumed=resumed, **place)
         left = self.message.timeout
-        if left is not None:
+        # A limit that is not its listener's, too, counts on the worker alone.
+        if left is not None and self.listener.timeout is not None:
             left = max(0.0, left - (now - self.made))
             if left == 0 and self.sent is None:
                 return None
         # What is repeated is marked by its age, so that is never quite 0.
-        age = 0.0 if self.sent is None else max(now - self.sent, 1e-6)
+        age = self.message.age
+        if self.sent is not None:
+            age += max(now - self.sent, 1e-6)
         return msgspec.structs.replace(self.message, timeout=left, age=age, **place)
 
     def deliver(self, message: ForACall) -> None:
