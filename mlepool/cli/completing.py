@@ -56,7 +56,6 @@ def main() -> None:
             about = "" if is_line or not word.about else f"\t{word.about}"
             sys.stdout.write(f"{text}{about}\n")
         sys.stdout.flush()
-    os._exit(0)  # nothing is open, and a shell waits
 
 
 def words_of(line: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from mlepool.cli.choosing import Choice, Hosts, Labels
-from mlepool.cli.exits import INTERRUPTED
+from mlepool.cli.exits import INTERRUPTED, UNKNOWN
 from mlepool.cli.journals import list_journals, print_journal
 from mlepool.cli.reach import Found, reach
 from mlepool.cli.records import RecordPrinter, View, views
@@ -68,7 +68,8 @@ def logs(
 
     Of one job as it is: stdout to stdout, stderr to stderr; --tail and -t work by
     lines. Where there are several, each line begins with its host's name. Without JOB
-    it is the latest job of each host that -H or -l name.
+    it is the latest job of each host that -H or -l name: with 255 if one of them can't
+    be reached.
     """
     view = View(read_since(since), _read_stream(stream), tail, timestamps=timestamps)
     choice = Choice.of(hosts, selector)
@@ -85,9 +86,10 @@ def logs(
         )
     try:
         work = _print_all(jobs or [], choice, view, follow=follow, as_json=as_json)
-        asyncio.run(work)
+        status = asyncio.run(work)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
+    raise typer.Exit(status)
 
 
 def _print_journals(
@@ -128,13 +130,15 @@ def _read_stream(text: str) -> int | None:
 
 async def _print_all(
     texts: list[str], choice: Choice, view: View, *, follow: bool, as_json: bool
-) -> None:
+) -> int:
     async with reach(choice) as reached:
         found = await (reached.find(texts) if texts else reached.latest())
         shown = views([(one.host, one.id) for one in found], view, as_json=as_json)
         pairs = zip(found, map(RecordPrinter, shown), strict=True)
         prints = [_print(one, printer, follow=follow) for one, printer in pairs]
         await asyncio.gather(*prints)
+        # Who was named, and of whom nothing was to be found elsewhere, is missing.
+        return UNKNOWN if reached.failed and not texts else 0
 
 
 async def _print(found: Found, printer: RecordPrinter, *, follow: bool) -> None:

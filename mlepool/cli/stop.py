@@ -12,7 +12,7 @@ import typer
 from msgspec import structs
 
 from mlepool.cli.choosing import Choice, Hosts, Labels
-from mlepool.cli.exits import FAILED, INTERRUPTED
+from mlepool.cli.exits import FAILED, INTERRUPTED, UNKNOWN
 from mlepool.cli.reach import Found, Reached, reach, stop_job
 from mlepool.cli.wording import complain, in_words
 from mlepool.errors import MlepoolError
@@ -52,7 +52,8 @@ def stop(
 ) -> None:
     """Stop jobs: all their processes, and say what became of them.
 
-    Exits with 0 if all are dead, or were before; else with 1.
+    Exits with 0 if all are dead, or were before; else with 1. With --all it exits with
+    255 if a host can't be reached.
     """
     if not 0 <= grace < math.inf:
         raise typer.BadParameter("give seconds", param_hint="--grace")
@@ -62,11 +63,11 @@ def stop(
         raise typer.BadParameter(text, param_hint="JOB")
     how = _How(signal_name(signal), grace, as_json)
     try:
-        stopped = asyncio.run(_stop(jobs, choice, how))
+        status = asyncio.run(_stop(jobs, choice, how))
     except KeyboardInterrupt:
         complain("not waited for the end; what was asked of workers goes on")
         raise typer.Exit(INTERRUPTED) from None
-    raise typer.Exit(0 if stopped else FAILED)
+    raise typer.Exit(status)
 
 
 def signal_name(text: str) -> str:
@@ -82,11 +83,13 @@ def signal_name(text: str) -> str:
     return name if name.startswith("SIG") else f"SIG{name}"
 
 
-async def _stop(texts: list[str] | None, choice: Choice, how: _How) -> bool:
+async def _stop(texts: list[str] | None, choice: Choice, how: _How) -> int:
     async with reach(choice) as reached:
         found = await (reached.find(texts) if texts else _running(reached))
         stopped = await asyncio.gather(*(_stop_one(one, how) for one in found))
-        return all(stopped) and (bool(texts) or not reached.failed)
+        if reached.failed and not texts:
+            return UNKNOWN
+        return 0 if all(stopped) else FAILED
 
 
 async def _running(reached: Reached) -> list[Found]:

@@ -101,3 +101,14 @@ def test_a_job_that_is_none_is_an_error(host, here):
     done = here("attach", "nobody", "-H", host)
     assert (done.status, done.out) == (1, "")
     assert done.err.startswith(f"mlepool: there is no job 'nobody' on {host}")
+
+
+def test_several_jobs_are_followed_and_the_worst_status_counts(host, other, here):
+    hosts = f"{host},{other}"
+    begun = here("run", "-H", hosts, "--detach", "case $PWD in */other) exit 4;; esac")
+    ids = [line.split()[-1] for line in begun.out.splitlines()]
+    quiet = here("run", "-H", host, "--detach", "echo on").out.split()[-1]
+    done = here("attach", "-H", hosts, *ids, quiet)
+    assert (done.status, done.err) == (4, "")
+    assert done.out == f"{host} {quiet} | on\n"
+    assert here("attach", "-H", hosts, *ids, "--offset", "1").status == 2

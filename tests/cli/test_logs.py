@@ -1,5 +1,6 @@
 """mlepool logs: what a job has printed, from its worker."""
 
+import json
 import subprocess
 import sys
 import time
@@ -80,7 +81,7 @@ def test_a_job_that_ended_before_the_worker_began_anew_is_found(own_worker, here
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "Invalid value for JOB: name a job"),
+        ([], "Invalid value for JOB: name a job, or hosts"),
         (["a", "--since", "soon"], "Invalid value for --since: give 90s"),
         (["a", "--stream", "out"], "Invalid value for --stream: stdout or stderr"),
         (["a", "--tail", "-1"], "Invalid value for '--tail'"),
@@ -121,3 +122,39 @@ def test_a_reader_that_has_enough_ends_it_quietly_and_leaves_the_job(host, conn)
 def test_without_a_host_all_workers_of_this_machine_are_looked_through(worker, conn):
     done = conn.run("echo found")
     assert mlepool("logs", done.id[:10]) == (0, "found\n", "")
+
+
+def test_of_several_hosts_the_latest_jobs_are_printed_with_their_names(
+    host, other, here
+):
+    hosts = f"{host},{other}"
+    here("run", "-H", hosts, "--", "echo $((1 + 1)); printf half; echo odd >&2")
+    done = here("logs", "-w", hosts)
+    assert done.status == 0
+    assert sorted(done.out.splitlines()) == sorted(
+        f"{name} | {text}" for name in (host, other) for text in ("2", "half")
+    )
+    assert sorted(done.err.splitlines()) == sorted([f"{host} | odd", f"{other} | odd"])
+    done = here("logs", "-w", hosts, "--tail", "1", "--stream", "stdout")
+    assert sorted(done.out.splitlines()) == sorted(
+        [f"{host} | half", f"{other} | half"]
+    )
+
+
+def test_several_jobs_of_one_host_have_their_ids_too(host, here, conn):
+    first, second = conn.run("echo one").id, conn.run("echo two").id
+    done = here("logs", "-H", host, first, second)
+    assert sorted(done.out.splitlines()) == sorted(
+        [f"{host} {first} | one", f"{host} {second} | two"]
+    )
+
+
+def test_machines_get_an_object_for_each_line(host, here, conn):
+    job = conn.run("echo one; echo two >&2")
+    done = here("logs", "-H", host, "--json", job.id)
+    one, two = sorted(map(json.loads, done.out.splitlines()), key=lambda it: it["text"])
+    assert (one["host"], one["id"], one["text"]) == (host, job.id, "one")
+    assert (two["stream"], two["text"]) == ("stderr", "two")
+    assert abs(one["time"] - time.time()) < 60
+    attached = here("attach", "-H", host, "--json", job.id)
+    assert sorted(attached.out.splitlines()) == sorted(done.out.splitlines())

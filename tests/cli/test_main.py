@@ -62,7 +62,7 @@ def load(tmp_path) -> Loader:
             f"sys.modules.update(dict.fromkeys({missing!r}))\n"
             f"note = lambda: open({str(path)!r}, 'w').write(' '.join(sys.modules))\n"
             "atexit.register(note)\n"
-            "from mlepool.cli.main import main; main()\n"
+            "from mlepool.cli.entry import main; main()\n"
         )
         done = subprocess.run(
             [sys.executable, "-c", script, *arguments],
@@ -93,7 +93,19 @@ def test_a_command_loads_nothing_that_only_others_need(host, load):
         "mlepool.files",
         "mlepool.worker",
         "mlepool.cli.demo",
+        "mlepool.cli.rollout",
+        "mlepool.client.groups",
+        "mlepool.client.inventory",
     }
+    assert modules & unwanted == set()
+
+
+@pytest.mark.real
+def test_a_shell_that_asks_for_hosts_loads_next_to_nothing(elsewhere, load):
+    elsewhere.mkdir()
+    status, modules = load("__complete", "run", "-H", "g")
+    assert status == 0
+    unwanted = {"typer", "asyncio", "websockets", "mlepool.client.connection"}
     assert modules & unwanted == set()
 
 

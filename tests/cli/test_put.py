@@ -1,5 +1,6 @@
 """mlepool put and get: files there and back, by the names that users expect."""
 
+import json
 import os
 
 import pytest
@@ -76,3 +77,19 @@ def test_a_file_that_is_not_there_is_one_line(verb, here, host, *, tmp_path):
     assert "none.txt" in done.err
     assert "No such file or directory" in done.err
     assert len(done.err.splitlines()) == 1
+
+
+def test_machines_get_an_object_for_each_host(here, host, tmp_path):
+    (tmp_path / "a").write_text("content")
+    hosts = ("-H", f"{host},localhost:1")
+    done = here("put", "-v", "--json", *hosts, str(tmp_path / "a"), str(tmp_path / "b"))
+    assert done.status == 255
+    change, summary = map(json.loads, done.out.splitlines())
+    assert (change["event"], change["host"]) == ("change", host)
+    assert (summary["event"], summary["host"]) == ("done", host)
+    assert (summary["sent"], summary["bytes_total"], summary["problems"]) == (1, 7, [])
+    missing = ("get", "--json", "-H", host, str(tmp_path / "none"), str(tmp_path))
+    done = here(*missing)
+    (note,) = map(json.loads, done.out.splitlines())
+    assert (done.status, note["event"], done.err) == (1, "note", "")
+    assert "none" in note["text"]

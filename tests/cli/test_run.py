@@ -201,7 +201,8 @@ def test_a_second_ctrl_c_stops_the_jobs_with_proof(host, other, tmp_path):
     stamp = str(tmp_path)
     command = f"setsid sh -c 'while sleep 0.1; do :; done' {stamp} & echo on; wait"
     done = at_terminal(
-        *("run", "-H", f"{host},{other}", "--", command), presses=("on\r", "stop them\r")
+        *("run", "-H", f"{host},{other}", "--", command),
+        presses=("on\r", "stop them\r"),
     )
     assert done.status == 128 + signal.SIGINT
     assert "press Ctrl-C again within 2 s to stop them" in done.out

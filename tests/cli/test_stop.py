@@ -1,5 +1,6 @@
 """mlepool stop: jobs are dead, and it says how."""
 
+import json
 import re
 
 import pytest
@@ -64,3 +65,21 @@ def test_a_job_that_is_none_is_an_error_that_names_what_there_is(host, here, con
     assert (done.status, done.out) == (1, "")
     assert done.err.startswith(f"mlepool: there is no job '0123' on {host}; there are:")
     assert f"  {job_id} {host} SUCCEEDED echo candidate\n" in done.err
+
+
+def test_all_jobs_of_hosts_are_stopped_only_if_the_hosts_are_named(other, here):
+    for _ in range(2):
+        here("run", "-H", other, "--detach", "exec sleep 60")
+    for arguments in ((), ("--all",), ("--all", "-H", other, "5f3a")):
+        done = here("stop", *arguments)
+        assert (done.status, done.out) == (2, "")
+        assert "name jobs, or hosts with --all" in done.err
+    done = here("stop", "--all", "-H", other, "--signal", "KILL", "--json")
+    reports = [json.loads(line) for line in done.out.splitlines()]
+    assert done.status == 0
+    assert [one["complete"] for one in reports[:2]] == [True, True]
+    assert reports[0]["host"] == other
+    assert reports[0]["signalled"][0]["signal"] == "SIGKILL"
+    assert here("stop", "--all", "-H", other) == (0, "", "")
+    assert here("stop", "--all", "-H", f"{other},localhost:1").status == 255
+    assert here("logs", "-H", f"{other},localhost:1").status == 255
