@@ -124,7 +124,7 @@ def test_wait_in_line(start_worker):
     host = f"localhost:{busy.port}"
     assert run("wait_in_line", host) == [
         "first in line: echo urgent, place 1",
-        f"refused: all 1 slots are taken, and 3 jobs wait for one (on {host})",
+        f"refused: all slots (1) are taken; waiting for one: 3 (on {host})",
         "STOPPED before it began",
         "SUCCEEDED: urgent",
         "SUCCEEDED: job 1",

@@ -106,7 +106,7 @@ def test_what_waits_in_line_is_asked_for_shown_and_stopped(here, start_worker):
     job_id = done.out.split()[-1]
     refused = here("run", *to, "--no-queue", "echo now")
     assert (refused.status, refused.out) == (75, "")
-    assert "all 1 slots are taken" in refused.err
+    assert "all slots (1) are taken" in refused.err
     none = here("run", *to, "--gpus", "99", "echo never")
     assert (none.status, none.out) == (255, "")
     assert "gpus=99" in none.err

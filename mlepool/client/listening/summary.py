@@ -39,7 +39,8 @@ def _why(facts: Facts) -> str:
     if facts.status is Status.SUCCEEDED:
         return ""
     if facts.exit_code is None or facts.status is Status.LOST:
-        return _short(_told(facts.error))
+        is_stopped = facts.status is Status.STOPPED and facts.reason
+        return _short(facts.reason if is_stopped else _told(facts.error))
     if facts.signal is None:
         text = f"exit code {facts.exit_code}"
     else:
@@ -66,6 +67,8 @@ def _output(facts: Facts) -> str:
     """Say how much has come: lines, or where some have left memory how many MiB."""
     output = facts.intake.output
     lines = output.lines()
+    if facts.status is Status.PENDING:
+        return ""
     if not output.is_whole:
         return f"{sum(output.offsets.values()) / MIB:,.0f} MiB"
     if not lines and not facts.is_run:

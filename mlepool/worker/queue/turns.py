@@ -266,7 +266,7 @@ class Queue:
             self._wait(job, fresh)
         else:
             waiting = len(self._line) - 1
-            text = f"all {self.limit} slots are taken, and {waiting} jobs wait for one"
+            text = f"all slots ({self.limit}) are taken; waiting for one: {waiting}"
             raise busy(text)
 
     def _settle(self, fresh: _Fresh) -> None:

@@ -56,6 +56,17 @@ def test_commands_with_values_and_syncs_are_no_runs(conn, tmp_path):
     assert fits("'mkdir' on .*: SUCCEEDED 0.[0-9] s", conn.mkdir(tmp_path / "new"))
 
 
+def test_who_waits_in_line_has_a_place_and_no_output(start_worker):
+    worker = start_worker("narrow", MLEPOOL_MAX_CONCURRENT="1")
+    with mlepool.ClientPool() as pool, pool.add("localhost", worker.port) as conn:
+        first, second = (conn.run("sleep 30", complete=False) for _ in range(2))
+        assert fits("run 'sleep 30' on .*: PENDING, 1 in line", second)
+        second.stop()
+        second.wait()
+        assert fits(r".*: STOPPED \(stopped by .*\) after 0.0 s, 0 lines", second)
+        first.stop()
+
+
 def test_what_has_left_memory_is_told_by_its_size(conn):
     done = conn.run(["seq", "400000"], memory=512 * 1024)
     assert fits("run 'seq 400000' .* s, 3 MiB", done)

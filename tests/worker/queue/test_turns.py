@@ -79,7 +79,7 @@ def test_who_may_not_wait_is_refused_and_leaves_nothing_behind(shared):
         await conn.run(NEVER, complete=False)
         refused = await conn.run("echo no", queue=False, complete=False)
         assert isinstance(refused.error, mlepool.WorkerBusyError)
-        assert "all 1 slots are taken" in str(refused.error)
+        assert "all slots (1) are taken" in str(refused.error)
         with pytest.raises(mlepool.WorkerBusyError):
             await conn.run("echo no", queue=False, raise_error=True)
         with pytest.raises(LookupError):
