@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from typing import TextIO
 
@@ -26,7 +27,10 @@ def are_wanted(stream: TextIO) -> bool:
 
 def of_host(name: str) -> int:
     """Give a host's colour as an SGR code: the same in any run and company."""
-    return COLOURS[zlib.crc32(name.encode(errors="replace")) % len(COLOURS)]
+    texts, numbers = re.split(r"\d+", name), re.findall(r"\d+", name)
+    start = zlib.crc32("".join(texts).encode(errors="replace"))
+    # One after the other: neighbours are not of one colour.
+    return COLOURS[(start + sum(map(int, numbers))) % len(COLOURS)]
 
 
 def coloured(text: str, code: int) -> str:
