@@ -46,7 +46,7 @@ HOMES = {
     "platformdirs": {"mlepool.config"},
     "tabulate": {"mlepool.client.tables"},
     "typer": {"mlepool.cli"},
-    "IPython": {"mlepool.repl.interactive"},
+    "IPython": {"mlepool.repl.interactive", "mlepool.repl.magics"},
     "traitlets": {"mlepool.repl.interactive"},
     "rich": {"mlepool.cli.bars"},
     "blake3": {"mlepool.tree", "mlepool.files"},

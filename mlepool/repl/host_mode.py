@@ -118,7 +118,8 @@ class HostMode:
             _open(connection)
             if len(self._members) > 1:
                 print(f"{connection.name}:")
-            jobs = connection.jobs(raise_error=True).value
+            found = connection.jobs(raise_error=True).value
+            jobs = sorted(found, key=lambda one: one.started)
             print(JobList(jobs[-SHOWN_JOBS:]))
             more = len(jobs) - SHOWN_JOBS
             if more > 0:

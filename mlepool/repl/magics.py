@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import mlepool
@@ -108,12 +110,26 @@ class _Choice:
 
 
 def load(shell: Any) -> None:
-    """Add the magics and the completion to an IPython shell; once is enough."""
+    """Add the magics and the completion to an IPython shell; twice is fine."""
     magics = Magics(shell)
-    shell.register_magic_function(magics.on_line, "line", "on")
-    shell.register_magic_function(magics.on_cell, "cell", "on")
+    shell.register_magic_function(_told(magics.on_line), "line", "on")
+    shell.register_magic_function(_told(magics.on_cell), "cell", "on")
     shell.input_transformers_cleanup.append(magics.colon)
     _add_matcher(shell.Completer, magics)
+
+
+def _told(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Have what is mistyped told in a line, and not by a traceback."""
+    from IPython.core.error import UsageError
+
+    @functools.wraps(function)
+    def call(*texts: str) -> Any:
+        try:
+            return function(*texts)
+        except (ValueError, LookupError) as exc:
+            raise UsageError(exc.args[0] if exc.args else exc) from None
+
+    return call
 
 
 def _add_matcher(completer: Any, magics: Magics) -> None:

@@ -100,7 +100,7 @@ def test_a_cell_may_be_what_a_program_reads(shown):
 
 def test_a_line_gives_its_result(shown):
     assert shown["line"].text == "gpu1 | a line\nTrue"
-    assert "ValueError: in a notebook it is %on HOSTS COMMAND" in shown["mode"].error
+    assert shown["mode"].text.startswith("UsageError: in a notebook it is %on HOSTS")
 
 
 def test_a_pool_and_a_value_are_tables(shown):

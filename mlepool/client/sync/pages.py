@@ -20,7 +20,9 @@ from mlepool.client.html import (
     table,
 )
 from mlepool.client.listening.listener import AsyncListener, Status
+from mlepool.client.listening.output import Output
 from mlepool.client.listening.tails import tail_of
+from mlepool.wire.records import YIELDED
 from mlepool.wire.values import Progress, SyncProgress
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
 SHOWN_LINES = 20  # of output: as many as fit beside what else a notebook has
 SHOWN_HOSTS = 50  # rows; a page for a thousand would be as long as a book
 LINE_WIDTH = 300  # characters of a last line
+MAX_COUNTED = 1024**2  # bytes of output whose lines are counted, for each view
 GIB = 1024**3
 
 
@@ -56,13 +59,14 @@ def took(listener: AsyncListener) -> str:
 
 def listener_page(listener: AsyncListener) -> str:
     """Show a command: how it stands, and the last lines of its output."""
-    tail = tail_of(
-        listener.intake.output, SHOWN_LINES, encoding=listener.options.encoding
-    )
+    output, encoding = listener.intake.output, listener.options.encoding
+    tail = tail_of(output, SHOWN_LINES, encoding=encoding)
+    lines = _count(output)
+    more = 0 if not tail.is_cut else -1 if lines is None else lines - len(tail.lines)
     return page(
         line_of(_status_cells(listener)),
         _progress(listener),
-        output_block(tail.lines, more=-1 if tail.is_cut else 0),
+        output_block(tail.lines, more=more),
         line_of([Cell(_why(listener), "why")]),
     )
 
@@ -134,6 +138,12 @@ def _calm(slot: Slot) -> int:
     """Tell how little a host needs a look: failures first, then what runs."""
     listener = slot.listener
     return 2 if listener.ok else 1 if is_live(listener) else 0
+
+
+def _count(output: Output) -> int | None:
+    """Count lines, where they are all there and that takes no time."""
+    is_little = output.is_whole and sum(output.offsets.values()) <= MAX_COUNTED
+    return output.lines() if is_little and not output.offsets[YIELDED] else None
 
 
 def _status_cells(listener: AsyncListener) -> list[Any]:

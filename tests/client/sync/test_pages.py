@@ -45,8 +45,14 @@ def test_a_command_s_status_and_last_lines(conn):
         '<span class="err">&lt;script&gt;alert(1)&lt;/script&gt;</span></pre>' in html
     )
     assert "\n12\n13\n" in html
-    assert ">... more before<" in html
+    assert ">... 11 lines before<" in html
     assert "<script" not in html
+
+
+def test_of_very_much_it_is_said_that_there_is_more(conn):
+    html = conn.run("yes yes | head -c 2000000")._repr_html_()
+    assert ">... more before<" in html
+    assert html.count("\nyes") == 20
 
 
 def test_what_runs_is_told_from_what_has_ended(conn):
