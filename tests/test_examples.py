@@ -224,7 +224,7 @@ def test_the_readme_is_short_and_its_test_command_is_one_command():
     text = read("README.md")
     assert len(text.splitlines()) <= 150
     block = text.partition("<!-- test-command -->\n")[2].partition("\n```\n")[0]
-    assert re.fullmatch(r"```sh\n.+ && .+/pytest -q", block)
+    assert re.fullmatch(r"```sh\n.+ && .+/pytest -q -n 2 --dist worksteal", block)
 
 
 def test_the_reference_has_every_public_name():
