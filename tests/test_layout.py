@@ -18,6 +18,7 @@ OF_THE_WHOLE = {
     "test_bad_calls.py": "what users mistype, and output that is much or odd",
     "test_bad_input.py": "what no honest client says",
     "test_coming_from.py": "what a page says of other tools' calls, row by row",
+    "test_compared.py": "what others have buttons for, by calls of ours",
     "test_custom_commands.py": "a user's own commands, from their file to the prompt",
     "test_builtin_commands.py": "the built-in commands, on a real worker",
     "test_examples.py": "runs examples/",
