@@ -76,6 +76,8 @@ class AsyncConnection(Bindings, MetricsMethods):
         enter_connect_timeout: Seconds that ``async with`` may take to connect.
         raise_error: Default of the keyword for all calls.
         proxy: URL of an HTTP or SOCKS proxy; the system's by default.
+        connect_timeout: Seconds that connecting may take where no other limit is
+            given; 30 by default.
         reconnect_timeout: Seconds after which to dial no more after a lost link; 0
             for not at all, None for ever.
 
@@ -95,6 +97,7 @@ class AsyncConnection(Bindings, MetricsMethods):
         enter_connect_timeout: float | None = None,
         raise_error: bool = False,
         proxy: str | None = None,
+        connect_timeout: float | None = None,
         reconnect_timeout: float | None = None,
     ) -> None:
         self.name = name or target.name
@@ -104,6 +107,9 @@ class AsyncConnection(Bindings, MetricsMethods):
         self._enter_connect = enter_connect
         self._enter_connect_timeout = enter_connect_timeout
         self._proxy = proxy
+        self._connect_limit = (
+            CONNECT_LIMIT if connect_timeout is None else connect_timeout
+        )
         self._reconnect_timeout = _check_seconds(reconnect_timeout)
         self._state = "new"
         self._key = ""
@@ -126,7 +132,7 @@ class AsyncConnection(Bindings, MetricsMethods):
         While it is reconnecting by itself, this waits for that.
 
         Raises:
-            ConnectError: If it can't be reached (within 30 s), or one of these:
+            ConnectError: If it can't be reached within ``connect_timeout``, or one of:
             AuthenticationError: If the worker refuses us.
             UntrustedWorkerError: If it is not the trusted worker.
             VersionError: If there is no common protocol version.
@@ -135,10 +141,10 @@ class AsyncConnection(Bindings, MetricsMethods):
         await self.connect_within(None)
 
     async def connect_within(self, limit: float | None) -> None:
-        """Connect as :meth:`connect`, within a limit in seconds (30 by default)."""
+        """Connect as :meth:`connect`, within a limit in seconds."""
         if self._state == "closed":
             raise ConnectionClosedError(self.name, self._state)
-        seconds = CONNECT_LIMIT if limit is None else limit
+        seconds = self._connect_limit if limit is None else limit
         try:
             async with asyncio.timeout(seconds), self._connecting:
                 if self._redial is not None:

@@ -73,8 +73,8 @@ class AsyncClientPool(GroupVerbs):
             name: What to call it; ``host``, or ``host:port`` for an unusual port.
             token: The worker's token; by default the one that is known for its key.
             options: ``labels``, ``enter_connect``, ``enter_connect_timeout``,
-                ``raise_error``, ``proxy``, ``reconnect_timeout`` of
-                :class:`AsyncConnection`.
+                ``raise_error``, ``proxy``, ``connect_timeout``, ``reconnect_timeout``
+                of :class:`AsyncConnection`.
 
         Raises:
             TypeError: If something has the wrong type.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from mlepool.errors import ConfigError
 
-__all__ = ["fault", "nearest"]
+__all__ = ["fault", "nearest", "printable"]
 
 MAX_SHOWN = 72  # characters of the text, around the place
 MAX_CHOICES = 10_000  # names among which near ones are looked for
@@ -23,8 +23,12 @@ def fault(text: str, at: int, cause: str) -> ConfigError:
     """
     start = max(0, at - MAX_SHOWN // 2)
     shown = text[start : start + MAX_SHOWN]
-    line = "".join(one if one.isprintable() else "?" for one in shown)
-    return ConfigError(f"{cause}\n  {line}\n  {' ' * (at - start)}^")
+    return ConfigError(f"{cause}\n  {printable(shown)}\n  {' ' * (at - start)}^")
+
+
+def printable(text: str) -> str:
+    """Make a text one that steers no terminal, and is as long."""
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -69,7 +69,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
             "name": self.name,
             "labels": dict(self.labels),
             "proxy": self.proxy,
-            "enter_connect_timeout": self.connect_timeout,
+            "connect_timeout": self.connect_timeout,
         }
 
     def _token(self) -> str:

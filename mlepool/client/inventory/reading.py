@@ -17,6 +17,7 @@ from mlepool.client.inventory.entries import (
     put_together,
     unknown_key,
 )
+from mlepool.client.inventory.faults import printable
 from mlepool.client.inventory.membership import Membership
 from mlepool.client.inventory.model import Host, Inventory
 from mlepool.config import config_dir
@@ -30,6 +31,7 @@ HOSTS_FILE = "hosts.toml"  # in the account's folder for settings
 TABLES = ("defaults", "hosts", "groups")
 MEMBERS = "members"  # the key of a group that names them
 ADDRESS = "address"
+MAX_SHOWN = 80  # characters of a name that is wrong
 
 _SIGNS = re.compile(r"[\[\],!&^*?\s]|^@")
 _ADDRESS = re.compile(rf"\[{V6.pattern}\]")
@@ -113,7 +115,8 @@ class _Reader:
                     own[ADDRESS] = fill_in(own[ADDRESS], name, numbers)
                 self._own.setdefault(name, []).append(own)
         except ValueError as exc:
-            raise ConfigError(f"{self._at('hosts', text)()}: {text}: {exc}") from None
+            shown = printable(text[:MAX_SHOWN])
+            raise ConfigError(f"{self._at('hosts', text)()}: {shown}: {exc}") from None
 
     def _group(self, name: str) -> tuple[list[str], Entry]:
         """Read who is in a group, and what is said of them."""

@@ -47,6 +47,7 @@ class ClientPool(GroupVerbs):
         enter_connect_timeout: float | None = None,
         raise_error: bool = False,
         proxy: str | None = None,
+        connect_timeout: float | None = None,
         reconnect_timeout: float | None = None,
     ) -> Connection:
         """Add a connection; it is not opened yet: ``with`` does that.
@@ -63,6 +64,8 @@ class ClientPool(GroupVerbs):
             enter_connect_timeout: Seconds that ``with`` may take to connect.
             raise_error: Default of the keyword for all calls of this connection.
             proxy: URL of an HTTP or SOCKS proxy; the system's by default.
+            connect_timeout: Seconds that connecting may take where no other limit is
+                given; 30 by default.
             reconnect_timeout: Seconds after which to dial no more after a lost link;
                 0 for not at all, None for ever.
 
@@ -80,6 +83,7 @@ class ClientPool(GroupVerbs):
             enter_connect_timeout=enter_connect_timeout,
             raise_error=raise_error,
             proxy=proxy,
+            connect_timeout=connect_timeout,
             reconnect_timeout=reconnect_timeout,
         )
         self._async.enter(connection)

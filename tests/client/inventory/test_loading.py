@@ -1,6 +1,7 @@
 """pool.load: from a file to hosts that commands run on."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -67,6 +68,19 @@ def test_the_accounts_own_is_the_default(pool, monkeypatch, inventory):
         pool.load()
     monkeypatch.setenv("MLEPOOL_HOME", str(inventory.parent))
     assert pool.load().names == pool.names
+
+
+def test_what_the_inventory_says_of_time_bounds_every_way_to_connect(pool, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        path = tmp_path / "hosts.toml"
+        path.write_text(
+            f"[hosts]\nh = {{ address = '127.0.0.1:{port}', connect_timeout = 0.2 }}"
+        )
+        pool.load(path)
+        with pytest.raises(mlepool.ConnectTimeoutError, match=r"within 0\.2 s"):
+            pool["h"].connect()
+        assert "within 0.2 s" in str(pool.run("true")["h"].error)
 
 
 @pytest.mark.real

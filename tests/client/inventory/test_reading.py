@@ -84,7 +84,7 @@ def test_what_is_nearer_to_the_host_counts(whole):
     assert whole.hosts["r1n1"].labels == {"site": "b", "gpu": "none", "zone": "b"}
     assert (whole.hosts["r1n1"].port, whole.hosts["big"].port) == (9000, 9100)
     assert whole.hosts["big"].options()["proxy"] == "socks5://gate:1080"
-    assert whole.hosts["big"].options()["enter_connect_timeout"] == 5
+    assert whole.hosts["big"].options()["connect_timeout"] == 5
 
 
 def test_groups_are_written_out(whole):

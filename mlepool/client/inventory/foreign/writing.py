@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from mlepool.client.inventory.brackets import fold_each
+from mlepool.client.inventory.faults import printable
 from mlepool.client.inventory.foreign.draft import MAX_DEPTH, Draft, DraftGroup
 from mlepool.errors import ConfigError
 
@@ -25,8 +26,8 @@ def written(draft: Draft, source: str) -> str:
     Raises:
         ConfigError: If a group is in itself.
     """
-    lines = [f"# From {_comment(source)}"]
-    lines += [f"# {_comment(note)}" for note in draft.notes]
+    lines = [f"# From {printable(source)}"]
+    lines += [f"# {printable(note)}" for note in draft.notes]
     if draft.defaults:
         lines += ["", "[defaults]", f"labels = {_table(draft.defaults)}"]
     lines += ["", "[hosts]", *_hosts(draft)]
@@ -83,7 +84,3 @@ def _key(text: str) -> str:
 def _text(text: str) -> str:
     """Write a text that can be printed; JSON's strings are TOML's, too."""
     return json.dumps(text, ensure_ascii=False)
-
-
-def _comment(text: str) -> str:
-    return "".join(one if one.isprintable() else "?" for one in text)
