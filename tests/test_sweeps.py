@@ -6,28 +6,38 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import mlepool
+from mlepool.client.sweeps.plan_file import PlanFile
+from mlepool.client.sweeps.records import Given, Head, Host
 from mlepool.testing.kill import kill_supervisor, kill_worker
 from mlepool.testing.proxy import FaultProxy
 from mlepool.worker import serve_in_thread
-from tests.conftest import RunningWorker, command_line, processes, wait_until
+from mlepool.worker.embedding import WorkerThread
+from tests.conftest import RunningWorker, wait_until
+from tests.needs import small_disk
 
 pytestmark = pytest.mark.real
 
 LISTEN = "127.0.0.1:0"
 
 
+def serve(state_dir: Path) -> WorkerThread:
+    return serve_in_thread(state_dir=state_dir, listen=LISTEN)
+
+
 @pytest.fixture(scope="module")
 def quiet_ports(tmp_path_factory, worker) -> Iterator[list[int]]:
     """Two workers that nobody harms."""
-    with serve_in_thread(state_dir=tmp_path_factory.mktemp("q"), listen=LISTEN) as one:
-        yield [worker.port, one.port]
+    with serve(tmp_path_factory.mktemp("quiet")) as other:
+        yield [worker.port, other.port]
 
 
 def start_again(worker: RunningWorker) -> RunningWorker:
@@ -48,8 +58,12 @@ def test_200_runs_happen_once_each_over_a_killed_worker_and_cut_links(
     start_worker, quiet_ports, tmp_path
 ):
     effects = tmp_path / "effects"
-    killed, cut = start_worker("killed"), start_worker("cut")
-    with FaultProxy(cut.port) as proxy, mlepool.ClientPool() as pool:
+    killed = start_worker("killed")
+    with (
+        serve(tmp_path / "cut") as cut,
+        FaultProxy(cut.port) as proxy,
+        mlepool.ClientPool() as pool,
+    ):
         add_all(pool, [killed.port, proxy.port, *quiet_ports])
         sweep = pool.map(f"echo {{run}} >> {effects}", n=range(200), slots=2)
         harms: dict[int, Callable[[], object]]
@@ -80,7 +94,7 @@ with mlepool.ClientPool() as pool:
         sweep = pool.resume(plan)
     else:
         command = f"echo {{run}} >> {effects}; sleep 0.02"
-        sweep = pool.map(command, n=range(150), slots=3, plan=plan)
+        sweep = pool.map(command, n=range(100), slots=3, plan=plan)
     sweep.wait()
 """
 
@@ -92,7 +106,7 @@ def test_a_client_is_killed_again_and_again_and_each_run_happens_once(
     ports = [str(one) for one in quiet_ports]
     words = [sys.executable, "-c", CLIENT, str(plan), str(effects), *ports]
     rng = random.Random(6)
-    for number in (10, 50, 100):
+    for number in (10, 50):
         moment = number + rng.randrange(20)
         client = subprocess.Popen(words, stderr=subprocess.DEVNULL)
         wait_until(lambda moment=moment: len(effects_in(effects)) > moment)
@@ -102,47 +116,46 @@ def test_a_client_is_killed_again_and_again_and_each_run_happens_once(
         add_all(pool, quiet_ports)
         with pool.resume(plan) as sweep:
             sweep.check(timeout=20.0)
-            assert sweep.counts == {"SUCCEEDED": 150}
-    assert effects_in(effects) == {str(number): 1 for number in range(150)}
+            assert sweep.counts == {"SUCCEEDED": 100}
+    assert effects_in(effects) == {str(number): 1 for number in range(100)}
 
 
-def test_a_run_whose_supervisor_was_killed_is_ended_and_repeated(
-    start_worker, tmp_path
-):
-    worker = start_worker("own")
-    effects = tmp_path / "effects"
-    with mlepool.ClientPool() as pool:
+def is_alive(pid: Path) -> bool:
+    """Tell if a process runs; one that nobody has reaped does not."""
+    try:
+        stat = Path(f"/proc/{pid.read_text().strip()}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+# A job knows its id: the first attempt never ends, the next one does.
+ONCE_FOR_EVER = "case $MLEPOOL_JOB in *-0) echo $$ > {pid}; exec sleep 60;; esac"
+
+
+def test_a_run_whose_supervisor_was_killed_is_ended_and_repeated(tmp_path):
+    pid = tmp_path / "pid"
+    with serve(tmp_path / "state") as worker, mlepool.ClientPool() as pool:
         pool.add("localhost", worker.port, name="h")
-        command = f"echo {{run}} >> {effects}; test -e {tmp_path}/go || exec sleep 60"
-        with pool.map(command, n=[1]) as sweep:
-            wait_until(lambda: effects_in(effects))
-            kill_supervisor(worker.state_dir)
-            (tmp_path / "go").touch()
+        with pool.map(ONCE_FOR_EVER.replace("{pid}", str(pid)), n=[1]) as sweep:
+            wait_until(lambda: pid.exists() and pid.read_text())
+            kill_supervisor(tmp_path / "state")
             sweep.check(timeout=20.0)
             assert (sweep[0].attempts, sweep[0].job_id[-2:]) == (2, "-1")
-            first = pool["h"].job(f"{sweep.id}-0-0").value
-        assert first.status == "LOST"
-        assert effects_in(effects) == {"0": 2}
-    assert not any("sleep 60" in one for one in processes_of(worker))
-
-
-def processes_of(worker: RunningWorker) -> list[str]:
-    found = []
-    for pid in processes():
-        with contextlib.suppress(OSError):
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-            if str(worker.state_dir).encode() in environment:
-                found.append(command_line(pid))
-    return found
+        assert pool["h"].job(f"{sweep.id}-0-0").value.status == "LOST"
+    assert not is_alive(pid)
 
 
 def test_a_host_that_is_away_too_long_loses_its_run_which_is_stopped_there(
-    quiet_ports, start_worker, tmp_path
+    quiet_ports, tmp_path
 ):
-    worker, pid = start_worker("away"), tmp_path / "pid"
-    # A job knows its id: the first attempt never ends, the next one does.
-    command = f"case $MLEPOOL_JOB in *-0) echo $$ > {pid}; exec sleep 60;; esac"
-    with FaultProxy(worker.port) as proxy, mlepool.ClientPool() as pool:
+    pid = tmp_path / "pid"
+    command = ONCE_FOR_EVER.replace("{pid}", str(pid))
+    with (
+        serve(tmp_path / "state") as worker,
+        FaultProxy(worker.port) as proxy,
+        mlepool.ClientPool() as pool,
+    ):
         pool.add("localhost", proxy.port, name="away", labels={"may": "yes"})
         other = pool.add("localhost", quiet_ports[1], name="other")
         with pool.map(command, n=[1], lost_timeout=0.2, where="may=yes") as sweep:
@@ -158,7 +171,7 @@ def test_a_host_that_is_away_too_long_loses_its_run_which_is_stopped_there(
         proxy.accept()
         with pool.resume(sweep.plan):
             wait_until(lambda: '"buried"' in sweep.plan.read_text())
-    assert not Path(f"/proc/{pid.read_text().strip()}").exists()
+    assert not is_alive(pid)
 
 
 def test_stopping_a_sweep_stops_what_runs_and_begins_nothing_more(quiet_ports):
@@ -197,16 +210,20 @@ def test_no_more_begin_once_too_many_have_failed(quiet_ports):
                 assert sweep.counts == {"FAILED": failed, "SKIPPED": 9 - failed}
 
 
-def test_closing_the_pool_leaves_what_runs_and_says_how_to_go_on(
-    quiet_ports, tmp_path, caplog
-):
+def test_closing_the_pool_leaves_what_runs_and_says_how_to_go_on(quiet_ports, caplog):
     with mlepool.ClientPool() as pool:
         add_all(pool, quiet_ports[:1])
-        sweep = pool.map(f"read line < {tmp_path}/fifo; echo $line", n=[1, 2])
+        sweep = pool.map("sleep 60", n=[1, 2])
         wait_until(lambda: sweep.running)
     assert f"pool.resume({str(sweep.plan)!r}) goes on" in caplog.text
     with pytest.raises(mlepool.SweepPlanError, match="left before its end"):
         sweep.wait()
+    with mlepool.ClientPool() as pool:
+        add_all(pool, quiet_ports[:1])
+        again = pool.resume(sweep.plan)
+        wait_until(lambda: pool["h0"].is_connected and again.running)
+        assert [one.status for one in again.stop("SIGTERM").values()] == ["STOPPED"]
+        assert again.counts == {"STOPPED": 1, "SKIPPED": 1}
 
 
 def test_submitted_runs_take_slots_in_turn_and_are_listeners(quiet_ports, tmp_path):
@@ -284,3 +301,75 @@ def test_ctrl_c_leaves_a_sweep_and_another_process_goes_on(quiet_ports, tmp_path
     _, said = client.communicate(timeout=20.0)
     assert "pool.resume(" in said
     assert "KeyboardInterrupt" in said
+
+
+def planned(path: Path, command: str, *records: Any) -> Path:
+    """Leave a plan as a client does that is killed."""
+    head = Head("f00d", command, axes={"n": [1]})
+    with PlanFile.make(path, head) as file:
+        for record in records:
+            file.note(record)
+    return path
+
+
+def test_a_run_that_was_given_and_perhaps_not_sent_is_begun_there_once(
+    quiet_ports, tmp_path
+):
+    effects = tmp_path / "effects"
+    given = Given(0, 0, "h1", time.time() - 5.0)
+    path = planned(tmp_path / "plan", f"echo {{run}} >> {effects}", given)
+    with mlepool.ClientPool() as pool:
+        add_all(pool, quiet_ports)
+        for _ in range(2):  # the second client knows of no end, either
+            kept = path.read_bytes()
+            with pool.resume(path) as sweep:
+                assert sweep.check(timeout=20.0)[0].host == "h1"
+            path.write_bytes(kept)
+    assert effects_in(effects) == {"0": 1}
+
+
+def test_a_run_that_its_host_may_have_forgotten_is_lost_and_not_run_again(tmp_path):
+    jobs = tmp_path / "state" / "jobs"
+    jobs.mkdir(parents=True)
+    (jobs / ".forgotten").write_text(f"{time.time():<24}")
+    effects = tmp_path / "effects"
+    given = Given(0, 0, "h", time.time() - 1000.0)
+    path = planned(tmp_path / "plan", f"echo {{run}} >> {effects}", given)
+    with (
+        serve(tmp_path / "state") as worker,
+        mlepool.ClientPool() as pool,
+    ):
+        pool.add("localhost", worker.port, name="h")
+        sweep = pool.resume(path).wait(timeout=20.0)
+        assert sweep.counts == {"LOST": 1}
+        assert "whether it has run can't be told" in sweep[0].reason
+    assert not effects.exists()
+
+
+def test_a_name_that_stands_for_another_worker_now_is_given_nothing(
+    quiet_ports, tmp_path
+):
+    path = planned(tmp_path / "plan", "true", Host("h0", "another"))
+    with mlepool.ClientPool() as pool:
+        add_all(pool, quiet_ports[:1])
+        with pool.resume(path) as sweep:
+            wait_until(lambda: "not the worker that had this name" in sweep.problem)
+            assert sweep.counts == {"WAITING": 1}
+
+
+def test_a_full_disk_stops_a_sweep_until_there_is_room(quiet_ports, tmp_path):
+    effects = tmp_path / "effects"
+    with small_disk(tmp_path / "disk", "64k") as disk, mlepool.ClientPool() as pool:
+        add_all(pool, quiet_ports)
+        command = f"echo {{run}} >> {effects}; test -e {tmp_path}/go || sleep 0.05"
+        with pool.map(command, n=range(40), plan=disk / "plan") as sweep:
+            wait_until(lambda: effects_in(effects))
+            filler = disk / "filler"
+            with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+                for _ in range(100):
+                    file.write(bytes(4096))
+            (tmp_path / "go").touch()
+            wait_until(lambda: sweep.problem or sweep.done)
+            filler.unlink()
+            sweep.check(timeout=20.0)
+    assert effects_in(effects) == {str(number): 1 for number in range(40)}

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from mlepool.client.links.conversation import Conversation
+from mlepool.client.links.conversation import Call, Conversation
 from mlepool.errors import RemoteProtocolError
-from mlepool.wire.messages import Event
+from mlepool.wire.messages import Event, Request
 
 
 class Owner:
@@ -48,3 +48,17 @@ def test_a_bad_event_that_waited_closes_the_link():
     assert said == [("protocol", "a bad event")]
     with pytest.raises(RemoteProtocolError):
         conversation.message_received(Event("state-change", "bad"))
+
+
+def test_what_was_asked_for_long_ago_is_never_younger_on_a_new_link():
+    intake = SimpleNamespace(received=0, window=1)
+    listener: Any = SimpleNamespace(intake=intake, timeout=None)
+    call = Call(listener, Request(1, "id", "run", timeout=5.0, age=100.0))
+    again = call.again(2)
+    assert isinstance(again, Request)
+    # Nobody here counts its limit, so that is the worker's from its start on.
+    assert (again.age, again.timeout) == (100.0, 5.0)
+    call.sent = call.made
+    later = call.again(3)
+    assert isinstance(later, Request)
+    assert later.age > 100.0
