@@ -18,6 +18,7 @@ from mlepool.cli.reach import MAX_DIALS, leave, open_chosen, stop_job
 from mlepool.cli.tee import Tee
 from mlepool.cli.wording import come_back, complain, folder_of, in_words
 from mlepool.client.connection import AsyncConnection, new_job_id
+from mlepool.client.links.redial import PERMANENT
 from mlepool.client.listening.sources import chunks
 from mlepool.errors import ClientError, CommandTimeoutError, MlepoolError
 
@@ -69,6 +70,7 @@ class Jobs:
         self._going: dict[str, AsyncConnection] = {}
         self._rollout: Any = None
         self._endings: dict[str, Ending] = {}
+        self._refused: set[str] = set()
 
     async def run(self) -> int:
         """Run on all; the worst exit status."""
@@ -119,9 +121,11 @@ class Jobs:
             ending = await self._run_on(by_name[name])
             if ending.exit_status == 0:
                 return module.Verdict.GOOD
-            # What may have run, or may be running, is not repeated.
+            # Not repeated: what may be running, what somebody stopped, and who refuses.
             is_known = ending.exit_status != UNKNOWN or ending.id is None
-            return module.Verdict.AGAIN if is_known else module.Verdict.BAD
+            is_final = ending.status == "STOPPED" or name in self._refused
+            may_repeat = is_known and not is_final
+            return module.Verdict.AGAIN if may_repeat else module.Verdict.BAD
 
         await self._rollout.run(begin)
         for name in self._rollout.not_begun():
@@ -196,6 +200,8 @@ class Jobs:
             self._output.complain(name, str(exc))
             if isinstance(exc, ClientError) and job_id in self._going:
                 self._output.complain(name, come_back(job_id, name))
+            if isinstance(exc, PERMANENT):
+                self._refused.add(name)
             begun = job_id if job_id in self._going else None
             ending = Ending("LOST", UNKNOWN, begun, error=str(exc))
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -9,7 +10,7 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -95,9 +96,19 @@ def create(
     _print_url(url, f"made the token {name!r}; the join URL is a secret:")
 
 
-def show(*, state_dir: StateDir = None) -> None:
+def show(
+    *,
+    state_dir: StateDir = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON array of all facts.")
+    ] = False,
+) -> None:
     """List the tokens and what each is good for, without secrets."""
     tokens = _Desk(state_dir).tokens
+    if as_json:
+        facts = [_in_json(one, tokens.last_use(one)) for one in tokens.listing()]
+        print(json.dumps(facts, indent=2))
+        return
     rows = [
         (
             one.name,
@@ -182,6 +193,20 @@ def _print_url(url: str, text: str) -> None:
     """Print a URL alone to stdout: it can go on to ``mlepool trust -``."""
     print(text, file=sys.stderr)
     print(url)
+
+
+def _in_json(token: Token, last_used: float | None) -> dict[str, Any]:
+    return {
+        "name": token.name,
+        "id": token.id,
+        "roles": token.roles,
+        "commands": token.commands,
+        "roots": token.roots,
+        "labels": token.labels,
+        "created": token.created,
+        "expires": token.expires,
+        "last_used": last_used,
+    }
 
 
 def _limits(token: Token) -> str:

@@ -64,6 +64,19 @@ def test_tokens_are_listed_without_their_secrets(here, state):
         assert one not in done.out
 
 
+def test_machines_get_the_tokens_without_their_secrets(here, state):
+    args = ("--role", "run", "--commands", "python *", "--expires", "30d")
+    url = here("token", "create", "--name", "ci", *args).out
+    secret = url.partition("token=")[2].partition("&")[0].strip()
+    done = here("token", "list", "--json")
+    ci = next(one for one in json.loads(done.out) if one["name"] == "ci")
+    assert (ci["roles"], ci["commands"]) == (["run"], ["python *"])
+    assert ci["expires"] > ci["created"]
+    assert ci["last_used"] is None
+    assert len(secret) > 20
+    assert secret not in done.out
+
+
 def test_revoking_and_rotating_say_what_was_done(here, state):
     here("token", "create", "--name", "ci", "--role", "run")
     rotated = here("token", "rotate", "ci", "--host", "ws://gpu1")
