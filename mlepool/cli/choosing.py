@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Collection, Iterator
 from typing import Annotated, Any, NamedTuple
@@ -19,6 +20,8 @@ __all__ = ["Choice", "Hosts", "Labels"]
 _RANGES = "mlepool.client.inventory.ranges"
 _SELECTORS = "mlepool.client.inventory.selectors"
 
+VARIABLE = "MLEPOOL_HOSTS"  # hosts where no option names any
+
 # Signs of more than a name. An address in brackets, [::1], is one, too.
 _SET = re.compile(r"[\[\]!&^*?]|(?:^|,)\s*@")
 _URL = re.compile(r"://|\bunix:")  # its signs are its own
@@ -27,7 +30,7 @@ Hosts = Annotated[
     list[str] | None,
     typer.Option(
         *("-H", "-w", "--host", "--hosts"),
-        envvar="MLEPOOL_HOSTS",
+        envvar=VARIABLE,
         metavar="HOSTS",
         help="E.g. gpu1,lab or 'gpu[1-8],!gpu3' or @group or 'gpu*'; repeatable.",
         show_default=False,
@@ -60,6 +63,12 @@ class Choice(NamedTuple):
     def of(cls, hosts: Collection[str] | None, selector: str) -> Choice:
         """Make one of a subcommand's options."""
         return cls(tuple(hosts or ()), selector)
+
+    @property
+    def is_default(self) -> bool:
+        """True if no option names hosts: the environment may."""
+        default = tuple(os.environ.get(VARIABLE, "").split())
+        return self.hosts == default and not self.selector
 
     @property
     def is_empty(self) -> bool:

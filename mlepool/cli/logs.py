@@ -74,7 +74,7 @@ def logs(
     view = View(read_since(since), _read_stream(stream), tail, timestamps=timestamps)
     choice = Choice.of(hosts, selector)
     if state_dir is not None:
-        if not choice.is_empty or follow:
+        if not choice.is_default or follow:
             raise typer.BadParameter(
                 "goes with neither -H nor -f", param_hint="--state-dir"
             )

@@ -85,6 +85,8 @@ class _Watch:
                 # Who can't be reached is in the table.
                 opening = open_chosen(self._choice, tell=_say_nothing)
                 connections = await interrupts.unless_pressed(opening) or []
+                if not connections:
+                    return INTERRUPTED
                 for one in connections:
                     self._gauges[one.name] = Gauge(one.name)
                     one.on("reconnecting", self._note_loss)

@@ -35,7 +35,8 @@ def test_output_is_read_without_a_worker(state_dir, here):
     assert here(*call, jobs["live"]) == (0, "on\n", "")
 
 
-def test_without_a_job_they_are_listed(state_dir, here):
+def test_without_a_job_they_are_listed(state_dir, here, monkeypatch):
+    monkeypatch.setenv("MLEPOOL_HOSTS", "gpu1")  # no option: it is not in the way
     folder, jobs = state_dir
     done = here("logs", "--state-dir", str(folder))
     assert (done.status, done.err) == (0, "")
