@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from mlepool.client.groups.run import GroupRun, Slot
+from mlepool.client.groups.run import GroupRun
+from mlepool.client.groups.slots import Slot
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.listening.output import EvictedError
 from mlepool.client.listening.reader import Reader

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from mlepool.client.groups.run import Slot
+from mlepool.client.groups.slots import Slot
 from mlepool.client.inventory.ranges import fold
 from mlepool.client.listening.listener import AsyncListener, Status
 from mlepool.client.listening.tails import tail_of

@@ -12,7 +12,8 @@ from mlepool.client.connection import AsyncConnection
 from mlepool.client.groups.listener import AsyncGroupListener
 from mlepool.client.groups.orders import Order
 from mlepool.client.groups.quarantine import QUICK, STRIKES, Quarantine, Standing, Stay
-from mlepool.client.groups.run import GroupRun, RunOptions, Slot
+from mlepool.client.groups.run import GroupRun, RunOptions
+from mlepool.client.groups.slots import Slot
 from mlepool.client.listening.listener import Status
 from mlepool.errors import ConnectError, MlepoolError, SkippedError
 
@@ -88,10 +89,6 @@ class Ward:
         """Leave a host out no more; nothing if it is not."""
         if self._quarantine.release(name):
             self._told_back(name)
-
-    def note_good(self, name: str) -> None:
-        """Note that a host has fared well."""
-        self._quarantine.good(name)
 
     # -- what a call tells (its Watcher)
 

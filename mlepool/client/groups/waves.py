@@ -112,17 +112,9 @@ class Waves:
         """True if the end of a running host may decide what begins."""
         return bool(self._paused or self._wave or self._waiting or self._limits.retries)
 
-    def state_of(self, name: str) -> State:
-        """Tell what a host is at."""
-        return self._states[name]
-
     def names(self, *states: State) -> list[str]:
         """Give the hosts in some states, in order."""
         return [name for name, state in self._states.items() if state in states]
-
-    def attempts_of(self, name: str) -> int:
-        """Tell how often a host has begun."""
-        return self._attempts[name]
 
     def next(self, now: float, *, most: float = math.inf) -> Decisions:
         """Decide what is to be done at a moment, and reserve it.

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from mlepool.client.groups.listener import AsyncGroupListener, GroupFacts, decoded
+from mlepool.client.groups.facts import GroupFacts
+from mlepool.client.groups.listener import AsyncGroupListener, decoded
 from mlepool.client.groups.views import SameOutput
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.portal import Portal

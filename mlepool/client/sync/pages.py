@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.groups.run import Slot
+from mlepool.client.groups.slots import Slot
 from mlepool.client.groups.views import table_of
 from mlepool.client.html import (
     Cell,
