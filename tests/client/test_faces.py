@@ -12,6 +12,7 @@ PAIRS = [
     (mlepool.AsyncClientPool, mlepool.ClientPool),
     (mlepool.AsyncGroup, mlepool.Group),
     (mlepool.AsyncGroupListener, mlepool.GroupListener),
+    (mlepool.AsyncSweep, mlepool.Sweep),
 ]
 
 # What only one face can have, and why.
@@ -34,6 +35,7 @@ ONLY_ASYNC = {
         "owned",
         "release",
         "run_here",
+        "tell",
         "was_sent",
     },
     "AsyncListener": {
@@ -46,6 +48,7 @@ ONLY_ASYNC = {
         "ended",
         "feed_from",
         "is_excused",
+        "is_run",
         "last_message",
         "left_error",
         "new_decoder",
@@ -64,6 +67,7 @@ ONLY_ASYNC = {
         "run",
         "silence_error",
     },
+    "AsyncSweep": {"next_ended"},
 }
 
 
