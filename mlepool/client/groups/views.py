@@ -49,7 +49,7 @@ def table_of(slots: Iterable[Slot]) -> Table:
 
 
 def grouped_of(slots: Iterable[Slot]) -> list[SameOutput]:
-    """Put hosts with the same output together, the most hosts first.
+    """Put hosts with the same stdout and stderr together, the most hosts first.
 
     Hosts that have said nothing yet, and have not ended, are left out.
     """
@@ -85,14 +85,13 @@ def diff_of(slots: Iterable[Slot]) -> str:
 
 
 def _key(slot: Slot) -> str:
-    """Give what is the same for hosts with the same output, and for no others."""
-    listener = slot.listener
-    problem = _problem(slot)
-    if problem is not None or listener.gives_value:
+    """Give what is the same for hosts with the same output, and for no others.
+
+    In which order stdout and stderr came does not count: that is left to chance.
+    """
+    if _problem(slot) is not None or slot.listener.gives_value:
         return f"said {_text(slot)}"
-    if listener.intake.begin or not listener.intake.output.is_whole:
-        return listener.intake.output.digest()
-    return f"said {_text(slot)}"
+    return slot.listener.intake.output.digest()
 
 
 def _text(slot: Slot) -> str:
