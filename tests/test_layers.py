@@ -56,7 +56,7 @@ HOMES = {
     "pynvml": {"mlepool.worker"},
     "zstandard": {"mlepool.files"},
     "xxhash": {"mlepool.client", "mlepool.supervisor", "mlepool.worker"},
-    "cloudpickle": {"mlepool.client.functions", "mlepool.worker.functions"},
+    "cloudpickle": {"mlepool.client.functions", "mlepool.worker.calling.script"},
     "pickle": set(),
     "marshal": set(),
     "shelve": set(),

@@ -22,6 +22,7 @@ OF_THE_WHOLE = {
     "test_custom_commands.py": "a user's own commands, from their file to the prompt",
     "test_builtin_commands.py": "the built-in commands, on a real worker",
     "test_examples.py": "runs examples/",
+    "test_functions.py": "the pool as an executor: functions, called on workers",
     "test_layers.py": "import directions",
     "test_limits.py": "quotas, full disks and jobs of the past, on real workers",
     "test_layout.py": "this",

@@ -1,0 +1,1 @@
+"""Processes that call functions of clients; see :mod:`mlepool.worker.functions`."""
