@@ -118,8 +118,9 @@ async def reach(choice: Choice) -> AsyncIterator[Reached]:
     try:
         errors = await _connect_all(connections, LOCAL_LIMIT if is_local else None)
         pairs = list(zip(connections, errors, strict=True))
-        for error in filter(None, errors):
-            complain(str(error))
+        for one, error in pairs:
+            if error is not None:
+                complain(_about(one, error))
         failed = [one.name for one, error in pairs if error is not None]
         yield Reached([one for one, error in pairs if error is None], failed)
     finally:
@@ -148,7 +149,7 @@ async def open_chosen(
         fits = selector.matches(connection.labels, connection.state)
         (fitting if fits else others).append(connection)
         if error is not None and not fits:
-            tell(f"{error}; its labels are not known")
+            tell(f"{_about(connection, error)}; its labels are not known")
     await leave(others)
     if not fitting:
         raise NoHostError(f"no host of {len(connections)} fits {choice.selector!r}")
@@ -247,6 +248,12 @@ def _open(
 
 def _tell(tell: Callable[[str], None], text: str, _: AsyncConnection) -> None:
     tell(text)
+
+
+def _about(connection: AsyncConnection, error: ClientError) -> str:
+    """Say what went wrong with a host: its address may not be its name."""
+    text = str(error)
+    return text if connection.name in text else f"{connection.name}: {text}"
 
 
 async def _connect_all(
