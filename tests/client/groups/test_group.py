@@ -14,6 +14,7 @@ import mlepool
 from mlepool.client.groups import waves
 from mlepool.client.listening.output import EvictedError
 from mlepool.testing.kill import kill_worker
+from mlepool.testing.proxy import FaultProxy
 from tests.conftest import wait_until
 
 pytestmark = pytest.mark.real
@@ -210,6 +211,19 @@ def test_a_host_that_is_not_there_is_a_result(worker):
         with pytest.raises(ExceptionGroup):
             pool.run("true", raise_error=True)
         assert "refused" in str(done.table())
+
+
+def test_a_host_that_is_being_reconnected_is_waited_for_only_so_long(worker):
+    with FaultProxy(worker.port) as proxy, strangers(worker) as pool:
+        pool.add("localhost", proxy.port, name="frail").connect()
+        proxy.refuse()
+        proxy.reset()
+        wait_until(lambda: not pool["frail"].is_connected)
+        done = pool.run("true", connect_timeout=0.2)
+        assert (done.succeeded, done.lost) == (["here"], ["frail"])
+        assert isinstance(done["frail"].error, mlepool.ConnectTimeoutError)
+        proxy.accept()
+        assert pool.run("true").ok
 
 
 def test_a_host_that_dies_in_the_middle_is_lost_and_keeps_no_other(worker, own_worker):
