@@ -184,8 +184,20 @@ def test_a_large_folder_is_listed_whole(conn, folder):
 def test_names_that_are_no_text_are_told_and_taken(conn, folder):
     open(os.fsencode(folder) + b"/\xff", "w").close()
     (entry,) = conn.ls().value
-    assert entry.raw == b"\xff"
-    conn.rm(entry.raw)
+    assert (entry.raw, entry.name, entry.path) == (
+        b"\xff",
+        "\udcff",
+        f"{folder}/\udcff",
+    )
+    assert conn.stat(entry.name).value.path == entry.path
+    conn.move(entry.raw, "sub\udcfe", raise_error=True)
+    conn.write("sub\udcfe", "text")
+    assert conn.read(Path(folder, "sub\udcfe")).value == "text"
+    assert conn.run(["cat", "sub\udcfe"]).stdout == "text"
+    (entry,) = conn.glob("sub*").value
+    assert conn.get(entry.path).value == b"text"
+    assert "'sub\\udcfe'" in str(conn.ls())
+    conn.rm(entry.path, raise_error=True)
     assert os.listdir(folder) == []
 
 

@@ -4,7 +4,7 @@ import datetime
 import html
 import stat
 from collections.abc import Iterator
-from typing import overload
+from typing import Self, overload
 
 import msgspec
 
@@ -27,7 +27,8 @@ class FileInfo(msgspec.Struct, frozen=True, array_like=True):
     """A file, folder or something else on a worker; ``str()`` is a line of ``ls -l``.
 
     Attributes:
-        name: Its name; of ``glob``, its path as the pattern is spelled.
+        name: Its name; of ``glob``, its path as the pattern is spelled. What is no
+            UTF-8 in it is as :func:`os.fsdecode` has it: commands take it back.
         kind: ``"file"``, ``"folder"``, ``"link"``, ``"pipe"``, ``"socket"`` or
             ``"device"``.
         size: Bytes.
@@ -36,9 +37,9 @@ class FileInfo(msgspec.Struct, frozen=True, array_like=True):
         owner: The account that it belongs to; its number where it has no name.
         group: The group.
         target: Where a link leads.
-        path: Its whole path.
-        raw: Its name as the system has it, where that is no UTF-8: ``name`` has
-            replacement characters then, and commands take this one.
+        path: Its whole path, as ``name``.
+        raw: The name as the system has it, where that is no UTF-8.
+        raw_path: The path likewise.
     """
 
     name: str
@@ -51,6 +52,15 @@ class FileInfo(msgspec.Struct, frozen=True, array_like=True):
     target: str = ""
     path: str = ""
     raw: bytes = b""
+    raw_path: bytes = b""
+
+    def decoded(self) -> Self:
+        """Give it with names that can be given back: what was sent has U+FFFD."""
+        if not (self.raw or self.raw_path):
+            return self
+        name = self.raw.decode(errors="surrogateescape") or self.name
+        path = self.raw_path.decode(errors="surrogateescape") or self.path
+        return msgspec.structs.replace(self, name=name, path=path)
 
     @property
     def is_folder(self) -> bool:

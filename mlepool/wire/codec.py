@@ -7,6 +7,7 @@ A frame is one of two things, told apart by its first byte:
 * a message: a MessagePack array, whose first byte is 0x90 to 0x9f or 0xdc, 0xdd.
 """
 
+import contextlib
 import os
 import struct
 from typing import NamedTuple
@@ -27,6 +28,7 @@ __all__ = [
     "encode",
     "encode_data",
     "encode_other",
+    "sendable",
 ]
 
 MAX_FRAME = 1024 * 1024  # bytes; bounds what one peer can make the other hold
@@ -53,8 +55,19 @@ NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeEr
 def encode_other(value: object) -> object:
     """Encode what MessagePack has no type for: paths go as text."""
     if isinstance(value, os.PathLike):
-        return os.fspath(value)
+        path = os.fspath(value)
+        return sendable(path) if isinstance(path, str) else path
     raise NotImplementedError(f"{type(value).__name__} can't be sent")
+
+
+def sendable(text: str) -> str | bytes:
+    """Give text; a name that is no UTF-8, as os.fsdecode() has it, as its bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        with contextlib.suppress(UnicodeEncodeError):  # it can't be sent at all
+            return text.encode(errors="surrogateescape")
+    return text
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=encode_other)

@@ -68,8 +68,13 @@ def info_of(place: Place, *, name: bytes | None = None) -> FileInfo:
         _group(seen.st_gid),
         shown(target),
         place.path,
-        raw if shown(raw).encode() != raw else b"",
+        _unless_text(raw),
+        _unless_text(place.real),
     )
+
+
+def _unless_text(raw: bytes) -> bytes:
+    return raw if shown(raw).encode() != raw else b""
 
 
 def page_of(
@@ -209,7 +214,12 @@ def _names(root: Root, path: bytes) -> list[tuple[bytes, bool]]:
 
 def _size_of(info: FileInfo) -> int:
     texts = (info.name, info.target, info.path)
-    return ENTRY + len(info.raw) + sum(len(one.encode()) for one in texts)
+    return (
+        ENTRY
+        + len(info.raw)
+        + len(info.raw_path)
+        + sum(len(one.encode()) for one in texts)
+    )
 
 
 @functools.lru_cache(maxsize=256)

@@ -17,6 +17,7 @@ from mlepool.wire.codec import (
     decode,
     encode,
     encode_data,
+    sendable,
 )
 from mlepool.wire.messages import Event, Message, Ping
 from tests.tools import steady
@@ -102,8 +103,15 @@ def test_what_cannot_be_encoded_is_our_own_error(value):
 def test_a_name_that_is_no_text_is_said_to_go_as_bytes():
     text = r"'x.udcff' is no UTF-8; a path or argument may be bytes"
     with pytest.raises(LocalProtocolError, match=text):
-        encode(Event("value", {"path": Path("x\udcff")}))
+        encode(Event("value", {"path": "x\udcff"}))
     assert encode(Event("value", {"path": b"x\xff"}))
+
+
+def test_names_that_are_no_text_go_as_the_bytes_they_stand_for():
+    event = Event("value", {"path": Path("x\udcff")})
+    assert decode(encode(event)) == Event("value", {"path": b"x\xff"})
+    assert sendable("x\udcff") == b"x\xff"
+    assert [sendable(one) for one in ("x", "\xff", "\ud800")] == ["x", "\xff", "\ud800"]
 
 
 def test_paths_go_as_text():

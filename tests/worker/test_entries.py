@@ -134,4 +134,7 @@ def test_odd_names_and_kinds_are_described(tree):
         b"\xff",
         "/x/\N{REPLACEMENT CHARACTER}",
     )
-    assert link.raw == b""
+    assert odd.raw_path == b"/x/\xff"
+    assert (odd.decoded().name, odd.decoded().path) == ("\udcff", "/x/\udcff")
+    assert link.decoded() is link
+    assert (link.raw, link.raw_path) == (b"", b"")

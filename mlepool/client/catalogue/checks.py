@@ -13,6 +13,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mlepool.wire.codec import sendable
+
 __all__ = ["Check", "check_for"]
 
 Check = Callable[[Any], Any]
@@ -69,6 +71,8 @@ def check_for(annotation: str, *, spawns: bool = False) -> Check:
 
 def _copied(value: Any) -> Any:
     kind = type(value)
+    if kind is str:
+        return sendable(value)
     if kind in (list, tuple):
         return [_copied(one) for one in value]
     if kind is dict:
@@ -182,7 +186,7 @@ def _check_argv(value: Any) -> str | list[Any]:
     for one in value:
         if not isinstance(one, str | bytes | os.PathLike):
             raise TypeError(f": an argument must be str or bytes, not {one!r}")
-    return list(value)
+    return [sendable(one) if isinstance(one, str) else one for one in value]
 
 
 def _check_texts(value: Any) -> dict[str, Any] | None:

@@ -176,7 +176,8 @@ class _Listing(_Paged):
             if page.more and page.more <= last:
                 raise RemoteProtocolError("a listing does not go on where it was")
             entries += page.entries
-        return Listing(page.path, tuple(entries), page.more)
+        found = tuple(one.decoded() for one in entries)
+        return Listing(page.path, found, page.more)
 
 
 class _Content(_Paged):

@@ -16,6 +16,7 @@ from mlepool.client.listening.output import EvictedError
 from mlepool.client.options import CallOptions
 from mlepool.client.tables import JobList
 from mlepool.errors import CommandError, CommandTimeoutError, JobLostError
+from mlepool.wire.answers import FileInfo
 from mlepool.wire.messages import Outcome
 from mlepool.wire.values import VALUE_TYPES, JobInfo, SyncSummary
 
@@ -137,6 +138,8 @@ class Facts:
             return None
         kind = VALUE_TYPES.get(self.returns)
         value = outcome.value if kind is None else msgspec.convert(outcome.value, kind)
+        if isinstance(value, FileInfo):
+            return value.decoded()
         return JobList(value) if kind == list[JobInfo] else value
 
     def last_message(self) -> Any:
