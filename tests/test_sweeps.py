@@ -373,3 +373,21 @@ def test_a_full_disk_stops_a_sweep_until_there_is_room(quiet_ports, tmp_path):
             filler.unlink()
             sweep.check(timeout=20.0)
     assert effects_in(effects) == {str(number): 1 for number in range(40)}
+
+
+def test_a_host_that_spoils_what_others_do_well_gets_no_more_for_a_while(
+    quiet_ports, start_worker
+):
+    bad = start_worker("bad", BROKEN="yes")
+    with mlepool.ClientPool() as pool:
+        add_all(pool, [quiet_ports[1], bad.port])
+        pool.connect()
+        with pool.map('test -z "$BROKEN"', n=range(100), retries=1) as sweep:
+            sweep.check(timeout=20.0)
+            hosts = {row[0]: row[-1] for row in sweep.hosts()}
+        assert hosts["h0"] == ""
+        assert hosts["h1"] == "3 runs in a row have failed there at once"
+        spoiled = [row for row in sweep.rows() if row["attempts"] > 1]
+        assert 3 <= len(spoiled) <= 6
+        with pool.map("false", n=range(20)) as sweep:  # it is not the hosts' fault
+            assert len(sweep.wait(timeout=20.0).failed) == 20

@@ -31,6 +31,10 @@ logger = logging.getLogger("mlepool.client")
 
 QUICK = 0.5  # seconds; of runs that take less, hosts are given the next ones early
 WEIGHT = 0.2  # of the latest run in the mean of how long they take
+REFUSED_PAUSE = 5.0  # seconds in which a host that has refused a run gets none
+AT_ONCE = 5.0  # seconds; a run that fails within them may be its host's fault
+MAX_FAULTS = 3  # in a row, where others fare well: then the host gets none
+FAULTY_PAUSE = 60.0  # seconds; the first run after them shows if it is well again
 RETRY_PAUSE = 1.0  # seconds until a plan that could not be written is tried again
 REFUSALS = ("WorkerBusyError", "WorkerError")  # it was not begun: another host may
 
@@ -154,7 +158,7 @@ class Driver:
             self.problem = ""
             self._wake.set()
         for member, number in batch:
-            if member.is_ready:
+            if member.is_ready and self.plan.halted is None:
                 member.ready.append(number)
                 member.start_next()
             else:
@@ -169,13 +173,24 @@ class Driver:
         """Decide which runs go where; it is noted, and not written yet."""
         batch = []
         while not self.problem and (number := self.plan.next()) is not None:
-            run = self.plan.run(number)
-            host = self._schedule.take(other_than=run.host)
+            host = self._schedule.take(other_than=self.plan.run(number).host)
             if host is None:
                 break
-            self._book.note(Given(number, run.attempt, host, time.time()))
+            if self._has_failed_there(number, host):
+                fresh = self.plan.next_fresh()
+                if fresh is None:
+                    self._schedule.give_back(host)
+                    break  # it waits for another host
+                number = fresh
+            attempt = self.plan.run(number).attempt
+            self._book.note(Given(number, attempt, host, time.time()))
             batch.append((self.members[host], number))
         return batch
+
+    def _has_failed_there(self, number: int, host: str) -> bool:
+        """Tell if a run is repeated, and there are others to do it."""
+        run = self.plan.run(number)
+        return run.host == host and run.failures > 0 and self._schedule.is_choice
 
     async def _end(self) -> None:
         for timer in self._timers.values():
@@ -241,10 +256,9 @@ class Driver:
         outcome = listener.intake.outcome
         failure = None if outcome is None else outcome.failure
         if failure is not None and failure.type_name in self._refusals:
-            member.refuse()
             member.let_go(number)
-            self.changed(member)
             self._take_back(member, number)
+            member.rest(REFUSED_PAUSE, failure.message)
             return
         end = ended(number, listener)
         if end.status == "LOST":
@@ -252,7 +266,21 @@ class Driver:
             member.settle(number)
         else:
             self._note_seconds(end.seconds)
+            self._judge(member, end)
             self._finish(member, end)
+
+    def _judge(self, member: Member, end: Ended) -> None:
+        """Put a host aside that spoils runs which others do well."""
+        if end.status == "SUCCEEDED":
+            member.wins += 1
+        is_fault = end.status == "FAILED" and end.seconds < AT_ONCE
+        member.faults = member.faults + 1 if is_fault else 0
+        others = (one for one in self.members.values() if one is not member)
+        if member.faults >= MAX_FAULTS and any(
+            one.is_ready and one.wins and not one.faults for one in others
+        ):
+            text = f"{member.faults} runs in a row have failed there at once"
+            member.rest(FAULTY_PAUSE, text)
 
     def failed(self, member: Member, number: int, reason: str) -> None:
         """Note that a run can't even be asked for."""

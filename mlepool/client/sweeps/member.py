@@ -27,7 +27,6 @@ logger = logging.getLogger("mlepool.client")
 FIRST_PAUSE = 1.0  # seconds between two attempts to reach a host, twice as much each
 LAST_PAUSE = 60.0
 LEFT_PAUSE = 1.0  # seconds after which to look if a connection was closed
-REFUSED_PAUSE = 5.0  # seconds in which a host that has refused a run gets none
 
 
 class Phase(enum.StrEnum):
@@ -91,6 +90,8 @@ class Member:
         running: What runs there and is listened to.
         orphans: What belongs to it, and is not listened to: it has no link.
         ready: What was given to it, and is to be sent once a slot is free.
+        wins: How many runs have ended well there.
+        faults: How many in a row have failed at once there.
         away_since: When it was last reached, by ``time.monotonic``; None if it is.
     """
 
@@ -105,11 +106,12 @@ class Member:
         self.running: dict[int, AsyncListener] = {}
         self.orphans: set[int] = set()
         self.ready: deque[int] = deque()
+        self.wins = self.faults = 0
         self.away_since: float | None = time.monotonic()
         self._owner = owner
         self._gone = asyncio.Event()
         self._left = False
-        self._refused_until = 0.0
+        self._resting_until = 0.0
 
     # -- life
 
@@ -133,18 +135,19 @@ class Member:
     @property
     def is_ready(self) -> bool:
         """True if it takes runs now."""
-        return self.phase is Phase.READY and time.monotonic() >= self._refused_until
+        return self.phase is Phase.READY and time.monotonic() >= self._resting_until
 
     @property
     def held(self) -> int:
         """How many slots are taken, as far as this sweep goes."""
         return len(self.running) + len(self.orphans)
 
-    def refuse(self) -> None:
-        """Take nothing for a moment: it has refused a run."""
-        self._refused_until = time.monotonic() + REFUSED_PAUSE
-        loop = asyncio.get_running_loop()
-        loop.call_later(REFUSED_PAUSE, self._owner.changed, self)
+    def rest(self, seconds: float, reason: str) -> None:
+        """Take nothing for a while."""
+        self._resting_until, self.problem = time.monotonic() + seconds, reason
+        logger.warning("%s gets no runs for %g s: %s", self.name, seconds, reason)
+        asyncio.get_running_loop().call_later(seconds, self._rested)
+        self._owner.changed(self)
 
     # -- runs
 
@@ -192,6 +195,11 @@ class Member:
         """See that a run's present attempt is dead, by stopping it."""
         self.orphans.add(number)
         self._owner.spawn(self._settle(number))
+
+    def _rested(self) -> None:
+        if self.is_ready:
+            self.problem = ""
+        self._owner.changed(self)
 
     def _over(self, number: int, listener: AsyncListener) -> None:
         if self.running.get(number) is not listener:

@@ -204,6 +204,10 @@ class Plan:
             return None
         for number in self._again:
             return number
+        return self.next_fresh()
+
+    def next_fresh(self) -> int | None:
+        """Give the next of the runs that were never given to anybody."""
         return self._fresh if self._fresh < len(self) else None
 
     def may_fail(self) -> bool:

@@ -17,13 +17,20 @@ class Schedule:
     def __init__(self) -> None:
         self._room: dict[str, int] = {}  # may fall below 0 where slots were taken away
         self._size: dict[str, int] = {}
+        self._open: set[str] = set()
         self._free: dict[str, None] = {}  # with room, the one whose turn is next first
 
     def offer(self, host: str, size: int) -> None:
         """Say how much a host may hold; 0 while it takes nothing."""
         self._room[host] = self._room.get(host, 0) + size - self._size.get(host, 0)
         self._size[host] = size
+        (self._open.add if size else self._open.discard)(host)
         self._look(host)
+
+    @property
+    def is_choice(self) -> bool:
+        """True if several hosts take runs, full or not."""
+        return len(self._open) > 1
 
     def size(self, host: str) -> int:
         """Give what was offered."""

@@ -22,6 +22,9 @@ def test_another_host_is_preferred_where_there_is_one():
     schedule.offer("b", 1)
     assert schedule.take(other_than="a") == "b"
     assert schedule.take(other_than="a") == "a"
+    assert schedule.is_choice
+    schedule.offer("b", 0)
+    assert not schedule.is_choice
 
 
 def test_a_host_whose_slots_were_taken_away_first_ends_what_it_has():
