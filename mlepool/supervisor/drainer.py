@@ -30,7 +30,7 @@ CALLED_OFF = b"q"  # take what is there, and come to an end
 NEWS = b"."
 NEWS_PAUSE = 0.002  # seconds between two times that the supervisor is woken up
 LAST_POURS = 16  # of a pipe that is given up: more than it can hold
-NICENESS = 10  # as nice(1) has it: a tenth of what others get, where all want some
+NICENESS = 5  # as nice(1) has it: a third of what others get, where all want some
 OWN_SHARE = Path("/proc/self/autogroup")  # sched(7): niceness counts within a session
 
 logger = logging.getLogger("mlepool.supervisor")

@@ -41,7 +41,9 @@ class Line:
 
     def __init__(self, folder: Path) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(LIMIT)
+        # With settimeout() a connect(2) fails at once where many others wait.
+        limit = struct.pack("@ll", int(LIMIT), 0)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         here = os.open(folder, os.O_RDONLY)  # the whole path may be too long
         try:
             self.sock.connect(f"/proc/self/fd/{here}/{SOCKET_FILE}")
@@ -50,6 +52,7 @@ class Line:
             raise
         finally:
             os.close(here)
+        self.sock.settimeout(LIMIT)
         self._file = self.sock.makefile("rb")
         self._others: list[Any] = []
 

@@ -31,12 +31,12 @@ AT_ONCE = "import mlepool.supervisor.job as job; job.FLOOD = 1"  # the first byt
 LINES = """
 import os, sys
 for part in range(int(sys.argv[1])):
-    for number in range(part * 60, part * 60 + 60):
+    for number in range(part * 30, part * 30 + 30):
         os.write(1, b"%015d\\n" % number * 8192)
         os.write(2, b"%015d\\n" % number * 64)
     sys.stdin.readline()
 """
-PART = 60 * 128 * 1024  # bytes of stdout
+PART = 30 * 128 * 1024  # bytes of stdout
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def spawn_lines(line: Line, job_id: str, *, parts: int = 1) -> None:
 
 
 def lines(parts: int, times: int) -> bytes:
-    return b"".join(b"%015d\n" % number * times for number in range(60 * parts))
+    return b"".join(b"%015d\n" % number * times for number in range(30 * parts))
 
 
 def feed(line: Line, job_id: str, *, parts: int = 1) -> None:
@@ -90,7 +90,7 @@ def assert_whole(supervisor: RunningSupervisor, job_id: str, *, parts: int) -> N
     assert sum(one.dropped for one in supervisor.records(job_id)) == 0
     outcome = supervisor.outcome(job_id)
     assert outcome is not None
-    assert (outcome.stdout, outcome.stderr) == (PART * parts, 60 * 1024 * parts)
+    assert (outcome.stdout, outcome.stderr) == (PART * parts, 30 * 1024 * parts)
     assert outcome.digest == digest(*expected.values())
 
 
