@@ -11,6 +11,7 @@ from mlepool.client.inventory.ranges import fold
 from mlepool.client.listening.listener import AsyncListener, Status
 from mlepool.client.listening.tails import tail_of
 from mlepool.client.tables import Table
+from mlepool.errors import RemoteError, SkippedError
 
 __all__ = ["SameOutput", "diff_of", "grouped_of", "table_of"]
 
@@ -98,7 +99,7 @@ def _text(slot: Slot) -> str:
     listener = slot.listener
     problem = _problem(slot)
     if problem is not None:
-        return f"{type(problem).__name__}: {problem}"
+        return _kind_and_cause(problem)
     if listener.gives_value and listener.intake.is_over:
         return str(listener.value)
     encoding = listener.options.encoding or "utf-8"
@@ -112,7 +113,7 @@ def _last_line(slot: Slot) -> str:
     listener = slot.listener
     problem = _problem(slot)
     if problem is not None:
-        return str(problem).partition("\n")[0]
+        return _in_short(problem).partition("\n")[0]
     if listener.gives_value:
         value = listener.value
         return "" if value is None else str(value).strip().rpartition("\n")[2]
@@ -123,11 +124,30 @@ def _last_line(slot: Slot) -> str:
 def _problem(slot: Slot) -> Exception | None:
     """Give why a host has no output of its own, or not all of it."""
     listener = slot.listener
-    if listener.intake.problem is not None or listener.failure is not None:
+    intake = listener.intake
+    refused = intake.outcome is not None and intake.outcome.failure is not None
+    if refused or intake.problem is not None or listener.failure is not None:
         return listener.error
     if listener.gives_value or listener.status is Status.LOST:
         return listener.error
-    return None if listener.intake.is_over else _waiting(slot, listener)
+    return None if intake.is_over else _waiting(slot, listener)
+
+
+def _kind_and_cause(problem: Exception) -> str:
+    """Say what is wrong in the same words for each host that it is wrong on."""
+    if isinstance(problem, RemoteError):
+        return f"{problem.type_name}: {problem.message}"
+    cause = getattr(problem, "cause", None) or problem
+    return f"{type(problem).__name__}: {cause}"
+
+
+def _in_short(problem: Exception) -> str:
+    """Say what is wrong in a row that begins with the host's name."""
+    if isinstance(problem, RemoteError):
+        return problem.message or problem.type_name
+    if isinstance(problem, SkippedError):
+        return f"skipped: {problem.cause}"
+    return str(problem)
 
 
 def _waiting(slot: Slot, listener: AsyncListener) -> Exception | None:

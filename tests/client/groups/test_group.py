@@ -247,6 +247,23 @@ def test_hosts_are_grouped_by_what_they_say(pool):
     assert done.diff() == ""
 
 
+def test_hosts_where_the_same_is_wrong_are_together(worker, some):
+    nothing = "No such file or directory: '/nonexistent'"
+    for done in (some.ls("/nonexistent"), some.run(["/nonexistent"])):
+        (same,) = done.grouped()
+        assert same.names == some.names
+        assert same.output.startswith("FileNotFoundError: ")
+        assert "/nonexistent" in done.table()[0][4]
+    assert some.ls("/nonexistent").table()[0][4] == nothing
+    with strangers(worker, "gone1", "gone2") as pool:
+        done = pool.run("echo hi", batch=3, max_failures=1)
+        assert [(one.hosts, one.output.split(":")[0]) for one in done.grouped()] == [
+            ("gone[1-2]", "ConnectError"),
+            ("here", "hi\n"),
+        ]
+        assert done.diff() == ""
+
+
 def test_differences_are_shown_against_what_most_say(pool, tmp_path):
     (tmp_path / "first").mkdir()
     script = f"echo one; rmdir {tmp_path}/first 2>/dev/null && echo two; true"
@@ -405,7 +422,8 @@ def test_what_has_left_memory_is_read_again(some):
 
 
 def test_who_prints_much_keeps_no_other_waiting(some):
-    live = some.run("seq 200000")  # more than a turn has
+    # More than there is in a turn: 16 records, of 112 KiB at most.
+    live = some.run("head -c 3000000 /dev/zero | tr '\\0' x | fold -w 1000")
     assert live.ok
     turns = [name for name, _ in itertools.groupby(live, key=lambda one: one[0])]
     assert sorted(turns[:3]) == some.names  # each has had a turn before one had two
