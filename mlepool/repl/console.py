@@ -13,6 +13,7 @@ from mlepool.errors import MlepoolError
 from mlepool.repl.completion import Completer
 from mlepool.repl.editor import at_word, readline
 from mlepool.repl.host_mode import HostMode
+from mlepool.repl.tracebacks import is_short, shortened
 from mlepool.repl.words import OnLine, is_on
 
 __all__ = ["Console", "display"]
@@ -52,6 +53,14 @@ class Console(code.InteractiveConsole):
             self._on(line)
             return False
         return super().push(line, *args, **keywords)
+
+    def showtraceback(self) -> None:
+        """Show what a line has raised."""
+        exc = sys.exc_info()[1]
+        if exc is not None and is_short(exc):
+            self.write(shortened(exc))
+        else:
+            super().showtraceback()
 
     def complete(self, text: str, number: int) -> str | None:
         """Give one choice after the other, as readline asks for them."""

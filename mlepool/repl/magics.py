@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from mlepool.repl.completion import Completer
 from mlepool.repl.following import Follower
 from mlepool.repl.host_mode import HostMode
 from mlepool.repl.hosts import fill, members
+from mlepool.repl.tracebacks import SHORT, is_short, shortened
 from mlepool.repl.words import OnLine, is_on
 
 __all__ = ["Magics", "load"]
@@ -115,7 +117,23 @@ def load(shell: Any) -> None:
     shell.register_magic_function(_told(magics.on_line), "line", "on")
     shell.register_magic_function(_told(magics.on_cell), "cell", "on")
     shell.input_transformers_cleanup.append(magics.colon)
+    if getattr(shell, "kernel", None) is None:  # notebooks fold what is long
+        shell.set_custom_exc(SHORT, _tell)
     _add_matcher(shell.Completer, magics)
+
+
+def _tell(
+    shell: Any, kind: type[BaseException], exc: BaseException, *rest: Any, **more: Any
+) -> None:
+    """Show an error as short as it can be; IPython calls this."""
+    if is_short(exc):
+        print(shortened(exc), file=sys.stderr, end="")
+    else:
+        shell.set_custom_exc((), None)
+        try:
+            shell.showtraceback((kind, exc, *rest[:1]))
+        finally:
+            shell.set_custom_exc(SHORT, _tell)
 
 
 def _told(function: Callable[..., Any]) -> Callable[..., Any]:

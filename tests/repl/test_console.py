@@ -11,6 +11,8 @@ from tests.repl.prompts import prompt
 
 pytestmark = pytest.mark.real
 
+CALLED = '  File "<console>", line 1, in <module>'
+
 
 @pytest.fixture
 def console(pool) -> Iterator[Console]:
@@ -85,6 +87,16 @@ def test_what_can_t_be_done_is_a_line(console, capsys, *, line, said):
     assert not console.push(line)
     out, err = capsys.readouterr()
     assert (said in out and not err) if said else "SyntaxError" in err
+
+
+def test_an_error_is_as_short_as_it_can_be(console, capsys):
+    console.push("gpu1.no_such_command()")
+    short = capsys.readouterr().err.splitlines()
+    assert short[:2] == ["Traceback (most recent call last):", CALLED]
+    assert short[2].startswith("AttributeError: the worker gpu1 has no command")
+    assert len(short) == 3
+    console.push("1 / 0")
+    assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_a_value_is_shown_and_the_listener_is_the_last_result(console, capsys, pool):

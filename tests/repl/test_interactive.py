@@ -52,6 +52,14 @@ def test_a_line_on_several_hosts_is_printed_as_it_comes(at):
     at.wait_for(r"gpu-2 \| at 42.*\[FAILED exit 3.*Out\[\d+\]: <GroupListener run")
 
 
+def test_an_error_is_as_short_as_it_can_be(at):
+    at.type("gpu1.no_such_command()\r")
+    said = at.wait_for(r"Traceback \(most.*?has no command 'no_such_command'")[0]
+    assert "catalogue" not in said
+    at.type("1 / 0\r")
+    at.wait_for("ZeroDivisionError: division by zero")
+
+
 def test_host_mode_has_each_line_run_there(at):
     at.type(":on gpu1\r")
     at.wait_for("gpu1> ")
