@@ -164,9 +164,10 @@ def test_metrics(host):
 @real
 def test_stop_a_job(host):
     *signalled, last = run("stop_a_job", host)
-    # The shell and both of its children, whatever they have become by then.
-    assert len(signalled) == 3
-    assert all(re.match(r"SIGTERM to pid \d+: ", line) for line in signalled)
+    found = [re.match(r"SIGTERM to pid (\d+): ", line) for line in signalled]
+    # The shell and both of its children; again what became another program by then.
+    assert len({one[1] for one in found if one}) == 3
+    assert all(found)
     assert last == "STOPPED; survivors: 0"
 
 

@@ -23,7 +23,7 @@ def test_it_says_what_runs_where_for_how_long_and_how_much_has_come(conn):
         assert fits(".* RUNNING [0-9] s, 3 lines", live)
         live.stop()
     assert fits(r".*: STOPPED \(SIGINT\) after [0-9.]+ s, 3 lines", live)
-    assert fits(r".*: SUCCEEDED 0\.[0-9] s, 1 line", conn.run("echo a"))
+    assert fits(r".*: SUCCEEDED \d+\.\d s, 1 line", conn.run("echo a"))
     assert fits(r"run 'ls -d /tmp' .*", conn.run(["ls", "-d", "/tmp"]))
 
 
@@ -52,8 +52,8 @@ def test_commands_with_values_and_syncs_are_no_runs(conn, tmp_path):
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "file").write_text("")
     done = conn.sync(tmp_path / "src", tmp_path / "dest")
-    assert fits("'sync .*' on .*: SUCCEEDED 0.[0-9] s, 1 line", done)
-    assert fits("'mkdir' on .*: SUCCEEDED 0.[0-9] s", conn.mkdir(tmp_path / "new"))
+    assert fits(r"'sync .*' on .*: SUCCEEDED \d+\.\d s, 1 line", done)
+    assert fits(r"'mkdir' on .*: SUCCEEDED \d+\.\d s", conn.mkdir(tmp_path / "new"))
 
 
 def test_who_waits_in_line_has_a_place_and_no_output(start_worker):
