@@ -29,6 +29,7 @@ __all__ = [
     "stop_job",
 ]
 
+ANSWER_LIMIT = 30.0  # seconds for a worker to list its jobs
 LOCAL_LIMIT = 5.0  # seconds for a worker on this machine to answer
 LEAVE_LIMIT = 1.0  # seconds that a worker has to hear that we leave
 MAX_CANDIDATES = 10  # jobs that an error lists
@@ -63,19 +64,27 @@ class Found(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """Workers that have answered; ``failed`` names the others."""
+    """Workers that have answered; ``failed`` names those that have not, or no more."""
 
     connections: list[AsyncConnection]
     failed: list[str]
 
     async def jobs(self) -> list[Found]:
-        """List the jobs of all, by host and start."""
-        lists = await asyncio.gather(*(one.jobs(raise_error=True) for one in self[0]))
-        return [
-            Found(connection, info.id, info)
-            for connection, listener in zip(self[0], lists, strict=True)
-            for info in sorted(listener.value, key=lambda info: info.started)
-        ]
+        """List the jobs of all, by host and start; who does not tell has failed."""
+        lists = await asyncio.gather(*map(self._jobs_of, self.connections))
+        return [one for jobs in lists for one in jobs]
+
+    async def _jobs_of(self, connection: AsyncConnection) -> list[Found]:
+        try:
+            async with asyncio.timeout(ANSWER_LIMIT):
+                listener = await connection.jobs(raise_error=True)
+        except (MlepoolError, TimeoutError) as exc:
+            why = str(exc) or f"no answer within {ANSWER_LIMIT:g} s"
+            complain(f"{connection.name}: {why}")
+            self.failed.append(connection.name)
+            return []
+        infos = sorted(listener.value, key=lambda info: info.started)
+        return [Found(connection, info.id, info) for info in infos]
 
     async def find(self, texts: Sequence[str]) -> list[Found]:
         """Find the jobs that ids, or beginnings of such, mean; each one once.

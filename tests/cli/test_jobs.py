@@ -122,3 +122,20 @@ def test_what_waits_in_line_is_asked_for_shown_and_stopped(here, start_worker):
     with package.ClientPool() as pool, pool.add(host) as conn:
         for one in conn.jobs().value:
             conn.stop(one.id, signal="SIGKILL")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_host_that_does_not_tell_of_its_jobs_is_no_end_of_the_others(
+    worker, other_worker, here
+):
+    urls = []
+    for running, role in ((worker, "view"), (other_worker, "sync")):
+        place = ("--state-dir", str(running.state_dir))
+        what = ("--name", f"only-{role}", "--role", role)
+        to = ("--host", f"localhost:{running.port}")
+        urls.append(here("token", "create", *place, *what, *to).out.strip())
+    done = here("jobs", "--all", "--json", "-H", ",".join(urls))
+    assert done.status == 255
+    assert {one["host"] for one in json.loads(done.out)} <= {f"localhost:{worker.port}"}
+    assert done.err.startswith(f"mlepool: localhost:{other_worker.port}: ")
+    assert "needs the role 'view'" in done.err
