@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import gc
 import random
 import signal
 import subprocess
@@ -391,3 +392,11 @@ def test_a_host_that_spoils_what_others_do_well_gets_no_more_for_a_while(
         assert 3 <= len(spoiled) <= 6
         with pool.map("false", n=range(20)) as sweep:  # it is not the hosts' fault
             assert len(sweep.wait(timeout=20.0).failed) == 20
+
+
+def test_a_sweep_goes_on_though_nobody_holds_its_handle(quiet_ports, tmp_path):
+    effects = tmp_path / "effects"
+    with mlepool.ClientPool() as pool:
+        add_all(pool, quiet_ports)
+        pool.map(f"echo {{run}} >> {effects}", n=range(20))
+        wait_until(lambda: gc.collect() is not None and len(effects_in(effects)) == 20)

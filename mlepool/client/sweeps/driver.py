@@ -384,6 +384,8 @@ class Driver:
     def _give_up(self, member: Member) -> None:
         """Let others do what belongs to a host that is away for too long."""
         seconds = self.plan.head.lost_timeout
+        if member.away_since is None:
+            return  # it is just coming back
         for number in (*member.running, *member.orphans):
             member.let_go(number)
             self._lost.pop(number, None)

@@ -42,7 +42,7 @@ async def bury(connection: AsyncConnection, job_id: str) -> Verdict:
         )
     except LookupError:
         return Verdict(True, False, "", "its host knows nothing of it (any more)")
-    except RemoteError as exc:
+    except (RemoteError, AttributeError) as exc:  # it may not offer us to stop
         return Verdict(True, False, "", f"it could not be stopped: {exc}")
     except ClientError as exc:
         return Verdict(False, False, "", str(exc))

@@ -24,6 +24,9 @@ __all__ = ["AsyncSweep"]
 
 logger = logging.getLogger("mlepool.client")
 
+# A loop does not keep its tasks: a sweep goes on though nobody holds its handle.
+_driven: set[asyncio.Task[None]] = set()
+
 STOP_LIMIT = 15.0  # seconds beyond the grace for hosts to say that runs are dead
 
 
@@ -56,6 +59,7 @@ class AsyncSweep:
         self._callbacks: list[Callable[..., object]] = []
         driver.changes = self._changed
         self._task = asyncio.get_running_loop().create_task(driver.drive())
+        _driven.add(self._task)
         self._task.add_done_callback(self._ended)
 
     # -- how it stands
@@ -361,6 +365,7 @@ class AsyncSweep:
                 logger.exception("a callback of a sweep failed")
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        _driven.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("a sweep's driver failed", exc_info=task.exception())
         plan, path = self._plan, str(self.plan)
