@@ -64,7 +64,12 @@ class Portal:
         return call.result()  # type: ignore[no-any-return]
 
     def do(self, function: Callable[[], T]) -> T:
-        """Call a function in the loop's thread and wait for what it returns."""
+        """Call a function in the loop's thread and wait for what it returns.
+
+        In that very thread it is just called: in callbacks one may look at things.
+        """
+        if self._thread is threading.current_thread():
+            return function()
 
         async def run() -> T:
             return function()

@@ -210,7 +210,8 @@ class GroupListener(GroupFacts, Viewed):
         Args:
             event: ``"change"``: a host has begun, said something, or ended. At most ten
                 times a second, and once after the last change.
-            callback: Called with this listener. It must not block, nor call this face.
+            callback: Called with this listener. It may look at it (``table()``,
+                ``grouped()``, ``diff()``); it must not wait for anything.
 
         Raises:
             ValueError: If there is no such event.

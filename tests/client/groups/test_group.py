@@ -294,11 +294,11 @@ def test_a_table_has_a_row_for_each_host_from_the_start(worker):
 def test_who_wants_to_know_is_told_of_changes(some):
     live = some.run("read x", stdin=True, complete=False)
     seen = []
-    live.on("change", lambda one: seen.append(len(one.running)))
+    live.on("change", lambda one: seen.append([row[1] for row in one.table()]))
     for listener in live.values():
         listener.close_input()
     live.wait(20)
-    wait_until(lambda: seen[-1:] == [0])
+    wait_until(lambda: seen[-1:] == [["FAILED"] * 3])
     with pytest.raises(ValueError, match="no event 'chang'"):
         live.on("chang", print)
 
