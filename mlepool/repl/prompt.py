@@ -39,10 +39,12 @@ def banner(names: dict[str, Any]) -> str:
     shown = ", ".join(hosts[:SHOWN_NAMES])
     more = f" and {len(hosts) - SHOWN_NAMES} more" if len(hosts) > SHOWN_NAMES else ""
     known = f"{shown}{more}" if hosts else "no host is known; mlepool.add() adds one"
+    first = hosts[0] if hosts else "gpu1"
+    name = getattr(names.get(first), "name", first)
     return (
         f"mlepool {mlepool.__version__}, Python {sys.version.split()[0]}\n"
         f"pool, and its hosts: {known}\n"
-        'gpu1.run("make -j8") runs there; :on gpu1 has each line run there'
+        f'{first}.run("make -j8") runs there; :on {name} has each line run there'
     )
 
 

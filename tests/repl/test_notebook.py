@@ -58,7 +58,8 @@ def shown(home, tmp_path_factory) -> dict[str, Shown]:
             lacking(name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLEPOOL_HOME", home)
-        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
+        for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
+            patch.setenv(name, str(tmp_path_factory.mktemp("jupyter")))
         cells = asyncio.run(executed())
     return {name: gathered(cell) for name, cell in zip(CELLS, cells, strict=True)}
 
