@@ -216,6 +216,6 @@ def _run_at_terminal(order: Order) -> int:
         raise typer.BadParameter(text, param_hint="--tty")
     [(name, place)] = places.items()
     status: int = terminal.run_at_terminal(
-        name, place.target, command=order.command, keywords=keywords
+        name, place, command=order.command, keywords=keywords
     )
     return status

@@ -15,10 +15,10 @@ from typing import Any
 
 from mlepool.cli.exits import INTERRUPTED, UNKNOWN, exit_status
 from mlepool.cli.interrupts import Interrupts
+from mlepool.cli.places import Place
 from mlepool.cli.reach import leave, open_connection
 from mlepool.cli.wording import come_back, complain
 from mlepool.client.connection import AsyncConnection, new_job_id
-from mlepool.client.links.trust import Target
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.listening.reader import Reader
 from mlepool.errors import ClientError, MlepoolError
@@ -246,13 +246,13 @@ async def talk(
 
 
 def run_at_terminal(
-    name: str, target: Target, *, command: Any, keywords: dict[str, Any]
+    name: str, place: Place, *, command: Any, keywords: dict[str, Any]
 ) -> int:
     """Run a command at a terminal of its own, connected with ours.
 
     Args:
         name: What the host is called.
-        target: Where it is.
+        place: Where it is.
         command: What to run.
         keywords: As the worker's ``run`` takes them.
 
@@ -261,7 +261,7 @@ def run_at_terminal(
     """
     job = _Job(name, command, keywords)
     try:
-        return asyncio.run(job.run(target))
+        return asyncio.run(job.run(place))
     finally:
         if job.goes_on:
             with contextlib.suppress(OSError):  # the terminal is gone
@@ -287,10 +287,12 @@ class _Job:
             **{"env": {"TERM": os.environ.get("TERM", "xterm")}, "memory": MEMORY},
         }
 
-    async def run(self, target: Target) -> int:
+    async def run(self, place: Place) -> int:
         """Run it to its end, or until it is left."""
         screen = Screen()
-        connection = open_connection(target, self._name, tell=screen.say)
+        connection = open_connection(
+            place.target, self._name, options=place.options, tell=screen.say
+        )
         with Interrupts() as interrupts:
             try:
                 work = self._run_on(connection, screen)

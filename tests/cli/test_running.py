@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from mlepool.client.links.trust import Target
 from tests.cli.shell import interrupt, running
 
 pytestmark = pytest.mark.real
@@ -140,3 +141,19 @@ def test_hosts_may_come_from_the_environment(host, here, monkeypatch):
     monkeypatch.setenv("MLEPOOL_HOSTS", host)
     assert here("run", "echo fine") == (0, "fine\n", "")
     assert here("jobs", "--json").status == 0
+
+
+def test_names_groups_and_labels_of_the_inventory_are_hosts(join_url, elsewhere, here):
+    here("trust", join_url)
+    address = Target.parse(join_url).name
+    (elsewhere / "hosts.toml").write_text(
+        f'[hosts.lab]\naddress = "{address}"\nlabels = {{ zone = "z" }}\n'
+        '[hosts.gone]\naddress = "localhost:1"\n[groups.all]\nmembers = "lab,gone"\n'
+    )
+    done = here("run", "-w", "@all", "--", "echo fine")
+    assert (done.status, done.out) == (255, "lab  | fine\n")
+    assert "gone | mlepool: cannot connect to localhost:1: " in done.err
+    done = here("jobs", "-l", "zone=z", "--all", "--json")
+    assert {one["host"] for one in json.loads(done.out)} == {"lab"}
+    assert "gone: cannot connect to localhost:1" in done.err
+    assert here("run", "-w", "@all,!gone", "--", "exit 3").status == 3
