@@ -138,9 +138,7 @@ def test_stop_and_traceback_at_a_prompt(conn):
     prompt = Prompt(conn=conn)
     prompt.type("live = conn.wait(complete=False)", "live.expect('waits')")
     report = prompt.type("live.stop()")
-    assert "StopReport(job_id=" in report
-    assert "status='STOPPED'" in report
-    assert "survivors=()" in report
+    assert "STOPPED; stop to 1 process; nothing is left" in report
     assert prompt.type("print(*live)") == " waits told\n"
     text = prompt.type("conn.load('/nowhere', raise_error=True)")
     assert "RemoteFileNotFoundError: No such file or directory: '/nowhere'" in text
