@@ -24,6 +24,7 @@ OF_THE_WHOLE = {
     "test_examples.py": "runs examples/",
     "test_functions.py": "the pool as an executor: functions, called on workers",
     "test_layers.py": "import directions",
+    "test_rollout.py": "runs the example of a whole rollout",
     "test_limits.py": "quotas, full disks and jobs of the past, on real workers",
     "test_layout.py": "this",
     "test_outlive_links.py": "jobs whose links are cut and whose worker is killed",

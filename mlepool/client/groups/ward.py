@@ -154,7 +154,7 @@ class Ward:
         if stay is not None:
             self._connections[name] = connection
             seconds = stay.until - _now()
-            text = "%s has failed %d times in a row: left out for %.0f s: %s"
+            text = "%s has failed in %d calls in a row: left out for %.0f s: %s"
             logger.warning(text, name, STRIKES, seconds, why)
             connection.tell("quarantined", _for_people(stay))
 
@@ -167,6 +167,9 @@ class Ward:
 class _Tally:
     """The faults in one call; they count once another host has fared well in it.
 
+    Each host has one at most, however often it was tried again: three attempts at one
+    thing say less of a host than three calls do.
+
     Args:
         count: Counts a fault.
     """
@@ -174,6 +177,7 @@ class _Tally:
     def __init__(self, count: Callable[[AsyncConnection, str], None]) -> None:
         self._count = count
         self._has_good = False
+        self._faulty: set[AsyncConnection] = set()
         self._held: list[tuple[AsyncConnection, str]] = []
 
     def good(self) -> None:
@@ -185,6 +189,9 @@ class _Tally:
 
     def fault(self, connection: AsyncConnection, why: str) -> None:
         """Note that one has not."""
+        if connection in self._faulty:
+            return
+        self._faulty.add(connection)
         if self._has_good:
             self._count(connection, why)
         else:

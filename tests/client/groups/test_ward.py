@@ -5,7 +5,7 @@ import logging
 import pytest
 
 import mlepool
-from mlepool.client.groups import quarantine
+from mlepool.client.groups import quarantine, waves
 from mlepool.client.groups.quarantine import STRIKES
 from mlepool.testing.proxy import FaultProxy
 from tests.conftest import wait_until
@@ -41,7 +41,7 @@ def test_who_can_not_be_reached_again_and_again_is_left_out_and_seen_to_be(
     proxy.refuse()
     with caplog.at_level(logging.WARNING, "mlepool.client"):
         strike(pool)
-    assert "frail has failed 3 times in a row: left out for 60 s" in caplog.text
+    assert "frail has failed in 3 calls in a row: left out for 60 s" in caplog.text
     (name, (why, until)), *others = pool.quarantined.items()
     assert (name, others) == ("frail", [])
     assert "cannot connect" in why
@@ -112,3 +112,13 @@ def test_a_failed_command_counts_only_where_it_is_called_a_fault(pool, tmp_path)
         pool.run(script, max_parallel=1, max_failures=1)
     assert list(pool.quarantined) == ["frail"]
     assert pool.quarantined["frail"].why.endswith("ended with 1")
+
+
+def test_attempts_of_one_call_are_one_fault(pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(waves, "FIRST_PAUSE", 0.01)
+    one = tmp_path / "one"
+    one.mkdir()
+    script = f"rmdir {one} 2>/dev/null"
+    done = pool.run(script, max_parallel=1, retries=STRIKES)
+    assert (done.succeeded, len(done.attempts["frail"])) == (["well"], STRIKES + 1)
+    assert pool.quarantined == {}
