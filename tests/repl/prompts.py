@@ -27,6 +27,8 @@ def prompt(home: str, folder: str, *options: str) -> Iterator[Prompt]:
         patch.setenv("MLEPOOL_HOME", home)
         patch.setenv("IPYTHONDIR", folder)
         patch.setenv("PYTHON_HISTORY", f"{folder}/history")
+        # Nobody answers here where the cursor is; it would be waited for.
+        patch.setenv("PROMPT_TOOLKIT_NO_CPR", "1")
         opened = Prompt("shell", *options)
     try:
         yield opened
