@@ -30,6 +30,8 @@ __all__ = ["Book", "Driver", "Fits"]
 logger = logging.getLogger("mlepool.client")
 
 QUICK = 0.5  # seconds; of runs that take less, hosts are given the next ones early
+RESERVE = 2  # for each slot, of such runs
+GATHERING = 0.004  # seconds in which their ends gather: one flush for several
 WEIGHT = 0.2  # of the latest run in the mean of how long they take
 REFUSED_PAUSE = 5.0  # seconds in which a host that has refused a run gets none
 AT_ONCE = 5.0  # seconds; a run that fails within them may be its host's fault
@@ -134,6 +136,8 @@ class Driver:
                 self.changed(member)
             while not self._is_settled() and not self._is_abandoned():
                 await self._wake.wait()
+                if self._is_quick:
+                    await asyncio.sleep(GATHERING)  # hosts have some in reserve
                 self._wake.clear()
                 await self._go_on()
         finally:
@@ -343,8 +347,11 @@ class Driver:
 
     def _room(self, member: Member) -> int:
         """Give how much a host may hold: of short runs, some that wait for a slot."""
-        is_quick = self.mean is not None and self.mean < QUICK
-        return member.slots * 2 if is_quick else member.slots
+        return member.slots * (1 + RESERVE) if self._is_quick else member.slots
+
+    @property
+    def _is_quick(self) -> bool:
+        return self.mean is not None and self.mean < QUICK
 
     def _wanted(self, name: str) -> int | None:
         slots = self.plan.head.slots
