@@ -173,7 +173,7 @@ def open_connection(
     tell: Callable[[str], None] = complain,
 ) -> AsyncConnection:
     """Make a connection that tells when its link is lost, and when it is back."""
-    connection = _Host(target, **{**(options or {}), "name": name})
+    connection = AsyncConnection(target, **{**(options or {}), "name": name})
     for event, text in (
         ("reconnecting", f"lost the link to {name}; reconnecting"),
         ("reconnected", f"connected to {name} again"),
@@ -225,18 +225,6 @@ def choose(text: str, jobs: Sequence[Found]) -> Found | None:
     return meant[0] if meant else None
 
 
-class _Host(AsyncConnection):
-    """A connection to a host that may have a limit of its own for connecting."""
-
-    def __init__(self, target: Target, **options: Any) -> None:
-        super().__init__(target, **options)
-        self._limit: float | None = options.get("enter_connect_timeout")
-
-    async def connect(self) -> None:
-        """Connect within that."""
-        await self.connect_within(self._limit)
-
-
 def _local() -> dict[str, Place]:
     found = local_places()
     if not found:
@@ -268,16 +256,13 @@ def _about(connection: AsyncConnection, error: ClientError) -> str:
 async def _connect_all(
     connections: Sequence[AsyncConnection], limit: float | None = None
 ) -> list[ClientError | None]:
-    """Connect to all, each within so many seconds; give what went wrong with each."""
+    """Connect to all, each within a limit in seconds, or its own; give the errors."""
     gate = asyncio.Semaphore(MAX_DIALS)
 
     async def connect(connection: AsyncConnection) -> ClientError | None:
         async with gate:
             try:
-                if limit is None:
-                    await connection.connect()
-                else:
-                    await connection.connect_within(limit)
+                await connection.connect_within(limit)
             except ClientError as exc:
                 return exc
             return None

@@ -58,7 +58,7 @@ def test_the_inventory_says_what_names_groups_and_patterns_are():
     assert found["gpu1"].target == Target("gpu1", 9000)
     assert found["gpu1"].options["labels"] == {"gpu": "a100"}
     assert found["lab"].target == Target("10.0.0.7", 9922)
-    assert found["lab"].options["enter_connect_timeout"] == 2.5
+    assert found["lab"].options["connect_timeout"] == 2.5
     assert names("gpu*,!@train") == ["gpu3", "gpu4"]
     assert names("!gpu*") == ["lab"]
     assert names("gpu[3-5]") == ["gpu3", "gpu4", "gpu5"]  # the last one by its name
