@@ -24,6 +24,7 @@ __all__ = ["GROUP", "LoadError", "Source", "Trouble", "find_sources", "in_words"
 GROUP = "mlepool.commands"  # of entry points
 OUR_FOLDER = Path(__file__).parents[1]
 OUR_PREFIX = "mlepool_commands_"  # of the modules that files become
+_BROUGHT: set[str] = set()  # names of modules that files of commands have imported
 LIBRARY = sysconfig.get_path("stdlib")
 MAX_TEXT = 500  # characters of an error: it is part of the worker's state
 
@@ -91,12 +92,11 @@ class FileSource:
         self.path = path
         self.label = str(path)
         self._name = f"{OUR_PREFIX}{path.stem}_{_digest(path)}"
-        self._beside: list[str] = []
 
     def load(self) -> list[Part]:
         """Run it as a module of its own."""
         # Not importlib's way: that takes an edit of the same second for none.
-        with _anew([self._name, *self._beside]) as known:
+        with _anew([self._name, *self._beside()]) as known:
             module = ModuleType(self._name)
             module.__file__ = self.label
             sys.modules[self._name] = module  # dataclasses look there
@@ -111,23 +111,32 @@ class FileSource:
                 for name in self._came(known):
                     del sys.modules[name]
                 raise LoadError(in_words(exc, self.label)) from exc
-            self._beside = self._came(known)
+            _BROUGHT.update(self._came(known))
             return parts
 
     def files(self) -> list[Path]:
         """Give its path, and those of the modules beside it."""
-        found = (_file_of(name) for name in self._beside)
+        found = map(_file_of, self._beside())
         return [self.path, *(file for file in found if file is not None)]
+
+    def _beside(self) -> list[str]:
+        """Give the modules beside it that it or another source has brought.
+
+        Of sources that are read side by side only one is seen to bring what both use.
+        """
+        return self._in_folder(set(_BROUGHT))
 
     def _came(self, known: set[str]) -> list[str]:
         """Give the modules beside it that were imported since some were known.
 
         Not other sources, which are read at the same time in other threads.
         """
-        folder = self.path.parent
         new = set(sys.modules) - known
-        came = {name for name in new if not name.startswith(OUR_PREFIX)}
-        files = {name: _file_of(name) for name in came}
+        return self._in_folder({one for one in new if not one.startswith(OUR_PREFIX)})
+
+    def _in_folder(self, names: set[str]) -> list[str]:
+        folder = self.path.parent
+        files = {name: _file_of(name) for name in names}
         return [name for name, file in files.items() if file and folder in file.parents]
 
 
@@ -271,6 +280,8 @@ def _anew(names: Iterable[str]) -> Iterator[set[str]]:
             sys.modules.pop(name, None)
         sys.modules.update(before)
         raise
+    for name, module in before.items():
+        sys.modules.setdefault(name, module)  # another source may use it
 
 
 def _make_importable(folder: Path) -> None:

@@ -184,6 +184,21 @@ def test_what_is_beside_a_file_is_imported_and_read_anew_with_it(beside):
     assert sys.modules["helper"] is former
 
 
+def test_what_two_files_import_belongs_to_both_though_one_has_brought_it(beside):
+    (beside / "other.py").write_text("from helper import work\n")
+    both = [source(beside / name) for name in ("mine.py", "other.py")]
+    for found in both:
+        found.load()
+    assert [found.files()[1:] for found in both] == [[beside / "helper.py"]] * 2
+    write(beside / "helper.py", body="    return 2\n")
+    values = [found.load()[0].functions["work"]() for found in reversed(both)]
+    assert values == [2, 2]
+    former = sys.modules["helper"]
+    write(beside / "other.py")  # it imports nothing now
+    both[1].load()
+    assert sys.modules["helper"] is former
+
+
 def test_what_a_broken_file_has_imported_is_forgotten(beside):
     (beside / "mine.py").write_text("import helper\n1/0\n")
     with pytest.raises(LoadError, match=r"mine\.py:2: ZeroDivisionError"):
