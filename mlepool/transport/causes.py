@@ -9,6 +9,8 @@ from mlepool.errors import LinkError
 
 __all__ = ["cause_of", "link_error"]
 
+# What a pool of a thousand hosts meets where 1,024 files may be open.
+FULL = "this process has too many files open: raise the limit, as by 'ulimit -n'"
 _NO_TLS = ("wrong version number", "record layer failure", "http request")
 
 
@@ -41,4 +43,6 @@ def link_error(exc: OSError) -> LinkError:
         return LinkError("timeout", "timed out")
     if number == errno.ECONNRESET:
         return LinkError("other", "the other side reset the connection")
+    if number in (errno.EMFILE, errno.ENFILE):
+        return LinkError("other", FULL)
     return LinkError("other", cause_of(exc))

@@ -17,6 +17,7 @@ from typing import cast
 
 from mlepool.errors import LinkError
 from mlepool.transport.base import Accept, LinkInfo, Piece, Receiver
+from mlepool.transport.causes import link_error
 
 __all__ = ["UnixAcceptor", "dial_unix", "listen_unix"]
 
@@ -258,7 +259,7 @@ async def dial_unix(path: Path) -> UnixLink:
     except (FileNotFoundError, ConnectionRefusedError) as exc:
         raise LinkError("refused", f"no worker listens on {path}") from exc
     except OSError as exc:
-        raise LinkError("other", exc.strerror or str(exc)) from exc
+        raise link_error(exc) from exc
     return link
 
 

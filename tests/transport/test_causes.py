@@ -22,6 +22,7 @@ def system_error(number: int) -> OSError:
         (system_error(errno.ETIMEDOUT), "timeout", "timed out"),
         (system_error(errno.ECONNRESET), "other", "the other side reset"),
         (system_error(errno.EPIPE), "other", "Broken pipe"),
+        (system_error(errno.EMFILE), "other", "raise the limit"),
         (socket.gaierror(-2, "Name or service not known"), "unknown host", "not known"),
         (
             OSError("Multiple exceptions: [Errno 111] Connect call failed"),
