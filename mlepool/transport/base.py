@@ -52,6 +52,16 @@ class Piece(NamedTuple):
     offset: int
     size: int
 
+    def check(self) -> None:
+        """See that it is there: a frame that was begun has to be sent whole.
+
+        Raises:
+            EOFError: If the file ends before.
+        """
+        size = os.fstat(self.fd).st_size
+        if size < self.offset + self.size:
+            raise EOFError(f"it ends at {size}")
+
     def read_behind(self, head: bytes, *, room: int = 0) -> bytearray:
         """Read it into a buffer, behind free bytes and a head.
 

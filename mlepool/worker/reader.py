@@ -115,6 +115,7 @@ class Reader:
         position = self._window.position
         piece = self.job.piece(position, size)
         if piece is not None:
+            piece.check()
             self._peer.send_data(self.call, position, piece)
             self._window.sent(piece.size)
         elif data := self.job.read(position, size):

@@ -284,6 +284,20 @@ def test_a_journal_that_is_removed_under_a_job_harms_only_its_readers(own_worker
     assert "Traceback" not in own_worker.log
 
 
+def test_a_journal_that_is_cut_harms_only_its_readers(own_worker, pool):
+    connection = connect(pool, own_worker)
+    lost = []
+    connection.on("reconnecting", lost.append)
+    job = connection.run("seq 200000")
+    (journal,) = (own_worker.state_dir / "jobs").glob("*.journal")
+    os.truncate(journal, journal.stat().st_size // 2)
+    again = connection.attach(job.id)
+    assert again.status == "LOST"
+    assert "journal can't be read: it ends at" in str(again.error)
+    assert connection.run("echo well").stdout == "well\n"
+    assert lost == []
+
+
 # -- after a crash of all
 
 
