@@ -10,7 +10,7 @@ from typing import Any
 from mlepool.client.listening.values import shown
 from mlepool.client.sync import Connection, Listener
 from mlepool.client.sync.group_listener import GroupListener
-from mlepool.client.sync.listener import leave_alone
+from mlepool.client.sync.interrupts import leave_alone
 
 __all__ = ["Follower"]
 

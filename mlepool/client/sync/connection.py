@@ -17,7 +17,8 @@ from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.portal import Portal
 from mlepool.client.sync.builtin_commands import BuiltinCommands
 from mlepool.client.sync.file_methods import FileMethods
-from mlepool.client.sync.listener import Listener, leave_alone, leaving_alone
+from mlepool.client.sync.interrupts import leave_alone, leaving_alone
+from mlepool.client.sync.listener import Listener
 from mlepool.client.sync.pages import connection_page
 from mlepool.client.tables import Table
 from mlepool.wire.telemetry import Sample

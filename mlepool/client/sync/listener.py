@@ -1,38 +1,25 @@
-"""Listener: the blocking handle of one command.
-
-Job output comes through a :class:`~mlepool.client.sync.pump.Pump`, in batches.
-"""
+"""Listener: the blocking handle of one command."""
 
 from __future__ import annotations
 
 import itertools
-import logging
-import queue
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from mlepool.client.listening.expectation import Expectation
-from mlepool.client.listening.lines import LineDecoder
 from mlepool.client.listening.listener import AsyncListener, Status
 from mlepool.client.listening.output import EvictedError
 from mlepool.client.listening.points import Points
-from mlepool.client.listening.values import ValueDecoder
 from mlepool.client.portal import Portal
+from mlepool.client.sync.messages import Messages
 from mlepool.client.sync.pages import is_live, listener_page
-from mlepool.client.sync.pump import Pump
 from mlepool.client.sync.views import Viewed
-from mlepool.errors import ListenerTimeoutError
-from mlepool.wire.records import STREAM_NAMES, Record
+from mlepool.wire.records import STREAM_NAMES
 from mlepool.wire.telemetry import JobSample
 from mlepool.wire.values import StopReport
 
-__all__ = ["Listener", "leave_alone", "leaving_alone"]
-
-logger = logging.getLogger("mlepool.client")
+__all__ = ["Listener"]
 
 
 class Listener(Viewed):
@@ -50,13 +37,7 @@ class Listener(Viewed):
     def __init__(self, listener: AsyncListener, portal: Portal) -> None:
         self._async = listener
         self._portal = portal
-        self._pump: Pump | None = Pump(listener, portal)
-        self._decoder: LineDecoder | ValueDecoder | None = None
-        self._waiting: Iterator[Any] = iter(())
-        self._expectation = Expectation()
-        self._done = listener.done
-        self._max_interval = listener.max_interval
-        listener.max_interval = None  # silence is measured where it is waited for
+        self._messages = Messages(listener, portal, own=self._own)
 
     id = property(lambda self: self._async.id, doc="The job's id.")
     host = property(lambda self: self._async.host, doc="The connection's name.")
@@ -81,7 +62,7 @@ class Listener(Viewed):
     @property
     def done(self) -> bool:
         """True once the command has ended and its last message was handed out."""
-        return self._done
+        return self._messages.done
 
     @property
     def exit_code(self) -> int | None:
@@ -143,13 +124,13 @@ class Listener(Viewed):
     @property
     def max_interval(self) -> float | None:
         """Longest silence between two messages, seconds; may be set at any time."""
-        return self._max_interval
+        return self._messages.max_interval
 
     @max_interval.setter
     def max_interval(self, seconds: float | None) -> None:
         if seconds is not None and not seconds >= 0:
             raise ValueError(f"max_interval must be a number of seconds, not {seconds}")
-        self._max_interval = seconds
+        self._messages.max_interval = seconds
 
     @property
     def stdout(self) -> Any:
@@ -183,7 +164,7 @@ class Listener(Viewed):
 
     def __iter__(self) -> Iterator[Any]:
         # No generator passes lines on: that would cost each a sixth more.
-        return itertools.chain.from_iterable(self._decoded())
+        return itertools.chain.from_iterable(self._messages.decoded())
 
     def __str__(self) -> str:
         return str(self._async).replace("<AsyncListener", "<Listener", 1)
@@ -213,22 +194,7 @@ class Listener(Viewed):
             Exception: What the iterator given as ``input`` has raised: at the end,
                 once.
         """
-        self._expectation.clear()
-        return self._next()
-
-    def _next(self, deadline: float | None = None) -> Any:
-        while True:
-            for message in self._waiting:
-                return message
-            if self._pump is None:
-                return None
-            records = self._take(self._pump, deadline)
-            self._decoder = self._decoder or self._async.new_decoder()
-            if records is not None:
-                self._waiting = self._decoder.decode(records)
-            else:
-                self._waiting = iter(self._decoder.finish())
-                self._pump, self._done = None, True
+        return self._messages.next()
 
     def records(self) -> Iterator[tuple[float, str, bytes]]:
         """Give output as it was read from the process: time, stream, bytes.
@@ -237,11 +203,11 @@ class Listener(Viewed):
             Seconds since the epoch, ``"stdout"`` or ``"stderr"``, and the bytes. Of a
             command that yields, also ``"yielded"``, and what it has, as packed.
         """
-        for records in self._batches():
+        for records in self._messages.batches():
             for record in records:
                 if record.data:
                     yield record.time, STREAM_NAMES[record.stream], record.data
-        self._done = True
+        self._messages.done = True
 
     def wait(self, timeout: float | None = None) -> Self:
         """Wait for the end, whether messages are read or not.
@@ -254,9 +220,9 @@ class Listener(Viewed):
             CommandTimeoutError, CommandError, RemoteError, ConnectionLostError: As
                 :meth:`next`.
         """
-        with self._on_interrupt():
+        with self._messages.leaving_alone():
             self._call(self._async.wait(), timeout)
-        self._done = True
+        self._messages.done = True
         return self
 
     def expect(
@@ -280,24 +246,7 @@ class Listener(Viewed):
                 text, which another ``expect()`` still has.
             EOFError: If the command ends before.
         """
-        seen = self._expectation
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while (found := seen.search(pattern)) is None:
-            try:
-                message = self._next(deadline)
-            except ListenerTimeoutError as exc:
-                exc.pattern, exc.tail = pattern, seen.tail
-                if deadline is not None and time.monotonic() >= deadline:
-                    exc.seconds = timeout or 0.0
-                raise
-            if message is None:
-                raise EOFError(
-                    f"{self.command!r} ended before {pattern!r} was seen; the last "
-                    f"that came: {seen.tail!r}"
-                )
-            seen.add(message, self._waiting)
-        self._waiting = itertools.chain(seen.give_back(), self._waiting)
-        return found
+        return self._messages.expect(pattern, timeout)
 
     def read(self, stream: str | None = None) -> Any:
         """Wait for the end and give all output, also what has left memory.
@@ -305,24 +254,18 @@ class Listener(Viewed):
         Args:
             stream: ``"stdout"``, ``"stderr"``, or None for both in their order.
         """
-        with self._on_interrupt():
+        with self._messages.leaving_alone():
             return self._call(self._async.read(stream))
 
     def read_points(self) -> Points:
         """Wait for the end and give all data points, also of what has left memory."""
-        with self._on_interrupt():
+        with self._messages.leaving_alone():
             points: Points = self._call(self._async.read_points())
             return points
 
     def clear_messages(self) -> None:
         """Let go of all messages that have come; ``next()`` goes on with new ones."""
-        if self._pump is not None:
-            self._pump.stop()
-        self._waiting = iter(())
-        self._expectation.clear()
-        self._pump = Pump(self._async, self._portal, new=True)
-        self._decoder = None
-        self._portal.do(self._clear)
+        self._messages.clear()
 
     def stop(self, signal: str = "SIGINT", grace: float = 10.0) -> StopReport:
         """Stop the job: its whole tree of processes, with proof.
@@ -371,8 +314,7 @@ class Listener(Viewed):
 
     def close(self) -> None:
         """Stop listening; the job goes on. Twice is fine."""
-        if self._pump is not None:
-            self._pump.stop()
+        self._messages.stop()
         self._portal.post(self._async.close)
 
     def __enter__(self) -> Self:
@@ -385,46 +327,6 @@ class Listener(Viewed):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _clear(self) -> None:
-        self._async.clear_messages()
-        if self._pump is not None:
-            self._pump.begin()  # now: what comes from here on is new
-
-    def _decoded(self) -> Iterator[Iterable[Any]]:
-        decoder = None
-        for records in self._batches():
-            decoder = decoder or self._async.new_decoder()
-            yield decoder.decode(records)
-        self._done = True
-        yield (decoder or self._async.new_decoder()).finish()
-
-    def _batches(self) -> Iterator[list[Record]]:
-        pump = Pump(self._async, self._portal)
-        try:
-            while (records := self._take(pump)) is not None:
-                yield records
-        finally:
-            pump.stop()
-
-    def _take(self, pump: Pump, deadline: float | None = None) -> list[Record] | None:
-        while True:
-            limit, left = self._max_interval, None
-            if deadline is not None:
-                left = max(0.0, deadline - time.monotonic())
-                limit = left if limit is None else min(left, limit)
-            try:
-                with self._on_interrupt():
-                    return pump.take(limit)
-            except queue.Empty:
-                assert limit is not None
-                if limit != left and self._async.is_excused(limit):
-                    continue
-                raise ListenerTimeoutError(
-                    self.host, self.command, seconds=limit, job_id=self.id
-                ) from None
-            except Exception as exc:
-                raise self._own(exc) from None
 
     def _text(self, stream: str | None) -> Any:
         names = {"stdout": "stdout", "stderr": "stderr", None: "output"}
@@ -444,26 +346,3 @@ class Listener(Viewed):
         if getattr(error, "listener", None) is self._async:
             error.listener = self
         return error
-
-    def _on_interrupt(self) -> AbstractContextManager[None]:
-        return leaving_alone(self._async.release, self._async.id, self._async.host)
-
-
-@contextmanager
-def leaving_alone(
-    release: Callable[[str], bool], job_id: str, host: str
-) -> Iterator[None]:
-    """On Ctrl-C disown the job, so that nothing on the way out stops it, and say so."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        leave_alone(release, job_id, host)
-        raise
-
-
-def leave_alone(release: Callable[[str], bool], job_id: str, host: str) -> None:
-    """Disown a job, and say that it goes on and how to come back to it."""
-    if not release(job_id):
-        return  # it waited for a link, and was not begun
-    text = "job %s goes on on %s: attach(%r) follows it, stop(%r) ends it"
-    logger.warning(text, job_id, host, job_id, job_id)
