@@ -23,11 +23,6 @@ from tests.conftest import wait_until
 pytestmark = pytest.mark.real
 
 
-class UnreadableError(Exception):
-    def __init__(self, one: int, two: int) -> None:
-        super().__init__(one)  # what is pickled has one argument: it can't be read
-
-
 @pytest.fixture(scope="module")
 def offering(tmp_path_factory) -> Iterator[WorkerThread]:
     folder = tmp_path_factory.mktemp("offering")
@@ -79,6 +74,10 @@ def test_what_a_function_raises_is_raised_here_and_says_where(pool):
 
 def test_what_cannot_be_pickled_is_a_plain_error(pool):
     def unreadable() -> None:
+        class UnreadableError(Exception):
+            def __init__(self, one: int, two: int) -> None:
+                super().__init__(one)  # that is all of it that is written
+
         raise UnreadableError(1, 2)
 
     with pool.executor() as executor:
