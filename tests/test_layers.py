@@ -42,7 +42,11 @@ HOMES = {
     "janus": {"mlepool.client.sync"},
     "redis": {"mlepool.hub.store"},
     "sqlite3": {"mlepool.hub.store", "mlepool.worker.jobs", "mlepool.files"},
-    "cryptography": {"mlepool.worker.access.certificate"},
+    "cryptography": {
+        *("mlepool.client.dask.certificates", "mlepool.worker.access.certificate"),
+    },
+    "dask": {"mlepool.client.dask.script"},
+    "distributed": {"mlepool.client.dask.script", "mlepool.client.sync.dask"},
     "platformdirs": {"mlepool.config"},
     "tabulate": {"mlepool.client.tables"},
     "typer": {"mlepool.cli"},
@@ -65,6 +69,7 @@ HOMES = {
 # What may be missing or takes long to load, and is imported where it is needed.
 OPTIONAL = {
     *("IPython", "traitlets"),  # where the prompt is to be more than Python's own
+    *("dask", "distributed"),  # in the text that hosts run
     *("psutil", "pynvml", "redis", "uvloop", "watchfiles"),
     "mlepool.worker.access.certificate",  # at a worker's first start only
     "tabulate",  # when a table is printed

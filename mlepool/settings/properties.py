@@ -27,7 +27,8 @@ MAX_DEPTH = 16  # of tables in tables
 OWN_KEYS = frozenset(
     {
         *("arch", "boot_time", "capabilities", "catalogue", "config_error", "cpu"),
-        *("connection", "disk", "distribution", "gpu", "hostname", "id", "kernel"),
+        *("connection", "disk", "distribution", "gpu", "hostname", "id"),
+        *("interpreter", "kernel"),
         *(
             "labels",
             "load_errors",

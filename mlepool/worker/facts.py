@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def at_once() -> dict[str, Any]:
         "kernel": platform.release(),
         "hostname": socket.gethostname(),
         "python": platform.python_version(),
+        "interpreter": sys.executable,
     }
 
 

@@ -25,12 +25,14 @@ from mlepool.client.sync.pages import connections_page
 from mlepool.client.sync.sweep_methods import SweepMethods
 
 if TYPE_CHECKING:
+    from mlepool.client.sync.dask import DaskClient
     from mlepool.client.sync.executor import FunctionExecutor
 
 __all__ = ["Group", "GroupListener", "GroupVerbs"]
 
 # Pickles: loaded for who asks for them, and for nobody else.
 _EXECUTOR = "mlepool.client.sync.executor"
+_DASK = "mlepool.client.sync.dask"  # takes a second to load
 
 
 class GroupVerbs(SweepMethods):
@@ -128,6 +130,56 @@ class GroupVerbs(SweepMethods):
             self._async, self._portal, slots=slots, echo_response=echo_response
         )
         return cast("FunctionExecutor", made)
+
+    def dask(
+        self,
+        *,
+        scheduler: str | None = None,
+        workers_per_host: int = 1,
+        threads: int | None = None,
+        memory_limit: str | float | None = None,
+        python: str | None = None,
+        address: str | None = None,
+        orphan_timeout: float = 60.0,
+        timeout: float = 60.0,
+    ) -> DaskClient:
+        """Start a Dask cluster on these hosts, and connect to it.
+
+        Its parts are jobs, and talk over TLS with certificates of their own. The
+        client's ``close()`` stops all, and leaves nothing on the hosts.
+
+        Args:
+            scheduler: Name of the host that runs the scheduler, too; the first.
+            workers_per_host: Processes on each host.
+            threads: Threads of each; by default the host's processors, shared.
+            memory_limit: Of each, as Dask has it (``"4 GiB"``); by default a share.
+            python: The program that runs it there; by default what runs mlepool's
+                worker. It needs ``distributed``, in this client's version.
+            address: ``tls://host:port``, ``host:port`` or ``host`` by which this
+                client and all hosts reach the scheduler; by default its connection's
+                host, and any free port.
+            orphan_timeout: Seconds for which it goes on where this client is killed,
+                or cut off.
+            timeout: Seconds for the start.
+
+        Raises:
+            ClientError: If it can't be started everywhere: names hosts, and what to
+                do; or if ``distributed`` is missing here.
+            ValueError, KeyError: If there is no host, or an argument makes no sense.
+        """
+        made = importlib.import_module(_DASK).start(
+            self._async,
+            self._portal,
+            timeout=timeout,
+            scheduler=scheduler,
+            workers_per_host=workers_per_host,
+            threads=threads,
+            memory_limit=memory_limit,
+            python=python,
+            address=address,
+            orphan_timeout=orphan_timeout,
+        )
+        return cast("DaskClient", made)
 
     @like(AsyncGroupVerbs.run)
     def run(
