@@ -26,6 +26,19 @@ VARIABLE = "MLEPOOL_HOSTS"  # hosts where no option names any
 _SET = re.compile(r"[\[\]!&^*?]|(?:^|,)\s*@")
 _URL = re.compile(r"://|\bunix:")  # its signs are its own
 
+
+def _see_selector(context: typer.Context, selector: str) -> str:
+    """See that a selector says something, if one is given: else it would mean all.
+
+    Raises:
+        BadParameter: If it is empty: most often a variable that was not set.
+    """
+    source = context.get_parameter_source("selector")
+    if not selector.strip() and getattr(source, "name", "") == "COMMANDLINE":
+        raise typer.BadParameter("no label is named")
+    return selector
+
+
 Hosts = Annotated[
     list[str] | None,
     typer.Option(
@@ -42,6 +55,7 @@ Labels = Annotated[
     typer.Option(
         *("-l", "--selector"),
         metavar="LABELS",
+        callback=_see_selector,
         help="Of these, or of all that are known: gpu=a100,zone in (a,b),!broken.",
         show_default=False,
     ),
@@ -126,9 +140,12 @@ def _expanded(text: str, book: Book) -> list[str]:
     ranges = importlib.import_module(_RANGES)
     # Who is not known has a name nevertheless; what is like a pattern is known.
     is_pattern = bool(set("*?") & set(text)) or text.lstrip().startswith("!")
-    known = list(known_places()) if is_pattern else None
+    places = list(known_places()) if is_pattern or "!" in text else None
+    known = places if is_pattern else None
     try:
-        names: list[str] = ranges.expand(text, names=known, groups=book.groups)
+        names: list[str] = ranges.expand(
+            text, names=known, groups=book.groups, spared=places
+        )
     except KeyError as exc:
         raise ConfigError(exc.args[0]) from exc
     return names

@@ -88,6 +88,23 @@ def test_what_means_nobody_is_said_with_what_is_near(text, complaint):
         names(text)
 
 
+@pytest.mark.usefixtures("listed")
+def test_who_is_left_out_is_there_or_known():
+    assert names("x[1-3],!x2") == ["x1", "x3"]
+    assert names("@train,!gpu3,!lab") == ["gpu1", "gpu2"]
+    assert names("@train,!@train,x") == ["x"]
+    complaint = "there is no 'gpu33' to leave out (near: gpu3, gpu4, gpu2)"
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        names("gpu[1-4],!gpu33")
+
+
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_selector_is_no_selector_for_all(text, here, listed):
+    done = here("hosts", "--no-check", "-H", "@train", "-l", text)
+    assert (done.status, done.out) == (2, "")
+    assert "Invalid value for '-l' / '--selector': no label is named" in done.err
+
+
 @pytest.mark.usefixtures("elsewhere")
 def test_nobody_is_an_error():
     with pytest.raises(typer.BadParameter, match="no host is named"):

@@ -41,6 +41,7 @@ def expand(
     *,
     names: Collection[str] | None = None,
     groups: Mapping[str, Collection[str]] | None = None,
+    spared: Collection[str] | None = None,
 ) -> list[str]:
     """Give the names that a text stands for.
 
@@ -54,6 +55,8 @@ def expand(
         text: The text.
         names: What is known, in its order; None takes every name, and has no wildcards.
         groups: The names in each group; those that are not known don't count.
+        spared: Where ``names`` is None: what a ``!`` may take away though it is not
+            there before it; None for every name.
 
     Returns:
         The names, each once, in the order of ``names``, or else of the text.
@@ -71,7 +74,10 @@ def expand(
     for number, term in enumerate(_terms(text)):
         if not number and term.operator == "!":
             found = dict.fromkeys(reader.all_names(0))
-        _COMBINE[term.operator](found, dict.fromkeys(reader.read(term)))
+        read = dict.fromkeys(reader.read(term))
+        if term.operator == "!" and spared is not None:
+            _check_spared(read, {*found, *spared})
+        _COMBINE[term.operator](found, read)
     if known is None or len(found) < 2:
         return list(found)
     return [name for name in known if name in found]
@@ -144,6 +150,14 @@ class _Reader:
         if missing:
             near = nearest(missing[0], known or ())
             raise KeyError(f"there is no {fold(missing)!r} ({near})")
+
+
+def _check_spared(names: Names, known: Collection[str]) -> None:
+    """See that what is left out is there: mistyped, it would not be left out."""
+    missing = [one for one in names if one not in known]
+    if missing:
+        near = nearest(missing[0], known)
+        raise KeyError(f"there is no {fold(missing)!r} to leave out ({near})")
 
 
 def _terms(text: str) -> Iterator[_Term]:
