@@ -7,13 +7,17 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.listening.listener import AsyncListener
+from mlepool.client.sweeps.absences import Absences
+from mlepool.client.sweeps.book import Book
 from mlepool.client.sweeps.endings import Verdict, ended
+from mlepool.client.sweeps.faults import judge
 from mlepool.client.sweeps.member import Member, Phase
-from mlepool.client.sweeps.plan import Plan, RunState
+from mlepool.client.sweeps.pace import Pace
+from mlepool.client.sweeps.plan import RunState
 from mlepool.client.sweeps.records import (
     Ended,
     GaveUp,
@@ -25,45 +29,17 @@ from mlepool.client.sweeps.records import (
 )
 from mlepool.client.sweeps.schedule import Schedule, slots_of
 
-__all__ = ["Book", "Driver", "Fits"]
+__all__ = ["Driver", "Fits"]
 
 logger = logging.getLogger("mlepool.client")
 
-QUICK = 0.5  # seconds; of runs that take less, hosts are given the next ones early
-RESERVE = 2  # for each slot, of such runs
 GATHERING = 0.004  # seconds in which their ends gather: one flush for several
-WEIGHT = 0.2  # of the latest run in the mean of how long they take
 REFUSED_PAUSE = 5.0  # seconds in which a host that has refused a run gets none
-AT_ONCE = 5.0  # seconds; a run that fails within them may be its host's fault
-MAX_FAULTS = 3  # in a row, where others fare well: then the host gets none
-FAULTY_PAUSE = 60.0  # seconds; the first run after them shows if it is well again
 RETRY_PAUSE = 1.0  # seconds until a plan that could not be written is tried again
 REFUSALS = ("WorkerBusyError", "WorkerError")  # it was not begun: another host may
 
 Fits = Callable[[dict[str, Any], dict[str, str]], bool]
 Begin = Callable[[AsyncConnection, int, float], AsyncListener]
-
-
-class Book(Protocol):
-    """Where a plan is kept: a :class:`~mlepool.client.sweeps.plan_file.PlanFile`.
-
-    Attributes:
-        plan: What it says.
-    """
-
-    plan: Plan
-
-    def note(self, record: Record) -> None:
-        """Change the plan, and have that written with the next :meth:`write`."""
-
-    def write(self) -> None:
-        """Give all that was noted to the system."""
-
-    def sync(self) -> None:
-        """Wait until all that was written is on the disk."""
-
-    def close(self) -> None:
-        """Write what is still to be written, and unlock."""
 
 
 class Driver:
@@ -89,7 +65,6 @@ class Driver:
         problem: Why the plan can't be written just now; empty if it can.
         began: When this driver began, by ``time.monotonic``.
         changes: Called after changes, several at a time.
-        mean: How long runs take, about, in seconds; None before the first has ended.
     """
 
     def __init__(
@@ -108,7 +83,6 @@ class Driver:
         self.finished: list[int] = []
         self.problem = ""
         self.began = time.monotonic()
-        self.mean: float | None = None
         self.changes: Callable[[], None] = lambda: None
         self._book = book
         self._begin = begin
@@ -118,7 +92,8 @@ class Driver:
         self._wake = asyncio.Event()
         self._lost: dict[int, Ended] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._pace = Pace()
+        self._absences = Absences(self.plan.head.lost_timeout, self._give_up)
         self._gpus = int(self.plan.head.run.get("gpus", 0))
         self._recall()
 
@@ -136,7 +111,7 @@ class Driver:
                 self.changed(member)
             while not self._is_settled() and not self._is_abandoned():
                 await self._wake.wait()
-                if self._is_quick:
+                if self._pace.is_quick:
                     await asyncio.sleep(GATHERING)  # hosts have some in reserve
                 self._wake.clear()
                 await self._go_on()
@@ -197,12 +172,9 @@ class Driver:
         return run.host == host and run.failures > 0 and self._schedule.is_choice
 
     async def _end(self) -> None:
-        for timer in self._timers.values():
-            timer.cancel()
+        self._absences.close()
         for member in self.members.values():
-            for number in tuple(member.ready):
-                self._take_back(member, number)
-            member.ready.clear()
+            self._take_back_ready(member)
             member.close()
         tasks = tuple(self._tasks)
         for task in tasks:
@@ -245,14 +217,12 @@ class Driver:
         if member.is_ready and member.connection is not None:
             state, name = member.connection.state, member.name
             member.slots = slots_of(state, gpus=self._gpus, wanted=self._wanted(name))
-            self._schedule.offer(name, self._room(member))
+            self._schedule.offer(name, self._pace.room(member.slots))
             member.start_next()
         else:
             self._schedule.offer(member.name, 0)
-            for number in tuple(member.ready):
-                self._take_back(member, number)
-            member.ready.clear()
-        self._watch(member)
+            self._take_back_ready(member)
+        self._absences.watch(member)
         self._wake.set()
 
     def ended(self, member: Member, number: int, listener: AsyncListener) -> None:
@@ -270,21 +240,9 @@ class Driver:
             member.settle(number)
         else:
             self._note_seconds(end.seconds)
-            self._judge(member, end)
+            others = (one for one in self.members.values() if one is not member)
+            judge(member, end, others)
             self._finish(member, end)
-
-    def _judge(self, member: Member, end: Ended) -> None:
-        """Put a host aside that spoils runs which others do well."""
-        if end.status == "SUCCEEDED":
-            member.wins += 1
-        is_fault = end.status == "FAILED" and end.seconds < AT_ONCE
-        member.faults = member.faults + 1 if is_fault else 0
-        others = (one for one in self.members.values() if one is not member)
-        if member.faults >= MAX_FAULTS and any(
-            one.is_ready and one.wins and not one.faults for one in others
-        ):
-            text = f"{member.faults} runs in a row have failed there at once"
-            member.rest(FAULTY_PAUSE, text)
 
     def failed(self, member: Member, number: int, reason: str) -> None:
         """Note that a run can't even be asked for."""
@@ -329,29 +287,22 @@ class Driver:
         self.note(Halted(reason, stops))
         logger.warning("sweep %s: %s; no more begin", self.plan.head.id, reason)
         for member in self.members.values():
-            for number in tuple(member.ready):
-                self._take_back(member, number)
-            member.ready.clear()
+            self._take_back_ready(member)
 
     def _take_back(self, member: Member, number: int) -> None:
         self.note(TakenBack(number))
         self._schedule.give_back(member.name)
 
+    def _take_back_ready(self, member: Member) -> None:
+        for number in tuple(member.ready):
+            self._take_back(member, number)
+        member.ready.clear()
+
     def _note_seconds(self, seconds: float) -> None:
-        before = self.mean
-        self.mean = seconds if before is None else before + WEIGHT * (seconds - before)
-        if (before is None or before >= QUICK) != (self.mean >= QUICK):
+        if self._pace.note(seconds):
             for member in self.members.values():
                 if member.is_ready:
-                    self._schedule.offer(member.name, self._room(member))
-
-    def _room(self, member: Member) -> int:
-        """Give how much a host may hold: of short runs, some that wait for a slot."""
-        return member.slots * (1 + RESERVE) if self._is_quick else member.slots
-
-    @property
-    def _is_quick(self) -> bool:
-        return self.mean is not None and self.mean < QUICK
+                    self._schedule.offer(member.name, self._pace.room(member.slots))
 
     def _wanted(self, name: str) -> int | None:
         slots = self.plan.head.slots
@@ -377,22 +328,8 @@ class Driver:
         member = self.members[host] = Member(host, None, owner=self)
         return member
 
-    def _watch(self, member: Member) -> None:
-        """Begin or end the time after which a host that is away loses its runs."""
-        timer = self._timers.pop(member.name, None)
-        if timer is not None:
-            timer.cancel()
-        limit, since = self.plan.head.lost_timeout, member.away_since
-        if limit is not None and since is not None and member.held:
-            left = max(0.0, since + limit - time.monotonic())
-            loop = asyncio.get_running_loop()
-            self._timers[member.name] = loop.call_later(left, self._give_up, member)
-
-    def _give_up(self, member: Member) -> None:
+    def _give_up(self, member: Member, seconds: float) -> None:
         """Let others do what belongs to a host that is away for too long."""
-        seconds = self.plan.head.lost_timeout
-        if member.away_since is None:
-            return  # it is just coming back
         for number in (*member.running, *member.orphans):
             member.let_go(number)
             self._lost.pop(number, None)
