@@ -7,26 +7,22 @@ comes. Only while a host is being connected it has a task.
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from mlepool.client.calls import new_job_id
 from mlepool.client.connection import AsyncConnection
+from mlepool.client.groups.drain import Drain
 from mlepool.client.groups.limits import Limits
 from mlepool.client.groups.orders import Order, Slow
+from mlepool.client.groups.outcomes import end, of_ended, of_unreached, settle, skip
 from mlepool.client.groups.slots import Slot, Unbegun
 from mlepool.client.groups.waves import Verdict, Waves
-from mlepool.client.links.redial import PERMANENT
-from mlepool.client.listening.listener import AsyncListener, Status
-from mlepool.errors import ClientError, ConnectError, MlepoolError, SkippedError
-from mlepool.wire.messages import Outcome
+from mlepool.client.listening.listener import AsyncListener
+from mlepool.errors import MlepoolError
 from mlepool.wire.values import StopReport
 
 __all__ = ["GroupRun", "RunOptions", "Watcher"]
-
-logger = logging.getLogger("mlepool.client")
 
 AT_ONCE = 50  # hosts that begin in one go: what has come meanwhile is looked at then
 
@@ -111,7 +107,7 @@ class GroupRun:
         self._step_is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._waiting = 0  # for the end
-        self._is_draining = False
+        self._drained = Drain()
         self._over = asyncio.Event()
         self._hearers: list[Callable[[Slot], None]] = []
 
@@ -163,7 +159,7 @@ class GroupRun:
         for slot in self.slots.values():
             if slot.task is not None and slot.listener.is_to_come:
                 slot.task.cancel()
-                self._skip(slot, cause)
+                skip(slot, cause)
                 self._note_end(slot, Verdict.BAD)
 
     def job_ids(self) -> dict[str, str]:
@@ -204,7 +200,7 @@ class GroupRun:
         task, listener = slot.task, slot.listener
         slot.is_forgone = True
         if not listener.intake.is_over:
-            _end(listener, "STOPPED", reason="it was stopped before it began")
+            end(listener, "STOPPED", reason="it was stopped before it began")
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
@@ -244,9 +240,9 @@ class GroupRun:
         if len(decisions.begin) == AT_ONCE:
             self._step_soon()
         for name in decisions.skip:
-            self._skip(self.slots[name], self.waves.cause)
+            skip(self.slots[name], self.waves.cause)
         for name in decisions.settle:
-            self._settle(self.slots[name])
+            settle(self.slots[name])
         for name in decisions.begin:
             self._begin(self.slots[name], now)
         self._set_timer()
@@ -268,25 +264,14 @@ class GroupRun:
     def _drain(self) -> None:
         """Have output come as fast as it can while somebody waits for ends."""
         wanted = bool(self._waiting or self.waves.has_more)
-        if wanted == self._is_draining:
-            return
-        self._is_draining = wanted
-        for slot in self.slots.values():
-            self._drain_one(slot)
-
-    def _drain_one(self, slot: Slot) -> None:
-        wanted = slot.is_open and self._is_draining
-        if wanted != slot.is_drained:
-            slot.is_drained = wanted
-            intake = slot.listener.intake
-            intake.begin_drain() if wanted else intake.end_drain()
+        self._drained.turn(self.slots.values(), on=wanted)
 
     def _begin(self, slot: Slot, now: float) -> None:
         if slot.listener.intake.is_over:
             slot.attempts.append(slot.listener)
             slot.listener = self._listener(slot.connection)
         slot.began, slot.problem, slot.is_open = now, None, True
-        self._drain_one(slot)
+        self._drained.follow(slot)
         proved = not self._watcher.must_prove(slot.name)
         if slot.connection.is_connected and proved:
             self._call(slot)
@@ -302,7 +287,7 @@ class GroupRun:
         except Exception as exc:
             # The top of a task: whatever it was is this host's outcome.
             slot.problem = exc
-            self._note_end(slot, _of_unreached(exc))
+            self._note_end(slot, of_unreached(exc))
         else:
             self._call(slot)
         finally:
@@ -340,60 +325,16 @@ class GroupRun:
     def _heard(self, slot: Slot) -> None:
         listener = slot.listener
         if slot.is_open and (listener.intake.is_over or listener.is_left):
-            self._note_end(slot, self._verdict(slot))
+            is_safe = self._options.retry_lost or self.order.is_repeatable
+            self._note_end(slot, of_ended(slot, is_safe=is_safe))
         self._tell(slot)
 
     def _note_end(self, slot: Slot, verdict: Verdict) -> None:
         slot.is_open = False
-        self._drain_one(slot)
+        self._drained.follow(slot)
         self._ended.append((slot, verdict))
         self._step_soon()
-
-    def _verdict(self, slot: Slot) -> Verdict:
-        status = slot.listener.status
-        if status is Status.SUCCEEDED:
-            return Verdict.GOOD
-        safe = self._options.retry_lost or self.order.is_repeatable
-        if status is Status.LOST and not safe:
-            was_sent = slot.connection.was_sent(slot.listener.id)
-            return Verdict.BAD if was_sent else Verdict.AGAIN
-        again = status in {Status.LOST, Status.FAILED, Status.TIMED_OUT}
-        return Verdict.AGAIN if again else Verdict.BAD
-
-    def _settle(self, slot: Slot) -> None:
-        """Have a listener tell what kept its call from being made."""
-        problem, listener = slot.problem, slot.listener
-        if problem is None or listener.intake.is_over:
-            return
-        if isinstance(problem, ClientError):
-            listener.intake.fail(problem)
-            listener.ended()
-        else:
-            listener.failure = problem
-            _end(listener, "FAILED", reason=str(problem))
-
-    def _skip(self, slot: Slot, cause: str) -> None:
-        if slot.listener.intake.is_over:
-            return
-        error = SkippedError(slot.name, cause)
-        slot.listener.failure = error
-        _end(slot.listener, "FAILED", reason=str(error))
 
     def _tell(self, slot: Slot) -> None:
         for callback in tuple(self._hearers):
             callback(slot)
-
-
-def _of_unreached(exc: Exception) -> Verdict:
-    """Judge what kept a host from being connected: whether it may be gone later."""
-    passing = isinstance(exc, ConnectError) and not isinstance(exc, PERMANENT)
-    return Verdict.AGAIN if passing else Verdict.BAD
-
-
-def _end(listener: AsyncListener, status: str, *, reason: str) -> None:
-    """Have a listener end whose call has not begun."""
-    now, intake = time.time(), listener.intake
-    intake.ended(
-        Outcome(status, end=intake.received, started=now, ended=now, reason=reason)
-    )
-    listener.ended()
