@@ -113,12 +113,14 @@ class Part:
         """End it and what it has started, and remove its folder.
 
         Returns:
-            What was signalled; None if it was never begun.
+            What was signalled; None if it was never begun, or has ended with its
+            connection.
 
         Raises:
             MlepoolError: If the host can't be asked, or refuses.
         """
-        if not self._job_id:
+        has_ended = self.listener is not None and self.listener.intake.is_over
+        if not self._job_id or (has_ended and self._connection.is_closed):
             return None
         stop, ask = self._connection.find("stop"), {"raise_error": True}
         given = {"signal": "SIGINT", "grace": STOP_GRACE, **ask}

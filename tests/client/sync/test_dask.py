@@ -1,6 +1,8 @@
 """pool.dask(): a real Dask cluster on a real worker, and what is left of it."""
 
+import asyncio
 import contextlib
+import json
 import logging
 import os
 import re
@@ -17,6 +19,8 @@ from typing import Any
 import pytest
 
 import mlepool
+from mlepool.client.dask.part import Part
+from mlepool.client.dask.script import try_to_reach
 from mlepool.worker import WorkerThread, serve_in_thread
 from tests.conftest import command_line, processes, wait_until
 
@@ -165,6 +169,25 @@ def test_a_scheduler_that_is_not_reached_from_here_is_told(pool, stub):
     with pytest.raises(mlepool.ClientError, match=f"127.0.0.1:{port} .*give address="):
         pool.dask(python=fake, timeout=5)
     assert running(pool) == []
+
+
+def test_a_scheduler_that_is_not_reached_from_a_host_is_told(pool, stub):
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        place = "127.0.0.1", unused.getsockname()[1], 5.0
+    problem = try_to_reach(place, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    assert "refused" in problem
+    told = json.dumps({"problem": "unreachable", "text": problem})
+    fake = stub(f"cat >/dev/null; echo 'mlepool-dask: {told}'")
+    part = Part(pool["one"]._async, kind="workers", python=fake)
+
+    async def hear() -> None:
+        await part.begin({}, orphan_timeout=10)
+        await part.hear("ready", limit=asyncio.get_running_loop().time() + 10)
+
+    with pytest.raises(mlepool.ClientError) as caught:
+        pool["one"]._portal.call(hear())
+    text = f"workers on one: it can't reach the scheduler ({problem}): give address="
+    assert str(caught.value).startswith(text)
 
 
 def test_a_start_that_takes_too_long_says_what_it_waits_for(pool, stub):
