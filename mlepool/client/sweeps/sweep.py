@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
@@ -14,9 +12,8 @@ from typing import Any, Self
 
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.sweeps.driver import Driver
-from mlepool.client.sweeps.plan import Plan, RunState
-from mlepool.client.sweeps.rows import SweepRun, results, table, write_csv
-from mlepool.client.tables import Table
+from mlepool.client.sweeps.facts import SweepFacts
+from mlepool.client.sweeps.rows import SweepRun
 from mlepool.errors import SweepPlanError, SweepRunError
 from mlepool.wire.values import StopReport
 
@@ -30,7 +27,7 @@ _driven: set[asyncio.Task[None]] = set()
 STOP_LIMIT = 15.0  # seconds beyond the grace for hosts to say that runs are dead
 
 
-class AsyncSweep:
+class AsyncSweep(SweepFacts):
     """Many runs of one command: the handle of what ``map`` began.
 
     It is driven in the background while this object is open. Runs belong to their
@@ -50,11 +47,10 @@ class AsyncSweep:
     """
 
     def __init__(self, driver: Driver, path: Path) -> None:
+        super().__init__(driver)
         self.plan = path
         self.id = driver.plan.head.id
         self.command = str(driver.plan.template)
-        self._driver = driver
-        self._before = len(driver.finished)
         self._waiters: set[asyncio.Future[None]] = set()
         self._callbacks: list[Callable[..., object]] = []
         driver.changes = self._changed
@@ -62,112 +58,11 @@ class AsyncSweep:
         _driven.add(self._task)
         self._task.add_done_callback(self._ended)
 
-    # -- how it stands
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many runs are at what: by status, and only those that are any."""
-        plan = self._plan
-        waiting = "WAITING" if plan.halted is None else "SKIPPED"
-        counts = {str(one): plan.counts[one] for one in RunState}
-        counts[waiting] = plan.waiting
-        return {name: count for name, count in counts.items() if count > 0}
-
-    @property
-    def done(self) -> bool:
-        """True once nothing runs, and nothing more will."""
-        return self._plan.is_over
-
-    @property
-    def ok(self) -> bool:
-        """True once all runs have ended well."""
-        return self._plan.counts[RunState.SUCCEEDED] == len(self)
-
-    @property
-    def left(self) -> float | None:
-        """Seconds until all is done, about; None where that can't be told."""
-        plan, driver = self._plan, self._driver
-        ended = len(driver.finished) - self._before
-        if self.done or not ended or plan.halted is not None:
-            return None
-        rate = ended / max(1e-6, time.monotonic() - driver.began)
-        return (plan.waiting + plan.given) / rate
-
-    @property
-    def succeeded(self) -> list[int]:
-        """The numbers of the runs that have ended well."""
-        return self._numbers(RunState.SUCCEEDED)
-
-    @property
-    def failed(self) -> list[int]:
-        """The numbers of those that have not: FAILED, TIMED_OUT, STOPPED and LOST."""
-        bad = (RunState.FAILED, RunState.TIMED_OUT, RunState.STOPPED, RunState.LOST)
-        return self._numbers(*bad)
-
-    @property
-    def running(self) -> list[int]:
-        """The numbers of those that have begun and not ended, as far as is known."""
-        members = self._driver.members.values()
-        return sorted(n for one in members for n in (*one.running, *one.orphans))
-
-    @property
-    def problem(self) -> str:
-        """What holds it up, in words; empty if nothing does."""
-        if self._driver.problem:
-            return self._driver.problem
-        if self.done or any(one.is_ready for one in self._driver.members.values()):
-            return ""
-        said = [f"{one.name}: {one.problem}" for one in self._driver.members.values()]
-        return f"no host takes runs ({'; '.join(said[:3]) or 'there is none'})"
-
-    def hosts(self) -> Table:
-        """Give a table of the hosts: how they stand, their slots, what runs there."""
-        rows = [
-            (one.name, str(one.phase), one.slots, one.held, one.problem)
-            for one in self._driver.members.values()
-        ]
-        return Table(("host", "state", "slots", "running", "problem"), rows)
-
-    def table(self) -> Table:
-        """Give all runs: parameters, status, exit code, host, seconds, points..."""
-        return table(self._plan)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Give the same as dicts: ``pandas.DataFrame(sweep.rows())``."""
-        return list(results(self._plan))
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the same to a file; what was there is replaced as a whole.
-
-        Raises:
-            OSError: If it can't be written.
-        """
-        write_csv(self._plan, path)
-
-    def __len__(self) -> int:
-        return len(self._plan)
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __getitem__(self, number: int) -> SweepRun:
-        return SweepRun(self._plan, number)
-
     def __repr__(self) -> str:
-        plan = self._plan
-        parts = [f"{plan.counts[RunState.SUCCEEDED]} done"]
-        parts += [f"{plan.failed} failed"] if plan.failed else []
-        running = sum(one.held for one in self._driver.members.values())
-        parts += [f"{running} running"] if running else []
-        waiting = plan.waiting + plan.given - running
-        if waiting:
-            rest = "to go" if plan.halted is None else "skipped"
-            parts.append(f"{waiting} {rest}")
-        if self.left is not None:
-            parts.append(f"~{_in_words(self.left)}")
+        kind = type(self).__name__.removeprefix("Async")
+        parts = self._parts()
         if self._task.done() and not self.done:
             parts.append(f"left; plan {self.plan}")
-        kind = type(self).__name__.removeprefix("Async")
         return f"<{kind} {len(self)} runs: {', '.join(parts)}>"
 
     # -- waiting
@@ -277,8 +172,12 @@ class AsyncSweep:
         Returns:
             The proofs, by the runs' numbers. Of runs whose host is away there is none:
             a warning names them, and ``resume`` stops them once it is back.
+
+        Raises:
+            SweepPlanError: If it was left before: ``resume`` it to stop it.
         """
         if self._task.done():
+            self._raise_problem()
             return {}
         driver = self._driver
         driver.halt("it was stopped", stops=True)
@@ -326,17 +225,9 @@ class AsyncSweep:
 
     # -- within
 
-    @property
-    def _plan(self) -> Plan:
-        return self._driver.plan
-
     def _is_over(self) -> bool:
         """Tell if a wait is over: there may be something left that is to be stopped."""
         return self._task.done() or (self.done and bool(self._plan.undead))
-
-    def _numbers(self, *states: RunState) -> list[int]:
-        found = [one.number for one in self._plan.begun() if one.state in states]
-        return sorted(found)
 
     async def _iterate(self) -> AsyncIterator[SweepRun]:
         place = 0
@@ -382,11 +273,3 @@ class AsyncSweep:
         if not self.done:
             text = "the sweep was left before its end; pool.resume() goes on with it"
             raise SweepPlanError(self.plan, text)
-
-
-def _in_words(seconds: float) -> str:
-    if seconds < 99:
-        return f"{seconds:.0f} s"
-    if seconds < 99 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h"
