@@ -36,9 +36,10 @@ async def begin_sweep(
     plan: str | os.PathLike[str] | None,
 ) -> AsyncSweep:
     """Make a plan and begin to drive it; see ``map``."""
-    _check_hosts(connections)
+    connections = _open_hosts(connections)
     sweep_id = new_sweep_id()
     head = make_head(sweep_id, command, keywords, axes=axes, rows=rows)
+    _check_slots(head.slots)
     fits = _selected(head.where)
     path = plan_path(plan, sweep_id)
     file = await asyncio.to_thread(PlanFile.make, path, head)
@@ -52,7 +53,7 @@ async def resume_sweep(
     failed: bool,
 ) -> AsyncSweep:
     """Go on with a plan; see ``resume``."""
-    _check_hosts(connections)
+    connections = _open_hosts(connections)
     path = plan_path(plan, "")
     file = await asyncio.to_thread(PlanFile.open, path)
     try:
@@ -73,7 +74,8 @@ def submit(
     slots: int | dict[str, int] | None,
 ) -> AsyncListener:
     """Have a run wait for a slot; see ``submit`` of a pool."""
-    _check_hosts(connections)
+    connections = _open_hosts(connections)
+    _check_slots(slots)
     gpus = keywords.get("gpus", 0)
     key = (frozenset(connections), where, repr(slots), gpus)
     for old in [one for one, line in _lines.items() if line.is_over]:
@@ -86,14 +88,26 @@ def submit(
     return line.add(command, keywords)
 
 
-def _check_hosts(connections: Sequence[AsyncConnection]) -> None:
-    """See that there is anybody to run anything.
+def _open_hosts(connections: Sequence[AsyncConnection]) -> list[AsyncConnection]:
+    """Give who can run anything: the others were closed for good.
+
+    Raises:
+        ValueError: If there is nobody.
+    """
+    found = [one for one in connections if not one.is_closed]
+    if not found:
+        raise ValueError("there is no host in this pool or group (any more)")
+    return found
+
+
+def _check_slots(slots: int | dict[str, int] | None) -> None:
+    """See that something may run.
 
     Raises:
         ValueError: If not.
     """
-    if not connections:
-        raise ValueError("there is no host in this pool or group (any more)")
+    if isinstance(slots, int) and slots < 1:
+        raise ValueError(f"slots must be 1 or more, not {slots}")
 
 
 def _drive(

@@ -126,8 +126,10 @@ class Driver:
             if batch:
                 await asyncio.to_thread(self._book.sync)
         except OSError as exc:
+            if not self.problem:  # said once, and not at each attempt
+                text = "the plan can't be written: %s; no more runs begin until it can"
+                logger.warning(text, exc)
             self.problem = f"the plan can't be written: {exc}"
-            logger.warning("%s; no more runs begin until it can", self.problem)
             await asyncio.sleep(RETRY_PAUSE)
             self._wake.set()
             for member, number in batch:

@@ -205,6 +205,9 @@ class Sweep(Viewed):
         Returns:
             The proofs, by the runs' numbers. Of runs whose host is away there is none:
             a warning names them, and ``resume`` stops them once it is back.
+
+        Raises:
+            SweepPlanError: If it was left before: ``resume`` it to stop it.
         """
         return self._portal.call(self._async.stop(signal, grace=grace))
 
