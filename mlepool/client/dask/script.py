@@ -114,15 +114,27 @@ async def serve_scheduler(settings: dict[str, Any]) -> None:
 
 async def serve_workers(settings: dict[str, Any]) -> None:
     """Be a host's workers: each a process, which is started again if it dies."""
-    import distributed
-
     security = security_of(settings, "worker")
     tls = security.get_connection_args("worker")["ssl_context"]
     unreachable = await asyncio.to_thread(try_to_reach, settings["scheduler"], tls)
     if unreachable:
         say(problem="unreachable", text=unreachable)
         sys.exit(1)
-    nannies = [
+    nannies = make_nannies(settings, security)
+    try:
+        await asyncio.gather(*nannies)
+        say(ready=len(nannies))
+        await until_the_end(nannies)
+    finally:
+        ends = [one.close(timeout=CLOSE_LIMIT) for one in nannies]
+        await asyncio.gather(*ends, return_exceptions=True)
+
+
+def make_nannies(settings: dict[str, Any], security: Any) -> list[Any]:
+    """Make what starts the workers, and starts them again."""
+    import distributed
+
+    return [
         distributed.Nanny(
             settings["address"],
             name=name,
@@ -135,13 +147,6 @@ async def serve_workers(settings: dict[str, Any]) -> None:
         )
         for name in settings["names"]
     ]
-    try:
-        await asyncio.gather(*nannies)
-        say(ready=len(nannies))
-        await until_the_end(nannies)
-    finally:
-        ends = [one.close(timeout=CLOSE_LIMIT) for one in nannies]
-        await asyncio.gather(*ends, return_exceptions=True)
 
 
 def threads_of(settings: dict[str, Any]) -> int:

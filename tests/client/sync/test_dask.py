@@ -131,6 +131,14 @@ def test_a_host_without_distributed_is_named_and_what_to_install(pool, stub):
     assert running(pool) == []
 
 
+def test_a_client_without_distributed_says_what_to_install(pool, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)  # it can't be imported then
+    monkeypatch.delitem(sys.modules, "mlepool.client.sync.dask", raising=False)
+    with pytest.raises(mlepool.ClientError, match=r"pip install 'mlepool\[dask\]'"):
+        pool.dask()
+    assert "mlepool.client.sync.dask" not in sys.modules
+
+
 def test_a_host_without_that_python_is_named(pool):
     with pytest.raises(mlepool.ClientError, match="scheduler on one: .*no-such-python"):
         pool.dask(python="/no-such-python")
