@@ -18,6 +18,7 @@ import pytest
 import mlepool
 from mlepool.client.sweeps.plan_file import PlanFile
 from mlepool.client.sweeps.records import Given, Head, Host
+from mlepool.errors import SweepPlanError
 from mlepool.testing.kill import kill_supervisor, kill_worker
 from mlepool.testing.proxy import FaultProxy
 from mlepool.worker import serve_in_thread
@@ -228,6 +229,36 @@ def test_closing_the_pool_leaves_what_runs_and_says_how_to_go_on(quiet_ports, ca
         assert again.counts == {"STOPPED": 1, "SKIPPED": 1}
 
 
+def test_a_sweep_that_was_left_is_not_stopped_as_if_nothing_ran(quiet_ports):
+    with mlepool.ClientPool() as pool:
+        add_all(pool, quiet_ports)
+        sweep = pool.map("sleep 60; echo {n}", n=[1, 2], slots={"h0": 1, "h1": 0})
+        wait_until(lambda: sweep.running)
+        sweep.close()
+        with pytest.raises(SweepPlanError, match="left before its end"):
+            sweep.stop()
+        again = pool.resume(sweep.plan)
+        wait_until(lambda: pool["h0"].is_connected and again.running)
+        assert [one.status for one in again.stop("SIGTERM").values()] == ["STOPPED"]
+        assert again.stop() == {}
+
+
+def test_nothing_is_put_on_a_closed_pool_or_on_no_slots(tmp_path, worker):
+    with mlepool.ClientPool() as pool:
+        pool.add("localhost", worker.port, name="h0")
+        group = pool["h*"]
+        for call in (pool.map, pool.submit):
+            with pytest.raises(ValueError, match="slots must be 1 or more, not 0"):
+                call("true", slots=0)
+    plan = tmp_path / "plan"
+    for made in (pool, group):
+        with pytest.raises(ValueError, match=r"no host .* \(any more\)"):
+            made.map("true {n}", n=[1], plan=plan)
+        with pytest.raises(ValueError, match=r"no host .* \(any more\)"):
+            made.submit("true")
+    assert not plan.exists()
+
+
 def test_submitted_runs_take_slots_in_turn_and_are_listeners(quiet_ports, tmp_path):
     with mlepool.ClientPool() as pool:
         add_all(pool, quiet_ports)
@@ -346,7 +377,7 @@ def test_a_name_that_stands_for_another_worker_now_is_given_nothing(
             assert sweep.counts == {"WAITING": 1}
 
 
-def test_a_full_disk_stops_a_sweep_until_there_is_room(quiet_ports, tmp_path):
+def test_a_full_disk_stops_a_sweep_until_there_is_room(quiet_ports, tmp_path, caplog):
     effects = tmp_path / "effects"
     with small_disk(tmp_path / "disk", "64k") as disk, mlepool.ClientPool() as pool:
         add_all(pool, quiet_ports)
@@ -359,8 +390,10 @@ def test_a_full_disk_stops_a_sweep_until_there_is_room(quiet_ports, tmp_path):
                     file.write(bytes(4096))
             (tmp_path / "go").touch()
             wait_until(lambda: sweep.problem or sweep.done)
+            is_full = bool(sweep.problem)
             filler.unlink()
             sweep.check(timeout=20.0)
+    assert caplog.text.count("no more runs begin until it can") == is_full
     assert effects_in(effects) == {str(number): 1 for number in range(40)}
 
 
