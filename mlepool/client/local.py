@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from mlepool.client.calls import new_job_id
+from mlepool.client.listening.jobless import Jobless
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import CallOptions
 from mlepool.client.owned import Echo
@@ -35,7 +36,7 @@ CANCEL_LIMIT = 3.0  # seconds that a cancelled call waits until its work has end
 Work = Callable[["LocalJob"], Awaitable[Any]]
 
 
-class LocalJob:
+class LocalJob(Jobless):
     """A command that runs here: its listener's owner.
 
     It begins when it is made, and runs in a task of its own, whether somebody listens
@@ -163,22 +164,6 @@ class LocalJob:
     async def resize_job(self, job_id: str, rows: int, cols: int) -> None:
         """Refuse a size."""
         raise ValueError(f"{self.listener.command!r} has no terminal")
-
-    def give_credit(self, listener: AsyncListener, position: int) -> None:
-        """Nothing to do: messages are not sent."""
-
-    def look(self, listener: AsyncListener) -> None:
-        """Nothing to do: there are no prompts."""
-
-    def leave(self, listener: AsyncListener) -> None:
-        """Go on without a listener."""
-
-    def job_metrics(self, job_id: str) -> None:
-        """Say nothing: what runs here is nobody's process."""
-
-    def release(self, job_id: str) -> bool:
-        """Say that nobody can attach to it."""
-        return False
 
     def reread(self, listener: AsyncListener) -> AsyncListener:
         """Refuse: only its listener has had its messages.

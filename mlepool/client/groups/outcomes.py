@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
 from mlepool.client.groups.slots import Slot
 from mlepool.client.groups.waves import Verdict
 from mlepool.client.links.redial import PERMANENT
-from mlepool.client.listening.listener import AsyncListener, Status
+from mlepool.client.listening.jobless import end_unbegun
+from mlepool.client.listening.listener import Status
 from mlepool.errors import ClientError, ConnectError, SkippedError
-from mlepool.wire.messages import Outcome
 
-__all__ = ["end", "of_ended", "of_unreached", "settle", "skip"]
+__all__ = ["of_ended", "of_unreached", "settle", "skip"]
 
 
 def of_ended(slot: Slot, *, is_safe: bool) -> Verdict:
@@ -47,7 +45,7 @@ def settle(slot: Slot) -> None:
         listener.ended()
     else:
         listener.failure = problem
-        end(listener, "FAILED", reason=str(problem))
+        end_unbegun(listener, "FAILED", reason=str(problem))
 
 
 def skip(slot: Slot, cause: str) -> None:
@@ -56,13 +54,4 @@ def skip(slot: Slot, cause: str) -> None:
         return
     error = SkippedError(slot.name, cause)
     slot.listener.failure = error
-    end(slot.listener, "FAILED", reason=str(error))
-
-
-def end(listener: AsyncListener, status: str, *, reason: str) -> None:
-    """Have a listener end whose call has not begun."""
-    now, intake = time.time(), listener.intake
-    intake.ended(
-        Outcome(status, end=intake.received, started=now, ended=now, reason=reason)
-    )
-    listener.ended()
+    end_unbegun(slot.listener, "FAILED", reason=str(error))

@@ -7,6 +7,7 @@ comes. Only while a host is being connected it has a task.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
@@ -15,9 +16,10 @@ from mlepool.client.connection import AsyncConnection
 from mlepool.client.groups.drain import Drain
 from mlepool.client.groups.limits import Limits
 from mlepool.client.groups.orders import Order, Slow
-from mlepool.client.groups.outcomes import end, of_ended, of_unreached, settle, skip
-from mlepool.client.groups.slots import Slot, Unbegun
+from mlepool.client.groups.outcomes import of_ended, of_unreached, settle, skip
+from mlepool.client.groups.slots import Slot
 from mlepool.client.groups.waves import Verdict, Waves
+from mlepool.client.listening.jobless import Unbegun, end_unbegun
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.errors import MlepoolError
 from mlepool.wire.values import StopReport
@@ -200,7 +202,7 @@ class GroupRun:
         task, listener = slot.task, slot.listener
         slot.is_forgone = True
         if not listener.intake.is_over:
-            end(listener, "STOPPED", reason="it was stopped before it began")
+            end_unbegun(listener, "STOPPED", reason="it was stopped before it began")
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
@@ -213,12 +215,13 @@ class GroupRun:
     # -- within
 
     def _listener(self, connection: AsyncConnection) -> AsyncListener:
-        owner = Unbegun(connection.name, self.forgo)
+        name = connection.name
+        forgo = functools.partial(self.forgo, name)
         return AsyncListener(
             new_job_id(),
             self.order.text,
             self.order.options,
-            owner=owner,
+            owner=Unbegun(name, f"the call on {name}", forgo),
             is_to_come=True,
         )
 

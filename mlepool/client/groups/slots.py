@@ -1,15 +1,13 @@
-"""The hosts of one call, and who owns a listener before its call has begun."""
+"""The hosts of one call: what each of them is at."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.listening.listener import AsyncListener
-from mlepool.wire.values import StopReport
 
-__all__ = ["Slot", "Unbegun"]
+__all__ = ["Slot"]
 
 
 class Slot:
@@ -39,56 +37,3 @@ class Slot:
         self.is_drained = False
         self.is_forgone = False
         self.task: asyncio.Task[None] | None = None
-
-
-class Unbegun:
-    """The owner of a listener whose call has not begun yet.
-
-    Args:
-        name: The host's name.
-        forgo: Has the call on a host of that name never begin.
-    """
-
-    def __init__(
-        self, name: str, forgo: Callable[[str], Awaitable[StopReport]]
-    ) -> None:
-        self.name = name
-        self._forgo = forgo
-
-    async def stop_job(self, job_id: str, signal: str, *, grace: float) -> StopReport:
-        """Have it never begin."""
-        return await self._forgo(self.name)
-
-    async def feed_job(
-        self, job_id: str, data: bytes, *, offset: int, end: bool, writer: str
-    ) -> None:
-        """Refuse input."""
-        raise BrokenPipeError(f"the call on {self.name} has not begun")
-
-    async def resize_job(self, job_id: str, rows: int, cols: int) -> None:
-        """Refuse a size."""
-        raise ValueError(f"the call on {self.name} has not begun")
-
-    def give_credit(self, listener: AsyncListener, position: int) -> None:
-        """Nothing to do: the request will say it."""
-
-    def look(self, listener: AsyncListener) -> None:
-        """Nothing to do: there is no output."""
-
-    def leave(self, listener: AsyncListener) -> None:
-        """Begin nevertheless: a group's call is for all its hosts."""
-
-    def job_metrics(self, job_id: str) -> None:
-        """Say nothing: there is no process."""
-
-    def release(self, job_id: str) -> bool:
-        """Say that the worker can't have heard of it."""
-        return False
-
-    def reread(self, listener: AsyncListener) -> AsyncListener:
-        """Refuse: there is no output.
-
-        Raises:
-            LookupError: Always.
-        """
-        raise LookupError(f"the call on {self.name} has not begun")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlepool.client.calls import display
 from mlepool.client.connection import AsyncConnection
+from mlepool.client.listening.jobless import Unbegun, end_unbegun
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import Kind, split_options
 from mlepool.client.sweeps.driver import Driver, Fits
 from mlepool.client.sweeps.plan import Plan
 from mlepool.client.sweeps.plan_file import new_sweep_id
 from mlepool.client.sweeps.records import Head, Record
-from mlepool.wire.messages import Outcome
 from mlepool.wire.values import StopReport
 
 __all__ = ["Line"]
@@ -115,9 +115,11 @@ class Line:
                 raise TypeError(f"submit() has no keyword {name!r}")
         options, _ = split_options({**keywords, "complete": False}, kind=Kind.PROCESS)
         number = self._plan.size
+        job_id = self._plan.job_id(number, 0)
+        forgo = functools.partial(self.forgo, number)
         listener = AsyncListener(
-            *(self._plan.job_id(number, 0), display(command), options),
-            owner=_Waiting(self, number),
+            *(job_id, display(command), options),
+            owner=Unbegun("any host", f"job {job_id}", forgo),
             is_to_come=True,
         )
         self._calls[number] = (command, {**keywords, "complete": False}, listener)
@@ -125,11 +127,11 @@ class Line:
         self._driver.wake()
         return listener
 
-    def forgo(self, number: int) -> StopReport:
+    async def forgo(self, number: int) -> StopReport:
         """Have a run never begin."""
         _, _, listener = self._calls[number]
         if not listener.intake.is_over:
-            _end(listener, "STOPPED", reason="it was stopped before it began")
+            end_unbegun(listener, "STOPPED", reason="it was stopped before it began")
         return StopReport(listener.id, "STOPPED", was_waiting=True)
 
     async def close(self) -> None:
@@ -162,7 +164,9 @@ class Line:
             _, _, listener = self._calls.pop(number)
             run = self._plan.run(number)
             if not listener.intake.is_over and listener.is_to_come:
-                _end(listener, "FAILED", reason=run.end.reason if run.end else "")
+                end_unbegun(
+                    listener, "FAILED", reason=run.end.reason if run.end else ""
+                )
             run.end = None
         finished.clear()
 
@@ -171,69 +175,4 @@ class Line:
             logger.error("what serves submitted runs failed", exc_info=task.exception())
         for _, _, listener in self._calls.values():
             if listener.is_to_come and not listener.intake.is_over:
-                _end(listener, "STOPPED", reason="closed before it began")
-
-
-class _Waiting:
-    """The owner of a listener whose run waits for a slot.
-
-    Args:
-        line: Where it waits.
-        number: Its number there.
-
-    Attributes:
-        name: What stands for the host.
-    """
-
-    name = "any host"
-
-    def __init__(self, line: Line, number: int) -> None:
-        self._line = line
-        self._number = number
-
-    async def stop_job(self, job_id: str, signal: str, *, grace: float) -> StopReport:
-        """Have it never begin."""
-        return self._line.forgo(self._number)
-
-    async def feed_job(
-        self, job_id: str, data: bytes, *, offset: int, end: bool, writer: str
-    ) -> None:
-        """Refuse input."""
-        raise BrokenPipeError(f"job {job_id} has not begun")
-
-    async def resize_job(self, job_id: str, rows: int, cols: int) -> None:
-        """Refuse a size."""
-        raise ValueError(f"job {job_id} has not begun")
-
-    def give_credit(self, listener: AsyncListener, position: int) -> None:
-        """Nothing to do: the request will say it."""
-
-    def look(self, listener: AsyncListener) -> None:
-        """Nothing to do: there is no output."""
-
-    def leave(self, listener: AsyncListener) -> None:
-        """Begin nevertheless."""
-
-    def job_metrics(self, job_id: str) -> None:
-        """Say nothing: there is no process."""
-
-    def release(self, job_id: str) -> bool:
-        """Say that no worker can have heard of it."""
-        return False
-
-    def reread(self, listener: AsyncListener) -> AsyncListener:
-        """Refuse: there is no output.
-
-        Raises:
-            LookupError: Always.
-        """
-        raise LookupError(f"job {listener.id} has not begun")
-
-
-def _end(listener: AsyncListener, status: str, *, reason: str) -> None:
-    """Have a listener end whose run has not begun."""
-    now, intake = time.time(), listener.intake
-    intake.ended(
-        Outcome(status, end=intake.received, started=now, ended=now, reason=reason)
-    )
-    listener.ended()
+                end_unbegun(listener, "STOPPED", reason="closed before it began")
