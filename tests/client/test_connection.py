@@ -16,7 +16,7 @@ def test_before_connect_no_command_is_known(worker):
     conn = mlepool.ClientPool().add("localhost", worker.port)
     assert conn.server_methods() == []
     assert not conn.heartbeat()
-    with pytest.raises(AttributeError, match="not connected yet"):
+    with pytest.raises(AttributeError, match=r"not connected yet; call connect\(\)"):
         conn.run("true")
 
 

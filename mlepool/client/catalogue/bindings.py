@@ -310,7 +310,9 @@ class Bindings(BuiltinCommands, FileMethods):
     def _known(self, name: str) -> Catalogue:
         if self._catalogue is None:
             raise AttributeError(
-                f"{name!r} is not known: {self.name} was not connected yet", name=name
+                f"{name!r} is not known: {self.name} was not connected yet; "
+                "call connect() first",
+                name=name,
             )
         return self._catalogue
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ from mlepool.client.listening.values import shown
 from mlepool.client.sweeps.methods import SweepMethods
 
 __all__ = ["AsyncGroup", "GroupVerbs", "described", "in_parallel", "print_from"]
+
+logger = logging.getLogger("mlepool.client")
 
 
 def print_from(name: str, message: Any) -> None:
@@ -228,7 +231,9 @@ class GroupVerbs(GroupFiles, SweepMethods):
         check_flag("retry_lost", retry_lost)
         check_seconds("connect_timeout", connect_timeout)
         options = RunOptions(Limits.parse(**own), connect_timeout, retry_lost)
-        return self._ward.begin(self._called(), order, options)
+        if not (members := self._called()):  # all went well, on nobody
+            logger.warning("%s: there is no host to do it", order.verb)
+        return self._ward.begin(members, order, options)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

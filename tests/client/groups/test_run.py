@@ -19,6 +19,17 @@ def pool_of_nobody(folder, count: int) -> mlepool.AsyncClientPool:
     return pool
 
 
+@in_jumping_time
+async def test_a_call_on_no_host_does_well_and_says_so(tmp_path, caplog):
+    pool = pool_of_nobody(tmp_path, 1)
+    done = await pool.select("gpu=h100").run("true")
+    assert (done.ok, list(done)) == (True, [])
+    assert caplog.messages == ["run 'true': there is no host to do it"]
+    await pool.close()
+    await pool.run("true")
+    assert len(caplog.messages) == 2
+
+
 def now() -> float:
     return asyncio.get_running_loop().time()
 
