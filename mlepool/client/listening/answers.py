@@ -93,27 +93,8 @@ def expect_more(
         listener.intake.errand = answer.take
 
 
-class _Place:
-    """What ``cd`` answers: where relative paths of this connection count from."""
-
-    def __init__(
-        self,
-        asker: Asker,
-        listener: AsyncListener,
-        *,
-        name: str,
-        given: dict[str, Any],
-    ) -> None:
-        self._asker = asker
-
-    def take(self, outcome: Outcome, end: End) -> None:
-        if outcome.status == "SUCCEEDED" and isinstance(outcome.value, str):
-            self._asker.cwd = outcome.value
-        end(outcome)
-
-
-class _Paged:
-    """An answer that may be the first of several."""
+class _Answer:
+    """What a command answers, and who asked for it."""
 
     def __init__(
         self,
@@ -127,9 +108,27 @@ class _Paged:
         self.cwd = asker.cwd
         self.name = name
         self.given = given
-        self._listener = listener
-        self._task: asyncio.Task[None] | None = None
-        self._began = asyncio.get_running_loop().time()
+        self.listener = listener
+        self.began = asyncio.get_running_loop().time()
+
+    def take(self, outcome: Outcome, end: End) -> None:
+        """Do what is needed before the end is told."""
+        raise NotImplementedError
+
+
+class _Place(_Answer):
+    """What ``cd`` answers: where relative paths of this connection count from."""
+
+    def take(self, outcome: Outcome, end: End) -> None:
+        if outcome.status == "SUCCEEDED" and isinstance(outcome.value, str):
+            self.asker.cwd = outcome.value
+        end(outcome)
+
+
+class _Paged(_Answer):
+    """An answer that may be the first of several."""
+
+    _task: asyncio.Task[None] | None = None
 
     def take(self, outcome: Outcome, end: End) -> None:
         """Ask for the rest, if there is one, and then tell of the end."""
@@ -150,15 +149,15 @@ class _Paged:
         except TimeoutError:
             end(structs.replace(outcome, status="TIMED_OUT", value=None))
         except (ConnectionLostError, ConnectionClosedError) as exc:
-            self._listener.intake.fail(ConnectionLostError(self.asker.name, str(exc)))
+            self.listener.intake.fail(ConnectionLostError(self.asker.name, str(exc)))
         except Exception as exc:
             # The top of a task: whatever it was, who listens is told.
-            self._listener.failure = exc
+            self.listener.failure = exc
             end(structs.replace(outcome, status="FAILED", value=None))
 
     def _deadline(self) -> float | None:
-        limit = self._listener.timeout
-        return None if limit is None else self._began + limit
+        limit = self.listener.timeout
+        return None if limit is None else self.began + limit
 
 
 class _Listing(_Paged):
