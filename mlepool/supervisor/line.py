@@ -55,8 +55,11 @@ class WorkerLine:
 
     @property
     def has_backlog(self) -> bool:
-        """True while bytes wait for the worker to read."""
-        return self._channel is not None and self._channel.has_backlog
+        """True while bytes wait for the worker to read.
+
+        What was said since the last flush does not count: that goes at once.
+        """
+        return self._is_waiting
 
     def open(self) -> None:
         """Wait for workers."""
@@ -89,6 +92,7 @@ class WorkerLine:
             self._selector.unregister(self._channel.sock)
             self._channel.close()
             self._channel = None
+            self._is_waiting = False
             self._lost()
 
     def _accept(self) -> None:

@@ -71,6 +71,20 @@ def test_positions_are_told_while_a_job_writes(line, supervisor):
     assert line.outcome("job").end > grown.position
 
 
+def test_output_is_told_though_something_else_is_said_at_once(line, supervisor):
+    go, there = supervisor.folder / "go", supervisor.folder / "there"
+    wait = f"while [ ! -e {go} ]; do sleep 0.01; done"
+    line.spawn("job", f"{wait}; echo one; : > {there}; exec sleep 60", stdin=True)
+    line.wait_for(Spawned, "job")
+    os.kill(supervisor.process.pid, signal.SIGSTOP)
+    line.send(Feed("job", 0, b"x"))
+    go.touch()
+    wait_until(there.exists)
+    os.kill(supervisor.process.pid, signal.SIGCONT)  # it finds both in one turn
+    assert line.wait_for(Fed, "job").offset == 1
+    assert line.wait_for(Grown, "job").position > 0
+
+
 def borrowed_pipes(pid: int, known: set[int]) -> list[int]:
     """Hold the pipes of a process open in ours."""
     call = ctypes.CDLL(None, use_errno=True).syscall
