@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import mlepool
-from mlepool.supervisor.journal import Journal, journal_path
+from mlepool.supervisor.blocks import journal_path
+from mlepool.supervisor.journal import Journal
 from mlepool.wire.messages import Ended, Request
 from tests.conftest import RunningWorker, wait_until
 from tests.needs import small_disk

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlepool.config import Limits
+from mlepool.supervisor.blocks import JobHead, JobProcess
 from mlepool.supervisor.cgroups import Slot
-from mlepool.supervisor.journal import JobHead, JobProcess
 from mlepool.supervisor.messages import Spawn
 from mlepool.supervisor.processes import Process, boot_id, members
 from mlepool.supervisor.recorder import Recorder

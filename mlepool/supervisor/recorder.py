@@ -10,8 +10,9 @@ from pathlib import Path
 from msgspec import structs
 
 from mlepool.config import Limits
+from mlepool.supervisor.blocks import JobHead, JobProcess
 from mlepool.supervisor.files import Piece, look_at_disk
-from mlepool.supervisor.journal import JobHead, JobProcess, JournalWriter
+from mlepool.supervisor.journal_writer import JournalWriter
 from mlepool.supervisor.notes import Notes
 from mlepool.wire.messages import Outcome
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mlepool.errors import WorkerError
-from mlepool.supervisor.journal import JobHead, JobProcess, Journal, seal
+from mlepool.supervisor.blocks import JobHead, JobProcess
+from mlepool.supervisor.journal import Journal, seal
 from mlepool.supervisor.processes import Process, boot_id, identify, relatives
 from mlepool.supervisor.stop import Stopping
 from mlepool.wire.messages import Outcome

@@ -14,15 +14,10 @@ from msgspec import structs
 
 from mlepool.config import Limits
 from mlepool.errors import WorkerError
+from mlepool.supervisor.blocks import JobHead, JobProcess, journal_path
 from mlepool.supervisor.files import look_at_disk
-from mlepool.supervisor.journal import (
-    JobHead,
-    JobProcess,
-    Journal,
-    JournalWriter,
-    journal_path,
-    seal,
-)
+from mlepool.supervisor.journal import Journal, seal
+from mlepool.supervisor.journal_writer import JournalWriter
 from mlepool.supervisor.recorder import Recorder
 from mlepool.wire.messages import Outcome
 from mlepool.wire.records import (

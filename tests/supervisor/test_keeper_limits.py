@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlepool.supervisor.journal import journal_path
+from mlepool.supervisor.blocks import journal_path
 from mlepool.supervisor.messages import (
     JOBS_FOLDER,
     Fed,

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mlepool.supervisor.journal import JobHead, JobProcess, Journal, JournalWriter
+from mlepool.supervisor.blocks import JobHead, JobProcess
+from mlepool.supervisor.journal import Journal
+from mlepool.supervisor.journal_writer import JournalWriter
 from mlepool.supervisor.ledger import LEDGER_FILE, Ledger
 from mlepool.supervisor.messages import (
     JOBS_FOLDER,

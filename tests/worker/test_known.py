@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 import mlepool
-from mlepool.supervisor.journal import JobHead, JobProcess, JournalWriter
+from mlepool.supervisor.blocks import JobHead, JobProcess
+from mlepool.supervisor.journal_writer import JournalWriter
 from mlepool.wire.messages import Outcome
 from mlepool.worker.known import MAX_JOB_ID, MAX_RECENT, KnownJobs, check_job_id
 from tests.conftest import RunningWorker

@@ -16,8 +16,8 @@ from typing import Any
 
 from mlepool.config import Limits
 from mlepool.errors import WorkerError
+from mlepool.supervisor.blocks import JobHead, JobProcess
 from mlepool.supervisor.files import Syncer, look_at_disk
-from mlepool.supervisor.journal import JobHead, JobProcess
 from mlepool.supervisor.messages import Grown
 from mlepool.supervisor.recorder import Recorder
 from mlepool.wire.messages import Outcome

@@ -17,13 +17,9 @@ from pathlib import Path
 import msgspec
 
 from mlepool.errors import WorkerError
+from mlepool.supervisor.blocks import JobHead, JobProcess, journal_path
 from mlepool.supervisor.files import write_whole
-from mlepool.supervisor.journal import (
-    JobHead,
-    JobProcess,
-    JournalWriter,
-    journal_path,
-)
+from mlepool.supervisor.journal_writer import JournalWriter
 from mlepool.supervisor.messages import Spawn
 from mlepool.wire.messages import Outcome
 from mlepool.worker.job import Job

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from msgspec import structs
 
 from mlepool.errors import WorkerError
-from mlepool.supervisor.journal import journal_path
+from mlepool.supervisor.blocks import journal_path
 from mlepool.supervisor.messages import Spawn
 from mlepool.wire.messages import Outcome
 from mlepool.wire.values import StopReport
