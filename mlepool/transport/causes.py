@@ -9,9 +9,25 @@ from mlepool.errors import LinkError
 
 __all__ = ["cause_of", "link_error"]
 
-# What a pool of a thousand hosts meets where 1,024 files may be open.
-FULL = "this process has too many files open: raise the limit, as by 'ulimit -n'"
 _NO_TLS = ("wrong version number", "record layer failure", "http request")
+
+
+_UNREACHABLE = ("unreachable", "the address is unreachable")
+# What a pool of a thousand hosts meets where 1,024 files may be open.
+_FULL = (
+    "other",
+    "this process has too many files open: raise the limit, as by 'ulimit -n'",
+)
+_KNOWN: dict[int, tuple[str, str]] = {
+    errno.ECONNREFUSED: ("refused", "connection refused; no worker listens there"),
+    errno.ENETUNREACH: _UNREACHABLE,
+    errno.EHOSTUNREACH: _UNREACHABLE,
+    errno.ENETDOWN: _UNREACHABLE,
+    errno.ETIMEDOUT: ("timeout", "timed out"),
+    errno.ECONNRESET: ("other", "the other side reset the connection"),
+    errno.EMFILE: _FULL,
+    errno.ENFILE: _FULL,
+}
 
 
 def cause_of(exc: BaseException) -> str:
@@ -35,14 +51,6 @@ def link_error(exc: OSError) -> LinkError:
         # Several addresses failed: asyncio joins the texts and drops the numbers.
         found = re.search(r"\[Errno (\d+)\]", str(exc))
         number = int(found.group(1)) if found else 0
-    if number == errno.ECONNREFUSED:
-        return LinkError("refused", "connection refused; no worker listens there")
-    if number in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN):
-        return LinkError("unreachable", "the address is unreachable")
-    if number == errno.ETIMEDOUT:
-        return LinkError("timeout", "timed out")
-    if number == errno.ECONNRESET:
-        return LinkError("other", "the other side reset the connection")
-    if number in (errno.EMFILE, errno.ENFILE):
-        return LinkError("other", FULL)
+    if number in _KNOWN:
+        return LinkError(*_KNOWN[number])
     return LinkError("other", cause_of(exc))
