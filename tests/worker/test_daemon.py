@@ -286,7 +286,7 @@ def test_a_journal_that_is_removed_under_a_job_harms_only_its_readers(own_worker
 
 def test_a_journal_that_is_cut_harms_only_its_readers(own_worker, pool):
     connection = connect(pool, own_worker)
-    lost = []
+    lost: list[object] = []
     connection.on("reconnecting", lost.append)
     job = connection.run("seq 200000")
     (journal,) = (own_worker.state_dir / "jobs").glob("*.journal")

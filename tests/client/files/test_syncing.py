@@ -62,7 +62,8 @@ class MemoryTree:
         problem = self.check(entry)
         if problem is not None:
             return problem
-        at, chunks = 0, []
+        chunks: list[Any] = []
+        at = 0
         for chunk in chunk_bytes(self.files[entry.path]):
             if at >= offset and len(chunks) < 2:
                 chunks.append(chunk)
@@ -176,7 +177,7 @@ def places(data: bytes) -> Any:
 
 
 def begin(
-    source: Any, target: Any, timeout: float | None = None, **options: bool
+    source: Any, target: Any, timeout: float | None = None, **options: Any
 ) -> Any:
     """Sync in a job of its own; give its listener."""
 
@@ -187,7 +188,7 @@ def begin(
     return LocalJob("test", "sync", work, options=call).listener
 
 
-async def sync(source: Any, target: Any, **options: bool) -> Any:
+async def sync(source: Any, target: Any, **options: Any) -> Any:
     return await begin(source, target, **options).wait()
 
 
