@@ -282,6 +282,18 @@ def test_submitted_runs_take_slots_in_turn_and_are_listeners(quiet_ports, tmp_pa
     assert (late.status, late.reason) == ("STOPPED", "closed before it began")
 
 
+def test_ctrl_c_names_the_host_that_a_submitted_run_has_got(quiet_ports, caplog):
+    with mlepool.ClientPool() as pool:
+        add_all(pool, quiet_ports[:1])
+        job = pool.submit("sleep 60")
+        waiting = job._messages.leaving_alone()
+        waiting.__enter__()  # before the job has a host
+        wait_until(lambda: job.status == "RUNNING")
+        assert not waiting.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        assert f"job {job.id} goes on on h0: attach(" in caplog.text
+        assert job.stop("SIGTERM").status == "STOPPED"
+
+
 def test_points_and_the_last_line_are_columns_and_rows_go_to_csv(quiet_ports, tmp_path):
     command = "echo '#loss 1 '{lr}; echo '#loss 2 '{lr}; echo ran {lr} {name}"
     with mlepool.ClientPool() as pool:

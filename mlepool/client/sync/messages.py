@@ -10,7 +10,7 @@ import queue
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from typing import Any
 
 from mlepool.client.listening.expectation import Expectation
@@ -18,7 +18,7 @@ from mlepool.client.listening.lines import LineDecoder
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.listening.values import ValueDecoder
 from mlepool.client.portal import Portal
-from mlepool.client.sync.interrupts import leaving_alone
+from mlepool.client.sync.interrupts import leave_alone
 from mlepool.client.sync.pump import Pump
 from mlepool.errors import ListenerTimeoutError
 from mlepool.wire.records import Record
@@ -108,10 +108,15 @@ class Messages:
         finally:
             pump.stop()
 
-    def leaving_alone(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def leaving_alone(self) -> Iterator[None]:
         """Wait in this: Ctrl-C disowns the job, and says so."""
-        listener = self._listener
-        return leaving_alone(listener.release, listener.id, listener.host)
+        try:
+            yield
+        except KeyboardInterrupt:
+            listener = self._listener  # its host by now: a submitted run had none
+            leave_alone(listener.release, listener.id, listener.host)
+            raise
 
     def clear(self) -> None:
         """Let go of all that has come; ``next()`` goes on with what is new."""
