@@ -137,7 +137,8 @@ class Jobs:
         if len(self._endings) < 2 or self._order.view == "json":
             return
         alike: dict[str, list[str]] = {}
-        for name, one in self._endings.items():
+        for name in (one.name for one in self._connections):
+            one = self._endings[name]
             if one.status == "SKIPPED":
                 alike.setdefault(one.error, []).append(name)
             elif one.exit_status and not one.error:
