@@ -78,6 +78,8 @@ class Console(code.InteractiveConsole):
                 mode.take(wanted.command)
             else:
                 mode.run()
+        except KeyError as exc:
+            print(f"mlepool: {exc.args[0]}")  # str() puts it in quotes
         except (MlepoolError, LookupError, ValueError) as exc:
             print(f"mlepool: {exc}")
 

@@ -77,7 +77,7 @@ def test_a_statement_in_the_making_is_python_s(console, capsys):
     ("line", "said"),
     [
         (":on", "mlepool: say which hosts"),
-        (":on nobody", "mlepool: "),
+        (":on nobody", "mlepool: the pool has no 'nobody'"),
         (":on -l zone=moon", "mlepool: no host fits 'zone=moon'"),
         (":on gpu1 exit 3", "[FAILED exit 3 after"),
         (":onwards", None),
