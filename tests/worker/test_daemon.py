@@ -291,7 +291,7 @@ def test_a_journal_that_is_cut_harms_only_its_readers(own_worker, pool):
     job = connection.run("seq 200000")
     (journal,) = (own_worker.state_dir / "jobs").glob("*.journal")
     os.truncate(journal, journal.stat().st_size // 2)
-    again = connection.attach(job.id)
+    again = connection.attach(job.id).wait()
     assert again.status == "LOST"
     assert "journal can't be read: it ends at" in str(again.error)
     assert connection.run("echo well").stdout == "well\n"
