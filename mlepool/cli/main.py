@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import logging
 import sys
@@ -100,6 +101,7 @@ def _load(name: str, command: Subcommand) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **keywords: Any) -> None:
+        gc.enable()
         try:
             try:
                 function(*args, **keywords)

@@ -10,12 +10,16 @@ from typing import Any, Self
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.groups.group import AsyncGroup, GroupVerbs, in_parallel
 from mlepool.client.groups.ward import Quarantined, Ward
+from mlepool.client.links.handshake import WEBSOCKET
 from mlepool.client.links.trust import Target
 from mlepool.client.sweeps.methods import leave_sweeps
 from mlepool.config import DEFAULT_PORT
 from mlepool.errors import ConfigError
 
 __all__ = ["AsyncClientPool", "make_target"]
+
+# Loaded now and not by the first dial: a program may drop its rights before that.
+importlib.import_module(WEBSOCKET)
 
 # Who adds hosts one by one need not load what reads files of them.
 _LOADING = "mlepool.client.inventory.loading"

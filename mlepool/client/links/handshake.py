@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import importlib
 import secrets
 
 from mlepool.client.links.trust import KEY, Target, TrustStore, local_socket
@@ -21,7 +22,6 @@ from mlepool.errors import (
 from mlepool.peer import Handler, Peer
 from mlepool.transport.base import Link
 from mlepool.transport.unix import dial_unix
-from mlepool.transport.websocket.client import dial_websocket
 from mlepool.version import __version__
 from mlepool.wire.codec import Data
 from mlepool.wire.messages import Hello, Message, Proof, Welcome
@@ -34,7 +34,10 @@ from mlepool.wire.session import (
     prove,
 )
 
-__all__ = ["Entrance", "dial"]
+__all__ = ["WEBSOCKET", "Entrance", "dial"]
+
+# A fifth of what a client loads, and a worker's own socket needs nothing of it.
+WEBSOCKET = "mlepool.transport.websocket.client"
 
 
 async def dial(target: Target, *, proxy: str | None) -> Link:
@@ -46,7 +49,9 @@ async def dial(target: Target, *, proxy: str | None) -> Link:
     try:
         if target.scheme == "unix":
             return await dial_unix(local_socket(target.host))
-        return await dial_websocket(target.url, proxy=proxy)
+        dial_websocket = importlib.import_module(WEBSOCKET).dial_websocket
+        link: Link = await dial_websocket(target.url, proxy=proxy)
+        return link
     except ConfigError as exc:
         raise ConnectError(target.name, target.port, str(exc)) from exc
     except LinkError as exc:
