@@ -67,7 +67,7 @@ class AsyncClientPool(GroupVerbs):
         token: str | None = None,
         **options: Any,
     ) -> AsyncConnection:
-        """Add a connection; it is not opened yet.
+        """Add a connection; it is not opened yet: its first call does that.
 
         Args:
             host: A name, an address, ``host:port``, a ``ws://`` or ``wss://`` URL, a

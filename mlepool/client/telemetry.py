@@ -29,6 +29,9 @@ class MetricsMethods:
 
     _calls: Calls
 
+    async def _open(self) -> None:
+        raise NotImplementedError
+
     async def metrics(self) -> Sample:
         """Give the worker's newest measurements, of all kinds.
 
@@ -39,6 +42,7 @@ class MetricsMethods:
             PermissionDeniedError: If the token has not the role ``view``.
             ConnectionClosedError: If there is no link, and none will come.
         """
+        await self._open()
         value = await self._calls.ask("_metrics", {})
         try:
             return msgspec.convert(value, Sample)

@@ -12,12 +12,47 @@ import mlepool
 pytestmark = pytest.mark.real
 
 
-def test_before_connect_no_command_is_known(worker):
-    conn = mlepool.ClientPool().add("localhost", worker.port)
-    assert conn.server_methods() == []
-    assert not conn.heartbeat()
-    with pytest.raises(AttributeError, match=r"not connected yet; call connect\(\)"):
-        conn.run("true")
+def test_what_is_called_first_connects_and_looking_does_not(worker, tmp_path):
+    with mlepool.ClientPool() as pool:
+        conn = pool.add("localhost", worker.port)
+        assert conn.server_methods() == []
+        assert not conn.heartbeat()
+        assert "run of a worker that was not connected" in repr(conn.run)
+        assert not hasattr(conn.run, "__wrapped__")
+        assert not conn.is_connected
+        assert conn.run("echo it").stdout == "it\n"
+        for number, verb in enumerate(
+            (
+                lambda conn: conn.put(b"text", tmp_path / "put").ok,
+                lambda conn: conn.metrics().memory,
+                lambda conn: conn.call_named("get_time").ok,
+                lambda conn: conn.get(tmp_path / "put").value == b"text",
+                lambda conn: conn.sync(tmp_path, tmp_path / "2").ok,
+            )
+        ):
+            assert verb(pool.add("localhost", worker.port, name=str(number)))
+        with pytest.raises(LookupError, match="no job"):
+            pool.add("localhost", worker.port, name="attach").attach("none")
+
+
+def test_a_name_that_a_worker_does_not_have_is_told_by_the_first_call(worker):
+    with mlepool.ClientPool() as pool:
+        conn = pool.add("localhost", worker.port)
+        with pytest.raises(AttributeError, match="did you mean 'run'"):
+            conn.rnu("true")
+        with pytest.raises(AttributeError, match=r"no command 'images.resize'"):
+            pool.add("localhost", worker.port, name="2").images.resize()
+
+
+def test_a_first_call_raises_what_connecting_does(tmp_path):
+    with mlepool.ClientPool() as pool:
+        conn = pool.add(f"unix:{tmp_path}")
+        for call in (conn.run, conn.attach, conn.images.resize):
+            with pytest.raises(mlepool.ConnectError, match=str(tmp_path)):
+                call("true")
+        conn.close()
+        with pytest.raises(mlepool.ConnectionClosedError):
+            conn.run("true")
 
 
 def test_enter_connect_false_does_not_connect(worker):
@@ -67,7 +102,7 @@ def test_two_connections_never_share_a_method(worker):
         other = pool.add("localhost", worker.port, name="other")
         assert one.server_methods()
         assert other.server_methods() == []
-        assert not hasattr(other, "run")
+        assert other.run is not one.run
 
 
 def test_an_unknown_command_names_the_worker_and_the_nearest(conn):

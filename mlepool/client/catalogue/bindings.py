@@ -12,7 +12,7 @@ import msgspec
 from mlepool.client.calls import Calls, print_message
 from mlepool.client.catalogue.builtin_commands import BuiltinCommands
 from mlepool.client.catalogue.commands import BoundCommand, Catalogue
-from mlepool.client.catalogue.namespaces import Offered, offered
+from mlepool.client.catalogue.namespaces import Offered, Unbound, offered
 from mlepool.client.catalogue.signatures import own_signature
 from mlepool.client.files.methods import FileMethods
 from mlepool.client.listening.listener import AsyncListener
@@ -51,7 +51,7 @@ class Bindings(BuiltinCommands, FileMethods):
         if name.startswith("_"):
             raise AttributeError(name)
         return self.offered(  # type: ignore[no-any-return]
-            name, self._method, blocks=False
+            name, self._method, later=self.call_named, blocks=False
         )
 
     def __dir__(self) -> list[str]:
@@ -89,24 +89,36 @@ class Bindings(BuiltinCommands, FileMethods):
         return self._known(name).find(name)
 
     def offered(
-        self, name: str, bind: Callable[[BoundCommand], Any], *, blocks: bool
+        self,
+        name: str,
+        bind: Callable[[BoundCommand], Any],
+        *,
+        later: Callable[..., Any],
+        blocks: bool,
     ) -> Any:
         """Give a method, or a capability's actions, by name.
 
         Args:
             name: The name.
             bind: Makes the method.
+            later: Calls it by its name, if it was never connected.
             blocks: Of which face.
 
         Raises:
-            AttributeError: As :meth:`find`.
+            AttributeError: If it has none of this name.
         """
-        known = self._catalogue or self._known(name)
+        known = self._catalogue
+        if known is None:
+            return Unbound(name, later)
         found = known.offers.get((name, blocks))
         if found is None:
             found = offered(lambda: self._catalogue or known, name, bind)
             known.offers[name, blocks] = found
         return found
+
+    async def connect(self) -> None:
+        """Connect to the worker and bind its commands."""
+        raise NotImplementedError
 
     async def call_named(
         self, name: str, /, *args: Any, **keywords: Any
@@ -115,7 +127,9 @@ class Bindings(BuiltinCommands, FileMethods):
 
         Raises:
             AttributeError: If there is none of this name.
+            ConnectError: If it was never connected, and can't be: as :meth:`connect`.
         """
+        await self._open()
         return await self.call(self.find(name), args, keywords)
 
     def call(
@@ -258,7 +272,9 @@ class Bindings(BuiltinCommands, FileMethods):
             LookupError: If there is no such job.
             ValueError: If the offset is not the position of a record of its output,
                 or there is nothing to collect.
+            ConnectError: If it was never connected, and can't be: as :meth:`connect`.
         """
+        await self._open()
         keywords = {"raise_error": self.raise_error, **keywords}
         if keywords.get("collect_to") is None:
             return await self._calls.attach(job_id, offset, keywords)
@@ -306,6 +322,11 @@ class Bindings(BuiltinCommands, FileMethods):
         method = self.bind(command, call)
         method.__signature__ = command.async_signature  # type: ignore[attr-defined]
         return method
+
+    async def _open(self) -> None:
+        """Connect, if it never was: what is called is known then."""
+        if self._catalogue is None:
+            await self.connect()
 
     def _known(self, name: str) -> Catalogue:
         if self._catalogue is None:

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from mlepool.client.catalogue.commands import BoundCommand, Catalogue
 
-__all__ = ["Namespace", "Offered", "offered"]
+__all__ = ["Namespace", "Offered", "Unbound", "offered"]
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -53,6 +53,33 @@ class Namespace:
         actions = ", ".join(dir(self)) or "none"
         worker = self._catalogue().worker
         return f"<capability {self._name} of {worker}: {actions}>"
+
+
+class Unbound:
+    """What a worker may offer by a name: it was never asked.
+
+    Called, it connects; only then it is known if there is such a command.
+
+    Args:
+        name: As it stands in names of commands.
+        call: Connects, and calls a command by its name.
+    """
+
+    def __init__(self, name: str, call: Callable[..., Any]) -> None:
+        self._name = name
+        self._call = call
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """Connect, and call the command."""
+        return self._call(self._name, *args, **keywords)
+
+    def __getattr__(self, name: str) -> Unbound:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return Unbound(f"{self._name}.{name}", self._call)
+
+    def __repr__(self) -> str:
+        return f"<{self._name} of a worker that was not connected yet>"
 
 
 def offered(catalogue: Callable[[], Catalogue], name: str, bind: Bind) -> Any:

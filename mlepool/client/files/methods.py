@@ -32,6 +32,9 @@ class FileMethods:
     raise_error: bool
     _calls: Calls
 
+    async def _open(self) -> None:
+        raise NotImplementedError
+
     @readable
     async def put(
         self,
@@ -189,6 +192,7 @@ class FileMethods:
         options, rest = split_options(keywords, kind=Kind.VALUE)
         if rest:
             raise TypeError(f"sync() has no keyword {next(iter(rest))!r}")
+        await self._open()
         self._calls.check_usable()
         verbs = importlib.import_module(_FILE_VERBS)
         chosen = verbs.SyncOptions(
@@ -226,6 +230,7 @@ class FileMethods:
         )
         if rest:
             raise TypeError(f"{verb}() has no keyword {next(iter(rest))!r}")
+        await self._open()
         self._calls.check_usable()
         putting = importlib.import_module(_PUTTING)
         begin = putting.begin_get if verb == "get" else putting.begin_put

@@ -56,9 +56,11 @@ class GroupMethod:
         connections: The group's members.
         call: Calls a command by its name.
 
+    As long as no member was ever connected, any name is taken: the call connects, and
+    says what is wrong.
+
     Raises:
-        AttributeError: If no member offers it; says what is near. As long as none was
-            ever connected, it is not known.
+        AttributeError: If no member offers it; says what is near.
     """
 
     def __init__(
@@ -124,8 +126,12 @@ def _offers(connection: AsyncConnection, name: str) -> bool:
 
 
 def _refuse(name: str, connections: Sequence[AsyncConnection]) -> None:
+    """Say that no member offers a name, if any of them has said what it offers.
+
+    Raises:
+        AttributeError: Then; says what is near.
+    """
     for one in connections:
         if one.server_methods():
             one.find(name)  # it says what is near
-    text = f"{name!r} is not known: connect() first, or use call_named({name!r}, ...)"
-    raise AttributeError(text, name=name)
+            raise AttributeError(name)

@@ -92,7 +92,10 @@ class Connection(BuiltinCommands, FileMethods):
 
         Raises:
             AttributeError: If there is none of this name.
+            ConnectError: If it was never connected, and can't be: as :meth:`connect`.
         """
+        if not self.server_methods():
+            self.connect()
         return self._call(self._async.find(name), args, keywords)
 
     def server_methods(self) -> list[str]:
@@ -155,6 +158,7 @@ class Connection(BuiltinCommands, FileMethods):
         Raises:
             LookupError: If there is no such job.
             ValueError: If the offset is not the position of a record of its output.
+            ConnectError: If it was never connected, and can't be: as :meth:`connect`.
         """
         attached = self._async.attach(job_id, offset=offset, **keywords)
         return Listener(self._portal.call(attached), self._portal)
@@ -258,7 +262,7 @@ class Connection(BuiltinCommands, FileMethods):
         if name.startswith("_"):
             raise AttributeError(name)
         return self._async.offered(  # type: ignore[no-any-return]
-            name, self._method, blocks=True
+            name, self._method, later=self.call_named, blocks=True
         )
 
     def __dir__(self) -> list[str]:

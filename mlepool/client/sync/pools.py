@@ -50,7 +50,7 @@ class ClientPool(GroupVerbs):
         connect_timeout: float | None = None,
         reconnect_timeout: float | None = None,
     ) -> Connection:
-        """Add a connection; it is not opened yet: ``with`` does that.
+        """Add a connection; it is not opened yet: ``with`` or its first call does.
 
         Args:
             host: A name, an address, ``host:port``, a ``ws://`` or ``wss://`` URL, a

@@ -144,8 +144,11 @@ def test_a_call_that_fits_no_command_is_refused_at_once(worker, some):
         with pytest.raises(TypeError, match="'cwdd'"):
             pool.run("true", cwdd="x")
         pool["here"].disconnect()
-    with strangers(worker) as pool, pytest.raises(AttributeError, match="connect"):
-        pool.resize_images()
+    with strangers(worker) as pool:
+        with pytest.raises(AttributeError, match="no command 'resize_images'"):
+            pool.resize_images()
+        with pytest.raises(AttributeError, match="no command 'lss'; did you"):
+            pool.lss()
 
 
 def test_input_and_bytes_go_to_all(some, tmp_path):
