@@ -12,7 +12,7 @@ from mlepool.cli.wording import ago, clock, visible
 from mlepool.client.tables import Table
 from mlepool.errors import ConfigError, WorkerError
 from mlepool.supervisor.journal import Journal
-from mlepool.wire.records import STDERR, STDOUT, RecordParser
+from mlepool.wire.records import STDERR, STDOUT, BadRecordError, RecordParser
 
 __all__ = ["list_journals", "print_journal"]
 
@@ -44,7 +44,7 @@ def print_journal(state_dir: Path, text: str, printer: RecordPrinter) -> None:
     Raises:
         ConfigError: If it is no state folder, or can't be read.
         JobLookupError: If no job is meant, or more than one.
-        WorkerError: If the journal is damaged at its beginning.
+        WorkerError: If the journal is damaged.
     """
     with _open(state_dir, _choose(state_dir, text)) as journal:
         outcome = journal.outcome()
@@ -54,13 +54,25 @@ def print_journal(state_dir: Path, text: str, printer: RecordPrinter) -> None:
             piece = journal.read(position, min(PIECE, end - position))
             if piece:
                 position += len(piece)
-                printer.take(parser.feed(piece))
+                _print(parser, piece, printer=printer, end=position)
             elif journal.after_gap(position) == position:
                 raise WorkerError(f"the journal ends at {position}, before its end")
         if outcome is not None and outcome.digest:
             ends = {STDOUT: outcome.stdout, STDERR: outcome.stderr}
             printer.take(parser.finish(ends, time=outcome.ended))
     printer.finish()
+
+
+def _print(
+    parser: RecordParser, piece: bytes, *, printer: RecordPrinter, end: int
+) -> None:
+    try:
+        printer.take(parser.feed(piece))
+    except BadRecordError as exc:
+        printer.take(exc.records)
+        printer.finish()
+        text = f"the journal is damaged, as is seen at {end - exc.left}: {exc}"
+        raise WorkerError(text) from exc
 
 
 def _ids(state_dir: Path) -> list[str]:

@@ -12,7 +12,7 @@ supervisor read it from the process, seconds since the epoch.
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mlepool.errors import RemoteProtocolError
@@ -25,6 +25,7 @@ __all__ = [
     "STDOUT",
     "STREAM_NAMES",
     "YIELDED",
+    "BadRecordError",
     "Record",
     "RecordHeader",
     "RecordParser",
@@ -91,11 +92,27 @@ def unpack_header(header: bytes) -> int | None:
     return None if parsed is None else parsed.length
 
 
+class BadRecordError(RemoteProtocolError):
+    """What stands in a journal is no output of a job: nothing after it can be read.
+
+    Attributes:
+        records: Those before it that came with the same piece.
+        left: How many bytes of what was fed, to its end, those are that can't be read.
+    """
+
+    def __init__(
+        self, cause: str, *, records: Sequence[Record] = (), left: int = 0
+    ) -> None:
+        super().__init__(cause)
+        self.records = list(records)
+        self.left = left
+
+
 class RecordParser:
     """Takes journal bytes in pieces of any size; gives whole records.
 
     Checks what it reads: magic, stream, length, and that no stream's offsets go
-    back. What is wrong is a :exc:`RemoteProtocolError`.
+    back. What is wrong is a :exc:`BadRecordError`, and the end of it.
 
     Args:
         checked: False for a reader that starts in the middle of a stream: its first
@@ -136,15 +153,25 @@ class RecordParser:
         return records
 
     def feed(self, piece: bytes | memoryview) -> list[Record]:
-        """Give the records that are whole now."""
+        """Give the records that are whole now.
+
+        Raises:
+            BadRecordError: If something else comes than a record.
+        """
         view = memoryview(piece)
         records: list[Record] = []
-        if self._rest:
-            view = self._complete(view, records)
-        at = 0
-        while (record := self._take(view[at:])) is not None:
-            records.append(record)
-            at += HEADER_SIZE + len(record.data)
+        there = len(self._rest) + len(view)
+        try:
+            if self._rest:
+                view = self._complete(view, records)
+            at = 0
+            while (record := self._take(view[at:])) is not None:
+                records.append(record)
+                at += HEADER_SIZE + len(record.data)
+        except BadRecordError as exc:
+            exc.records = records
+            exc.left = there - sum(HEADER_SIZE + len(one.data) for one in records)
+            raise
         self._rest += view[at:]
         return records
 
@@ -186,14 +213,14 @@ class RecordParser:
 
     def _check(self, magic: int, stream: int, *, length: int, offset: int) -> int:
         if magic != MAGIC or stream not in STREAM_NAMES or length > MAX_PAYLOAD:
-            raise RemoteProtocolError(
+            raise BadRecordError(
                 f"bad journal record: magic {magic:#x}, stream {stream}, {length} bytes"
             )
         expected = self._offsets[stream]
         if expected is None:
             return 0
         if offset < expected:
-            raise RemoteProtocolError(
+            raise BadRecordError(
                 f"{STREAM_NAMES[stream]} goes back from {expected} to {offset}"
             )
         return offset - expected

@@ -3,6 +3,7 @@
 import pytest
 
 import mlepool as package
+from mlepool.wire.records import HEADER_SIZE
 
 pytestmark = pytest.mark.real
 
@@ -12,7 +13,7 @@ def state_dir(own_worker):
     """The state folder of a worker that has run three jobs, and has ended."""
     with package.ClientPool() as pool, pool.add("localhost", own_worker.port) as conn:
         jobs = {
-            "one": conn.run("seq 3; echo odd >&2; exit 4").id,
+            "one": conn.run("seq 3; sleep .1; echo odd >&2; exit 4").id,
             "big": conn.run("seq 200000").id,
         }
         live = conn.run("echo on; sleep 60", complete=False, detach=True)
@@ -61,6 +62,17 @@ def test_what_is_cut_off_is_read_as_far_as_it_goes(state_dir, here):
     assert done.status == 1
     assert done.err == "mlepool: a journal has no whole HEAD block\n"
     assert "NOT BEGUN" in here("logs", "--state-dir", str(folder)).out
+
+
+def test_what_is_damaged_is_read_as_far_as_it_is_whole(state_dir, here):
+    folder, jobs = state_dir
+    path = folder / "jobs" / f"{jobs['one']}.journal"
+    data = path.read_bytes()
+    at = data.index(b"odd\n") - HEADER_SIZE
+    path.write_bytes(data[:at] + b"\xff" + data[at + 1 :])
+    done = here("logs", "--state-dir", str(folder), jobs["one"])
+    assert (done.status, done.out) == (1, "1\n2\n3\n")
+    assert done.err.startswith("mlepool: the journal is damaged, as is seen at ")
 
 
 def test_what_is_no_job_or_no_state_folder_is_one_line(state_dir, here, tmp_path):

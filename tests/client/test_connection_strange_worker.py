@@ -188,22 +188,12 @@ STRANGE_ANSWERS: dict[str, list[bytes]] = {
     "data for no call": [data(0, record(0, b"hi\n"), call=7)],
     "data that skips": [data(5, record(0, b"hi\n"))],
     "data twice": [data(0, record(0, b"hi\n"))] * 2,
-    "no record": [data(0, b"x" * 100)],
-    "a record of no stream": [data(0, record(0, b"x", stream=3))],
-    "a record too long": [data(0, pack_header(1, 2**31, 0, time=1.0))],
-    "a record that goes back": [data(0, record(9, b"hi\n") + record(0, b"hi\n"))],
-    "an end in a record": [
-        data(0, record(0, b"hi\n")[:-1]),
-        encode(Ended(1, msgspec.structs.replace(DONE, end=26))),
-    ],
     "an end before the output": [
         encode(Ended(1, msgspec.structs.replace(DONE, end=99)))
     ],
-    "a wrong digest": [
-        data(0, record(0, b"hi\n")),
-        encode(Ended(1, msgspec.structs.replace(DONE, end=27, stdout=3, digest="x"))),
-    ],
     "no status": [encode(Ended(1, Outcome("WONDERFUL")))],
+    "a catalogue that is none": [encode(Event("catalogue", b"\xc1"))],
+    "a catalogue that is not packed": [encode(Event("catalogue", [["run"]]))],
     "a late refusal": [encode(Bye("refused", "not you"))],
 }
 

@@ -31,6 +31,7 @@ from mlepool.wire.messages import (
     Seen,
     Skip,
 )
+from mlepool.wire.records import BadRecordError
 
 __all__ = ["Call", "Conversation", "OpenCall", "elapsed"]
 
@@ -124,7 +125,17 @@ class Call:
         return msgspec.structs.replace(self.message, timeout=left, age=age, **place)
 
     def deliver(self, message: ForACall) -> None:
-        """Take what the worker sends for it."""
+        """Take what the worker sends for it. Damage on its disk harms no other."""
+        try:
+            self._hand_over(message)
+        except BadRecordError as exc:
+            self.listener.cut_off(str(exc))
+
+    def fail(self, error: MlepoolError) -> None:
+        """Note that nothing more will come."""
+        self.listener.intake.fail(error)
+
+    def _hand_over(self, message: ForACall) -> None:
         listener = self.listener
         if isinstance(message, Data):
             listener.intake.data(message)
@@ -140,10 +151,6 @@ class Call:
             listener.intake.accepted(streams=streams)
         else:
             listener.intake.ended(message.outcome)
-
-    def fail(self, error: MlepoolError) -> None:
-        """Note that nothing more will come."""
-        self.listener.intake.fail(error)
 
 
 class Owner(Protocol):

@@ -9,7 +9,7 @@ from mlepool.client.listening.output import Output
 from mlepool.client.listening.pauses import Pauses
 from mlepool.client.listening.values import Yields
 from mlepool.client.options import CallOptions
-from mlepool.errors import MlepoolError, RemoteProtocolError
+from mlepool.errors import JobLostError, MlepoolError, RemoteProtocolError
 from mlepool.wire.codec import Data
 from mlepool.wire.messages import Outcome
 from mlepool.wire.records import (
@@ -17,6 +17,7 @@ from mlepool.wire.records import (
     STDERR,
     STDOUT,
     YIELDED,
+    BadRecordError,
     Record,
     RecordParser,
 )
@@ -131,6 +132,7 @@ class Intake:
 
         Raises:
             RemoteProtocolError: If they are not what must come next.
+            BadRecordError: If they are no output; what comes before that is taken.
         """
         if self.problem is not None:
             return  # we gave up; what was on its way is no error
@@ -142,14 +144,13 @@ class Intake:
         if self._position + len(payload) > self._window.limit:
             raise RemoteProtocolError("more output than there was credit for")
         self._position += len(payload)
-        records = self._parser.feed(payload)
-        if records and self.yields is not None:
-            self.yields.note(records)
-            self._pauses.note(one for one in records if one.stream != YIELDED)
-            self._add(records)
-        elif records:
-            self._pauses.note(records)
-            self._add(records)
+        try:
+            self._take_in(self._parser.feed(payload))
+        except BadRecordError as exc:
+            self._position -= exc.left
+            self._parser.skip()
+            self._take_in(exc.records)
+            raise
 
     def made(self, records: list[Record]) -> None:
         """Take records that were made here: they come over no link."""
@@ -166,12 +167,27 @@ class Intake:
         """Look for nothing more. Twice is fine."""
         self._pauses.stop()
 
+    def _take_in(self, records: list[Record]) -> None:
+        if records and self.yields is not None:
+            self._note_yields(self.yields, records)
+            self._pauses.note(one for one in records if one.stream != YIELDED)
+            self._add(records)
+        elif records:
+            self._pauses.note(records)
+            self._add(records)
+
+    def _note_yields(self, yields: Yields, records: list[Record]) -> None:
+        try:
+            yields.note(records)
+        except RemoteProtocolError as exc:
+            raise BadRecordError(str(exc)) from exc
+
     def _add(self, records: list[Record]) -> None:
         try:
             self.output.add(records)
         except KeyError:
             text = "a process has no stream of what it yields"
-            raise RemoteProtocolError(text) from None
+            raise BadRecordError(text) from None
         self._ends.append(self._position)
         if self._drains:
             self.take(self.output.end)
@@ -205,26 +221,38 @@ class Intake:
         """Take the end.
 
         Raises:
-            RemoteProtocolError: If output is missing or not what the worker read.
+            RemoteProtocolError: If output is missing.
+            BadRecordError: If output is not what the worker read from the process.
         """
         if self.is_over:
             return
         if outcome.status not in FINAL_STATUSES:
             raise RemoteProtocolError(f"an end with the status {outcome.status[:40]!r}")
-        if outcome.end != self._position or self._parser.pending:
+        if outcome.end != self._position:
             raise RemoteProtocolError(
                 f"the end came at {self._position}, it should be at {outcome.end}"
             )
+        if outcome.status == "LOST":
+            self._parser.skip()  # nobody knows the rest of a record that was cut
+        elif self._parser.pending:
+            raise BadRecordError("the last record is cut")
         if outcome.digest:
             self._add_missing(outcome)
-        whole = outcome.digest and not self.output.dropped and self.begin == 0
-        if whole and outcome.digest != self.output.digest():
-            raise RemoteProtocolError("the output's digest is not the worker's")
+            self._check_digest(outcome)
         errand, self.errand = self.errand, None
         if errand is None:
             self._end(outcome)
         else:
             errand(outcome, self._end)
+
+    def _check_digest(self, outcome: Outcome) -> None:
+        if self.output.dropped or self.begin:
+            return  # not all of what it was made of is here
+        if outcome.digest != self.output.digest():
+            raise BadRecordError(
+                "the output is not what its digest was made of; the job had ended as "
+                f"{outcome.status}, with the exit code {outcome.exit_code}"
+            )
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -242,6 +270,12 @@ class Intake:
         if records:
             self.output.add(records)
             self._ends.append(self._position)
+
+    def cut_off(self, problem: JobLostError) -> None:
+        """Note that what follows can't be read, nor how it ended be believed."""
+        if not self.is_over:
+            self.problem = problem
+            self._end(Outcome("LOST", end=self._position, reason=problem.cause))
 
     def fail(self, problem: MlepoolError) -> None:
         """Note that nothing more will come."""

@@ -12,6 +12,7 @@ from mlepool.client.listening.messages import Messages
 from mlepool.client.listening.sources import chunks
 from mlepool.client.listening.summary import summary
 from mlepool.client.options import CallOptions
+from mlepool.errors import JobLostError
 from mlepool.wire.telemetry import JobSample
 from mlepool.wire.values import StopReport
 
@@ -215,6 +216,12 @@ class AsyncListener(Messages):
         """Note that the outcome has come."""
         self._cancel_timer()
         self.feeder.stop()
+
+    def cut_off(self, cause: str) -> None:
+        """Note that the job's journal is damaged: there is no way to what follows."""
+        text = f"its journal is damaged, as is seen at {self.position}: {cause}"
+        self.intake.cut_off(JobLostError(self.id, self.host, cause=text))
+        self.close()
 
     def feed_from(self, source: Any) -> None:
         """Feed the process in the background: all of a source, then the end."""
