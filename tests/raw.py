@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
 
+from mlepool.wire.catalogue import pack
 from mlepool.wire.codec import Data, decode, encode
 from mlepool.wire.messages import CommandSpec, Hello, Message, Proof, Welcome
 from mlepool.wire.session import NEWEST_VERSION, OLDEST_VERSION
@@ -283,4 +284,4 @@ class ClientLink:
         text = b"".join(struct.pack(">H", len(part)) + part for part in parts)
         message = b"mlepool 1 worker\0" + text
         mac = hmac.new(token.encode(), message, hashlib.sha256).digest()
-        self.send(Welcome(mac, "fake", commands))
+        self.send(Welcome(mac, "fake", pack(commands).commands))

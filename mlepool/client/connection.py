@@ -324,7 +324,7 @@ class AsyncConnection(Bindings, MetricsMethods):
         conversation.peer = entrance.peer
         try:
             self._judge(conversation.peer, key=entrance.key)
-            self._catalogue = Catalogue(self.name, welcome.commands)
+            self._catalogue = Catalogue(self.name, entrance.offered(welcome))
         except RemoteProtocolError as exc:
             entrance.peer.close("protocol", str(exc))
             raise self._error(str(exc)) from exc

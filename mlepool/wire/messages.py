@@ -137,19 +137,31 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Proof(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """The client knows a token: an HMAC under it, never the token itself."""
+    """The client knows a token: an HMAC under it, never the token itself.
+
+    Attributes:
+        catalogues: Digests of catalogues that it has, which need not be sent again.
+    """
 
     token_id: str = ""
     mac: bytes = b""
+    catalogues: tuple[bytes, ...] = ()
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """The worker accepts the client, proves its own knowledge, and offers itself."""
+    """The worker accepts the client, proves its own knowledge, and offers itself.
+
+    Attributes:
+        commands: Its catalogue, packed (:mod:`mlepool.wire.catalogue`); empty if the
+            client has it already.
+        catalogue: The digest of what was left out; else empty.
+    """
 
     mac: bytes
     worker: str = ""
-    commands: tuple[CommandSpec, ...] = ()
+    commands: bytes = b""
     state: dict[str, Any] = {}
+    catalogue: bytes = b""
 
 
 class Bye(msgspec.Struct, frozen=True, array_like=True, tag=4):

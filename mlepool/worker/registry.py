@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 
 import msgspec
 
+from mlepool.wire.catalogue import Packed, pack
 from mlepool.wire.messages import CommandSpec, Parameter
 from mlepool.worker.interface import Context, Process
 
@@ -94,6 +95,7 @@ class Registry:
             for name, function in functions.items()
         }
         self._commands = self._builtin.copy()
+        self._packed: Packed | None = None
 
     @property
     def builtin(self) -> Collection[str]:
@@ -103,6 +105,7 @@ class Registry:
     def offer(self, custom: Mapping[str, Command]) -> None:
         """Offer these commands beside the built-in ones, in place of former ones."""
         self._commands = {**self._builtin, **custom}
+        self._packed = None
 
     def find(self, name: str) -> Command:
         """Find a command.
@@ -119,6 +122,12 @@ class Registry:
         """Give every command as data."""
         specs = (one.spec for one in self._commands.values())
         return tuple(one for one in specs if not one.name.startswith("_"))
+
+    def packed(self) -> Packed:
+        """Give the catalogue as it is sent."""
+        if self._packed is None:
+            self._packed = pack(self.catalogue())
+        return self._packed
 
 
 def check_size(name: str, rows: int, cols: int) -> tuple[int, int]:

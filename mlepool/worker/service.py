@@ -136,9 +136,14 @@ class Service:
         )
         self._requests = Requests(house, visitor, self._context, line=self)
         house.gate.enter(self, visitor)
-        session.welcome(
-            Welcome(mac, house.name, house.registry.catalogue(), house.state())
-        )
+        session.welcome(self._welcome(mac, proof))
+
+    def _welcome(self, mac: bytes, proof: Proof) -> Welcome:
+        """Offer what this worker has; what the client knows already is only named."""
+        house, (commands, digest) = self._house, self._house.registry.packed()
+        if digest in proof.catalogues:
+            return Welcome(mac, house.name, b"", house.state(), digest)
+        return Welcome(mac, house.name, commands, house.state())
 
     def check_token(self) -> bool:
         """Say goodbye if the client's token is good no more; tell if that is so."""

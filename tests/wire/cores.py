@@ -7,7 +7,6 @@ from mlepool.wire.messages import (
     Accepted,
     Attach,
     Bye,
-    CommandSpec,
     Credit,
     Ended,
     Event,
@@ -34,8 +33,8 @@ WORKER_NONCE = bytes(range(32, 64))
 # One message of each kind, and a data frame's stand-in.
 EACH_MESSAGE: list[Message] = [
     Hello(1, 1, "mlepool 1.2", "key", CLIENT_NONCE, ("a", "b")),
-    Proof("0123456789abcdef", bytes(32)),
-    Welcome(bytes(32), "gpu1", (CommandSpec("run", "Run it."),), {"os": "linux"}),
+    Proof("0123456789abcdef", bytes(32), (bytes(32),)),
+    Welcome(bytes(32), "gpu1", b"\x90", {"os": "linux"}, bytes(32)),
     Bye("closed", "the end"),
     Ping(7),
     Pong(8),

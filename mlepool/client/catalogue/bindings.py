@@ -7,11 +7,10 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-import msgspec
-
 from mlepool.client.calls import Calls, print_message
 from mlepool.client.catalogue.builtin_commands import BuiltinCommands
 from mlepool.client.catalogue.commands import BoundCommand, Catalogue
+from mlepool.client.catalogue.known import KNOWN
 from mlepool.client.catalogue.namespaces import Offered, Unbound, offered
 from mlepool.client.catalogue.signatures import own_signature
 from mlepool.client.files.methods import FileMethods
@@ -19,7 +18,6 @@ from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.owned import Echo, Work
 from mlepool.client.tables import Table
 from mlepool.errors import RemoteProtocolError
-from mlepool.wire.messages import CommandSpec
 
 __all__ = ["OWN_VERBS", "Bindings"]
 
@@ -352,11 +350,9 @@ class Bindings(BuiltinCommands, FileMethods):
         Raises:
             RemoteProtocolError: If it is no catalogue.
         """
-        try:
-            specs = msgspec.convert(data, tuple[CommandSpec, ...])
-        except msgspec.ValidationError as exc:
-            raise RemoteProtocolError(f"a catalogue is wrong: {exc}") from exc
-        self._catalogue = Catalogue(self.name, specs)
+        if not isinstance(data, bytes):
+            raise RemoteProtocolError("a catalogue is wrong: it is not packed")
+        self._catalogue = Catalogue(self.name, KNOWN.take(data))
         return self.commands
 
 

@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 import keyword
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mlepool.client.catalogue.checks import check_for
@@ -22,7 +22,7 @@ from mlepool.client.options import (
 from mlepool.errors import RemoteProtocolError
 from mlepool.wire.messages import CommandSpec, Parameter
 
-__all__ = ["BoundCommand", "Catalogue"]
+__all__ = ["BoundCommand", "Catalogue", "bound"]
 
 
 _KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
@@ -133,25 +133,18 @@ class Catalogue:
 
     Args:
         worker: Its connection's name, for errors.
-        specs: As the worker sent them.
+        commands: What it offers, by name; shared with others that offer the same.
 
     Attributes:
         worker: As given.
         offers: What was made of it for attributes of a connection, by name: each is
             asked for again and again.
-
-    Raises:
-        RemoteProtocolError: If a signature can't be one.
     """
 
-    def __init__(self, worker: str, specs: tuple[CommandSpec, ...]) -> None:
+    def __init__(self, worker: str, commands: Mapping[str, BoundCommand]) -> None:
         self.worker = worker
         self.offers: dict[tuple[str, bool], Any] = {}
-        usable = [spec for spec in specs if _is_usable(spec.name)]
-        try:
-            self._commands = {spec.name: _bound(spec) for spec in usable}
-        except (ValueError, TypeError) as exc:
-            raise RemoteProtocolError(f"a command's signature is wrong: {exc}") from exc
+        self._commands = commands
 
     def __iter__(self) -> Iterator[BoundCommand]:
         return iter(self._commands.values())
@@ -186,7 +179,20 @@ class Catalogue:
         )
 
 
-# Many workers offer the same, and each of them again over its next link.
+def bound(specs: Iterable[CommandSpec]) -> dict[str, BoundCommand]:
+    """Make what calls need to know of a worker's commands, by name.
+
+    Raises:
+        RemoteProtocolError: If a signature can't be one.
+    """
+    usable = [spec for spec in specs if _is_usable(spec.name)]
+    try:
+        return {spec.name: _bound(spec) for spec in usable}
+    except (ValueError, TypeError) as exc:
+        raise RemoteProtocolError(f"a command's signature is wrong: {exc}") from exc
+
+
+# Catalogues that differ have most of their commands in common.
 _bound = functools.lru_cache(maxsize=512)(BoundCommand)
 
 

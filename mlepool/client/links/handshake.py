@@ -9,6 +9,7 @@ import hmac
 import importlib
 import secrets
 
+from mlepool.client.catalogue.known import KNOWN, Commands, offered_by
 from mlepool.client.links.trust import KEY, Target, TrustStore, local_socket
 from mlepool.errors import (
     AuthenticationError,
@@ -74,6 +75,7 @@ class Entrance:
         self._link = link
         self._handler = handler
         self._token = ""
+        self._catalogues = KNOWN.latest()
         self._welcomed: asyncio.Future[Welcome] = loop.create_future()
         nonce = secrets.token_bytes(NONCE_SIZE)
         software = f"mlepool {__version__}"
@@ -103,6 +105,14 @@ class Entrance:
             self.peer.close()
             raise
 
+    def offered(self, welcome: Welcome) -> Commands:
+        """Give what the worker offers.
+
+        Raises:
+            RemoteProtocolError: If that is no catalogue, or one that nobody has.
+        """
+        return offered_by(welcome, self._catalogues)
+
     def message_received(self, message: Message | Data) -> None:
         """Act on the worker's part of the handshake (peer)."""
         if isinstance(message, Hello):
@@ -124,7 +134,8 @@ class Entrance:
 
     def _prove(self, hello: Hello) -> None:
         if self._link.info.is_local:
-            self.peer.session.prove(Proof())  # the kernel has said who we are
+            # Who we are was said by the kernel.
+            self.peer.session.prove(Proof(catalogues=tuple(self._catalogues)))
             return
         try:
             self._token = self._choose_token(hello.key)
@@ -135,7 +146,9 @@ class Entrance:
         transcript = self.peer.session.transcript(self._link.info.channel)
         mac = prove(self._token, Role.CLIENT, transcript=transcript)
         token_id = hashlib.sha256(self._token.encode()).hexdigest()[:16]
-        self.peer.session.prove(Proof(token_id if self._token else "", mac))
+        self.peer.session.prove(
+            Proof(token_id if self._token else "", mac, tuple(self._catalogues))
+        )
 
     def _choose_token(self, key: str) -> str:
         """Judge the key that the worker shows, and find the token that belongs to it.

@@ -80,4 +80,4 @@ class Offering:
         self._registry.offer(commands)
         names = {name.partition(".")[0] for name in commands if "." in name}
         self._board.update(capabilities=sorted(names), load_errors=errors)
-        self._tell(Event("catalogue", list(self._registry.catalogue())))
+        self._tell(Event("catalogue", self._registry.packed().commands))

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from mlepool.client.catalogue.commands import BoundCommand, Catalogue
+from mlepool.client.catalogue.commands import BoundCommand, Catalogue, bound
 from mlepool.worker.commands import builtin_commands
 from mlepool.worker.registry import describe
 
 
 def catalogue():
     specs = tuple(describe(name, one) for name, one in builtin_commands().items())
-    return Catalogue("gpu1", specs)
+    return Catalogue("gpu1", bound(specs))
 
 
 def test_the_worker_s_signature_comes_first_and_the_client_s_keywords_after():
@@ -87,7 +87,7 @@ def test_options_are_parted_from_arguments():
 def test_names_that_are_no_identifiers_are_not_offered():
     spec = describe("run", builtin_commands()["run"])
     odd = type(spec)("rm -rf", spec.doc, spec.parameters)
-    assert Catalogue("gpu1", (spec, odd)).names() == ["run"]
+    assert Catalogue("gpu1", bound((spec, odd))).names() == ["run"]
 
 
 def test_a_default_that_is_no_literal_is_shown_as_its_source():

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 import mlepool
-from mlepool.client.catalogue.commands import Catalogue
+from mlepool.client.catalogue.commands import Catalogue, bound
 from mlepool.client.catalogue.namespaces import offered
+from mlepool.wire.catalogue import pack
 from mlepool.wire.messages import (
     CommandSpec,
     Ended,
@@ -46,7 +47,7 @@ SPECS = (ASK, RESIZE, CROP, DEEP)
 
 
 def get(name, specs=SPECS):
-    catalogue = Catalogue("gpu1", specs)
+    catalogue = Catalogue("gpu1", bound(specs))
     return offered(lambda: catalogue, name, lambda command: command.spec.name)
 
 
@@ -91,7 +92,7 @@ def test_an_unknown_name_says_where_and_what_is_near(path, text):
 
 @pytest.mark.parametrize("name", ["a..b", ".a", "a.", "a.class", "a b.c", "a.b-c", "."])
 def test_names_that_can_t_be_written_are_not_offered(name):
-    assert Catalogue("gpu1", (CommandSpec(name),)).names() == []
+    assert Catalogue("gpu1", bound([CommandSpec(name)])).names() == []
 
 
 # -- over a link
@@ -121,8 +122,7 @@ class Offering:
                 client.send(Ended(request.call, Outcome("SUCCEEDED", value=value)))
 
     def offer(self, *specs: CommandSpec) -> None:
-        data = [list(msgspec.structs.astuple(one)) for one in specs]
-        self._links[0].send(Event("catalogue", data))
+        self._links[0].send(Event("catalogue", pack(specs).commands))
 
     def say(self, data: object) -> None:
         self._links[0].send(Event("catalogue", data))
@@ -248,7 +248,12 @@ def test_a_new_catalogue_counts_on_the_asyncio_face(offering):
 
 
 @pytest.mark.parametrize(
-    "data", [None, 5, ["x"], [[5]], [["a", "", [["two words", "KEYWORD_ONLY"]]]]]
+    "data",
+    [
+        *(None, 5, [["a"]], b"\xc1", b"\x05"),
+        *map(msgspec.msgpack.encode, (["x"], [[5]])),
+        msgspec.msgpack.encode([["a", "", [["two words", "KEYWORD_ONLY"]]]]),
+    ],
 )
 def test_a_catalogue_that_is_none_loses_that_connection_only(pool, offering, data):
     fake, url = offering
