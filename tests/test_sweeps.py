@@ -4,6 +4,7 @@ import contextlib
 import csv
 import gc
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 import mlepool
+from mlepool.client.sweeps import prospects
 from mlepool.client.sweeps.plan_file import PlanFile
 from mlepool.client.sweeps.records import Given, Head, Host
 from mlepool.errors import SweepPlanError
@@ -67,7 +69,7 @@ def test_200_runs_happen_once_each_over_a_killed_worker_and_cut_links(
         mlepool.ClientPool() as pool,
     ):
         add_all(pool, [killed.port, proxy.port, *quiet_ports])
-        sweep = pool.map(f"echo {{run}} >> {effects}", n=range(200), slots=2)
+        sweep = pool.map(f"echo {{run}} >> {effects}", axes={"n": range(200)}, slots=2)
         harms: dict[int, Callable[[], object]]
         harms = {30: lambda: kill_worker(killed.state_dir)}
         harms |= {number: proxy.reset for number in (20, 50, 80, 110, 140)}
@@ -96,7 +98,7 @@ with mlepool.ClientPool() as pool:
         sweep = pool.resume(plan)
     else:
         command = f"echo {{run}} >> {effects}; sleep 0.02"
-        sweep = pool.map(command, n=range(100), slots=3, plan=plan)
+        sweep = pool.map(command, axes={"n": range(100)}, slots=3, plan=plan)
     sweep.wait()
 """
 
@@ -140,7 +142,9 @@ def test_a_run_whose_supervisor_was_killed_is_ended_and_repeated(tmp_path):
     pid = tmp_path / "pid"
     with serve(tmp_path / "state") as worker, mlepool.ClientPool() as pool:
         pool.add("localhost", worker.port, name="h")
-        with pool.map(ONCE_FOR_EVER.replace("{pid}", str(pid)), n=[1]) as sweep:
+        with pool.map(
+            ONCE_FOR_EVER.replace("{pid}", str(pid)), axes={"n": [1]}
+        ) as sweep:
             wait_until(lambda: pid.exists() and pid.read_text())
             kill_supervisor(tmp_path / "state")
             sweep.check(timeout=20.0)
@@ -161,7 +165,9 @@ def test_a_host_that_is_away_too_long_loses_its_run_which_is_stopped_there(
     ):
         pool.add("localhost", proxy.port, name="away", labels={"may": "yes"})
         other = pool.add("localhost", quiet_ports[1], name="other")
-        with pool.map(command, n=[1], lost_timeout=0.2, where="may=yes") as sweep:
+        with pool.map(
+            command, axes={"n": [1]}, lost_timeout=0.2, where="may=yes"
+        ) as sweep:
             wait_until(lambda: pid.exists() and pid.read_text())
             assert (sweep[0].host, sweep.running) == ("away", [0])
             other.set_labels({"may": "yes"})
@@ -180,7 +186,7 @@ def test_a_host_that_is_away_too_long_loses_its_run_which_is_stopped_there(
 def test_stopping_a_sweep_stops_what_runs_and_begins_nothing_more(quiet_ports):
     with mlepool.ClientPool() as pool:
         add_all(pool, quiet_ports)
-        sweep = pool.map("sleep 60", n=range(9))
+        sweep = pool.map("sleep 60", axes={"n": range(9)})
         wait_until(lambda: len(sweep.running) == 2)
         reports = sweep.stop("SIGTERM")
         assert [one.complete for one in reports.values()] == [True, True]
@@ -194,7 +200,7 @@ def test_failed_runs_are_repeated_and_resumed_on_demand(quiet_ports, tmp_path):
     command = f"echo {{n}} >> {tmp_path}/tries; test -e {tmp_path}/go || exit {{n}}"
     with mlepool.ClientPool() as pool:
         add_all(pool, quiet_ports)
-        with pool.map(command, n=[0, 3], retries=2) as sweep:
+        with pool.map(command, axes={"n": [0, 3]}, retries=2) as sweep:
             sweep.wait(timeout=20.0)
             assert effects_in(tmp_path / "tries") == {"0": 1, "3": 3}
             assert [row["exit_code"] for row in sweep.rows()] == [0, 3]
@@ -216,7 +222,7 @@ def test_no_more_begin_once_too_many_have_failed(quiet_ports):
 def test_closing_the_pool_leaves_what_runs_and_says_how_to_go_on(quiet_ports, caplog):
     with mlepool.ClientPool() as pool:
         add_all(pool, quiet_ports[:1])
-        sweep = pool.map("sleep 60", n=[1, 2])
+        sweep = pool.map("sleep 60", axes={"n": [1, 2]})
         wait_until(lambda: sweep.running)
     assert f"pool.resume({str(sweep.plan)!r}) goes on" in caplog.text
     with pytest.raises(mlepool.SweepPlanError, match="left before its end"):
@@ -257,6 +263,73 @@ def test_nothing_is_put_on_a_closed_pool_or_on_no_slots(tmp_path, worker):
         with pytest.raises(ValueError, match=r"no host .* \(any more\)"):
             made.submit("true")
     assert not plan.exists()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Have sweeps wait only a moment for facts that hosts find out."""
+    monkeypatch.setattr(prospects, "PATIENCE", 0.1)
+
+
+def test_what_no_host_can_ever_take_is_refused_at_once(quiet_ports, tmp_path):
+    plan = tmp_path / "plan"
+    with mlepool.ClientPool() as pool:
+        add_all(pool, quiet_ports)
+        pool.add("localhost", 1, name="off", labels={"gpu": "a100"})
+        with pytest.raises(ValueError, match="no host 'h3'; there are h0, h1"):
+            pool.map("true", slots={"h3": 2}, plan=plan)
+        with pytest.raises(ValueError, match="no host 'h3'; there are h0, h1"):
+            pool.submit("true", slots={"h3": 2})
+        with pytest.raises(ValueError, match="off: its labels do not fit 'gpu=h100'"):
+            pool.group("off").map("true", where="gpu=h100", plan=plan)
+        reached = pool["h0,h1"]
+        reached.connect()
+        wait_until(lambda: all("gpu" in one.state for one in reached))
+        text = re.escape("h[0-1]: it does not fit 'zone=x,gpu=h100'; off: its labels")
+        with pytest.raises(ValueError, match=text):
+            pool.map("true", where="zone=x,gpu=h100", plan=plan)
+        with pytest.raises(ValueError, match="it has 0 GPUs, and a run takes 8"):
+            reached.submit("true", gpus=8)
+    assert not plan.exists()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_sweep_that_no_host_fits_ends_and_says_so(quiet_ports, caplog):
+    with mlepool.ClientPool() as pool:
+        add_all(pool, quiet_ports)
+        sweep = pool.map("true", where="zone=x")
+        job = pool.submit("true", where="zone=x")
+        text = re.escape(
+            "no host takes runs (h[0-1]: it does not fit 'zone=x'); pool.r"
+        )
+        with pytest.raises(SweepPlanError, match=text):
+            sweep.wait(timeout=20.0)
+        assert f"sweep {sweep.id}: no host takes runs (h[0-1]: it does" in caplog.text
+        assert sweep.problem.startswith("no host takes runs (h[0-1]: ")
+        assert job.wait(timeout=20.0).status == "FAILED"
+        assert job.reason.startswith("no host takes runs (h[0-1]: it does not fit")
+        for one in pool:
+            one.set_labels({"zone": "x"})
+        pool.resume(sweep.plan).check(timeout=20.0)
+        for one in pool:  # once there was a host, it is waited for
+            one.set_labels({"zone": None})
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_sweep_says_once_whom_it_waits_for(quiet_ports, caplog):
+    with mlepool.ClientPool() as pool:
+        add_all(pool, quiet_ports)
+        pool.add("localhost", 1, name="off")
+        with pool.map("true {n}", n=[1], where="zone=x") as sweep:
+            wait_until(lambda: "waiting to run 'true {n}': no host" in caplog.text)
+            assert "no host takes runs (h[0-1]: it does not fit 'zone=x'; " in repr(
+                sweep
+            )
+            assert "off: cannot connect to localhost:1" in sweep.problem
+            pool["h0"].set_labels({"zone": "x"})
+            sweep.check(timeout=20.0)
+        assert caplog.text.count("waiting to run") == 1
+        pool["h0"].set_labels({"zone": None})
 
 
 def test_submitted_runs_take_slots_in_turn_and_are_listeners(quiet_ports, tmp_path):
@@ -394,7 +467,7 @@ def test_a_full_disk_stops_a_sweep_until_there_is_room(quiet_ports, tmp_path, ca
     with small_disk(tmp_path / "disk", "64k") as disk, mlepool.ClientPool() as pool:
         add_all(pool, quiet_ports)
         command = f"echo {{run}} >> {effects}; test -e {tmp_path}/go || sleep 0.05"
-        with pool.map(command, n=range(40), plan=disk / "plan") as sweep:
+        with pool.map(command, axes={"n": range(40)}, plan=disk / "plan") as sweep:
             wait_until(lambda: effects_in(effects))
             filler = disk / "filler"
             with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
@@ -416,14 +489,16 @@ def test_a_host_that_spoils_what_others_do_well_gets_no_more_for_a_while(
     with serve(tmp_path / "bad") as bad, mlepool.ClientPool() as pool:
         add_all(pool, [quiet_ports[1], bad.port])
         pool.connect()
-        with pool.map('test -z "$BROKEN"', n=range(100), retries=1) as sweep:
+        with pool.map('test -z "$BROKEN"', axes={"n": range(100)}, retries=1) as sweep:
             sweep.check(timeout=20.0)
             hosts = {row[0]: row[-1] for row in sweep.hosts()}
         assert hosts["h0"] == ""
         assert "runs in a row have failed there at once" in hosts["h1"]
         spoiled = [row for row in sweep.rows() if row["attempts"] > 1]
         assert 3 <= len(spoiled) < 50
-        with pool.map("false", n=range(20)) as sweep:  # it is not the hosts' fault
+        with pool.map(
+            "false", axes={"n": range(20)}
+        ) as sweep:  # it is not the hosts' fault
             assert len(sweep.wait(timeout=20.0).failed) == 20
 
 
@@ -431,5 +506,5 @@ def test_a_sweep_goes_on_though_nobody_holds_its_handle(quiet_ports, tmp_path):
     effects = tmp_path / "effects"
     with mlepool.ClientPool() as pool:
         add_all(pool, quiet_ports)
-        pool.map(f"echo {{run}} >> {effects}", n=range(20))
+        pool.map(f"echo {{run}} >> {effects}", axes={"n": range(20)})
         wait_until(lambda: gc.collect() is not None and len(effects_in(effects)) == 20)

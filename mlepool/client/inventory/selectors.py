@@ -95,6 +95,15 @@ class Selector:
         layers = (labels, own if isinstance(own, Mapping) else {}, told)
         return all(one.holds(_find(one.key, layers)) for one in self.requirements)
 
+    def excludes(self, labels: Mapping[str, Any]) -> bool:
+        """Tell if a host can't be meant, whatever its worker will tell.
+
+        Args:
+            labels: Its labels here: they count before those of the worker.
+        """
+        known = ((one, _find(one.key, (labels,))) for one in self.requirements)
+        return not all(one.holds(found) for one, found in known if found)
+
     def __repr__(self) -> str:
         return f"<Selector {self.text!r}>"
 

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.inventory.selectors import Selector
 from mlepool.client.listening.listener import AsyncListener
-from mlepool.client.sweeps.driver import Driver, Fits
+from mlepool.client.sweeps.driver import Driver
+from mlepool.client.sweeps.fitness import Objection, check_hosts, objection_to
 from mlepool.client.sweeps.methods import note_sweep
 from mlepool.client.sweeps.orders import make_head
 from mlepool.client.sweeps.plan import FINAL, RunState
 from mlepool.client.sweeps.plan_file import PlanFile, new_sweep_id, plan_path
-from mlepool.client.sweeps.records import Halted, Repeated
+from mlepool.client.sweeps.records import Halted, Head, Repeated
 from mlepool.client.sweeps.starts import Starts
 from mlepool.client.sweeps.submissions import Line
 from mlepool.client.sweeps.sweep import AsyncSweep
@@ -39,11 +39,11 @@ async def begin_sweep(
     connections = _open_hosts(connections)
     sweep_id = new_sweep_id()
     head = make_head(sweep_id, command, keywords, axes=axes, rows=rows)
-    _check_slots(head.slots)
-    fits = _selected(head.where)
+    objection = _objection_of(head)
+    check_hosts(connections, where=head.where, slots=head.slots, objection=objection)
     path = plan_path(plan, sweep_id)
     file = await asyncio.to_thread(PlanFile.make, path, head)
-    return _drive(file, connections, fits)
+    return _drive(file, connections, objection)
 
 
 async def resume_sweep(
@@ -59,7 +59,7 @@ async def resume_sweep(
     try:
         if failed:
             _begin_again(file)
-        return _drive(file, connections, _selected(file.plan.head.where))
+        return _drive(file, connections, _objection_of(file.plan.head))
     except BaseException:
         file.close()
         raise
@@ -75,15 +75,18 @@ def submit(
 ) -> AsyncListener:
     """Have a run wait for a slot; see ``submit`` of a pool."""
     connections = _open_hosts(connections)
-    _check_slots(slots)
     gpus = keywords.get("gpus", 0)
+    if not isinstance(gpus, int):
+        raise TypeError(f"gpus is a number, not {gpus!r}")
+    objection = objection_to(where, slots=slots, gpus=gpus)
+    check_hosts(connections, where=where, slots=slots, objection=objection)
     key = (frozenset(connections), where, repr(slots), gpus)
     for old in [one for one, line in _lines.items() if line.is_over]:
         del _lines[old]
     line = _lines.get(key)
     if line is None:
-        fits = _selected(where)
-        line = _lines[key] = Line(connections, fits=fits, slots=slots, gpus=gpus)
+        line = Line(connections, objection=objection, slots=slots, gpus=gpus)
+        _lines[key] = line
         note_sweep(line, connections)
     return line.add(command, keywords)
 
@@ -100,35 +103,19 @@ def _open_hosts(connections: Sequence[AsyncConnection]) -> list[AsyncConnection]
     return found
 
 
-def _check_slots(slots: int | dict[str, int] | None) -> None:
-    """See that something may run.
-
-    Raises:
-        ValueError: If not.
-    """
-    if isinstance(slots, int) and slots < 1:
-        raise ValueError(f"slots must be 1 or more, not {slots}")
-
-
 def _drive(
-    file: PlanFile, connections: Sequence[AsyncConnection], fits: Fits
+    file: PlanFile, connections: Sequence[AsyncConnection], objection: Objection
 ) -> AsyncSweep:
-    driver = Driver(file, connections, begin=Starts(file.plan).begin, fits=fits)
+    begin = Starts(file.plan).begin
+    driver = Driver(file, connections, begin=begin, objection=objection)
     sweep = AsyncSweep(driver, file.path)
     note_sweep(sweep, connections)
     return sweep
 
 
-def _selected(where: str) -> Fits:
-    """Give what tells which workers a selector means.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if not where:
-        return lambda state, labels: True
-    selector = Selector.parse(where)
-    return lambda state, labels: selector.matches(labels, state)
+def _objection_of(head: Head) -> Objection:
+    gpus = int(head.run.get("gpus", 0))
+    return objection_to(head.where, slots=head.slots, gpus=gpus)
 
 
 def _begin_again(file: PlanFile) -> None:

@@ -15,9 +15,11 @@ from mlepool.client.sweeps.absences import Absences
 from mlepool.client.sweeps.book import Book
 from mlepool.client.sweeps.endings import Verdict, ended
 from mlepool.client.sweeps.faults import judge
+from mlepool.client.sweeps.fitness import Objection
 from mlepool.client.sweeps.member import Member, Phase
 from mlepool.client.sweeps.pace import Pace
 from mlepool.client.sweeps.plan import RunState
+from mlepool.client.sweeps.prospects import Prospects
 from mlepool.client.sweeps.records import (
     Ended,
     GaveUp,
@@ -29,7 +31,7 @@ from mlepool.client.sweeps.records import (
 )
 from mlepool.client.sweeps.schedule import Schedule, slots_of
 
-__all__ = ["Driver", "Fits"]
+__all__ = ["Driver"]
 
 logger = logging.getLogger("mlepool.client")
 
@@ -38,7 +40,6 @@ REFUSED_PAUSE = 5.0  # seconds in which a host that has refused a run gets none
 RETRY_PAUSE = 1.0  # seconds until a plan that could not be written is tried again
 REFUSALS = ("WorkerBusyError", "WorkerError")  # it was not begun: another host may
 
-Fits = Callable[[dict[str, Any], dict[str, str]], bool]
 Begin = Callable[[AsyncConnection, int, float], AsyncListener]
 
 
@@ -54,7 +55,7 @@ class Driver:
         connections: The ways to the hosts.
         begin: Starts a run's present attempt on a connection, or joins it: given its
             number, and the seconds since it may have been asked for.
-        fits: Tells by a worker's state and labels if it may run it.
+        objection: Tells why a host may do no run; empty if it may.
         refusals: Names of errors that say that a run was not begun, and may be
             elsewhere.
 
@@ -73,7 +74,7 @@ class Driver:
         connections: Iterable[AsyncConnection],
         *,
         begin: Begin,
-        fits: Fits,
+        objection: Objection,
         refusals: tuple[str, ...] = REFUSALS,
     ) -> None:
         self.plan = book.plan
@@ -86,7 +87,7 @@ class Driver:
         self.changes: Callable[[], None] = lambda: None
         self._book = book
         self._begin = begin
-        self.fits = fits
+        self.objection = objection
         self._refusals = refusals
         self._schedule = Schedule()
         self._wake = asyncio.Event()
@@ -94,8 +95,14 @@ class Driver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pace = Pace()
         self._absences = Absences(self.plan.head.lost_timeout, self._give_up)
+        self._prospects = Prospects(self.plan, self.members, self.wake)
         self._gpus = int(self.plan.head.run.get("gpus", 0))
         self._recall()
+
+    @property
+    def verdict(self) -> str:
+        """Why no host will ever take a run; empty while there is hope."""
+        return self._prospects.verdict
 
     # -- the loop
 
@@ -110,6 +117,7 @@ class Driver:
                 member.open()
                 self.changed(member)
             while not self._is_settled() and not self._is_abandoned():
+                self._prospects.look()
                 await self._wake.wait()
                 if self._pace.is_quick:
                     await asyncio.sleep(GATHERING)  # hosts have some in reserve
@@ -175,6 +183,7 @@ class Driver:
 
     async def _end(self) -> None:
         self._absences.close()
+        self._prospects.close()
         for member in self.members.values():
             self._take_back_ready(member)
             member.close()
@@ -190,8 +199,8 @@ class Driver:
         return self.plan.is_over and not self.plan.undead
 
     def _is_abandoned(self) -> bool:
-        """Tell if every way to a host was closed for good."""
-        return all(
+        """Tell if every way to a host was closed for good, or is no use."""
+        return bool(self.verdict) or all(
             one.phase in (Phase.CLOSED, Phase.ABSENT) for one in self.members.values()
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from mlepool.client.sweeps.driver import Driver
 from mlepool.client.sweeps.plan import Plan, RunState
+from mlepool.client.sweeps.prospects import standstill
 from mlepool.client.sweeps.rows import SweepRun, results, table, write_csv
 from mlepool.client.tables import Table
 
@@ -78,8 +79,7 @@ class SweepFacts:
             return self._driver.problem
         if self.done or any(one.is_ready for one in self._driver.members.values()):
             return ""
-        said = [f"{one.name}: {one.problem}" for one in self._driver.members.values()]
-        return f"no host takes runs ({'; '.join(said[:3]) or 'there is none'})"
+        return standstill(self._driver.members.values())
 
     def hosts(self) -> Table:
         """Give a table of the hosts: how they stand, their slots, what runs there."""

@@ -20,12 +20,13 @@ from mlepool.client.sweeps.plan import Plan
 from mlepool.client.sweeps.records import Buried, Host, Synced
 from mlepool.errors import ClientError, MlepoolError
 
-__all__ = ["Member", "Owner", "Phase"]
+__all__ = ["UNTRIED", "Member", "Owner", "Phase"]
 
 logger = logging.getLogger("mlepool.client")
 
 FIRST_PAUSE = 1.0  # seconds between two attempts to reach a host, twice as much each
 LAST_PAUSE = 60.0
+UNTRIED = "not reached yet"
 LEFT_PAUSE = 1.0  # seconds after which to look if a connection was closed
 
 
@@ -52,8 +53,8 @@ class Owner(Protocol):
     def note(self, record: Any) -> None:
         """Change the plan."""
 
-    def fits(self, state: dict[str, Any], labels: dict[str, str]) -> bool:
-        """Tell if a worker may run it."""
+    def objection(self, connection: AsyncConnection) -> str:
+        """Say why a host may do no run; empty if it may."""
 
     def begin(
         self, connection: AsyncConnection, number: int, *, age: float
@@ -101,7 +102,7 @@ class Member:
         self.name = name
         self.connection = connection
         self.phase = Phase.AWAY if connection is not None else Phase.ABSENT
-        self.problem = "not reached yet" if connection else "this pool has no such host"
+        self.problem = UNTRIED if connection else "this pool has no such host"
         self.slots = 0
         self.running: dict[int, AsyncListener] = {}
         self.orphans: set[int] = set()
@@ -277,11 +278,11 @@ class Member:
         return True
 
     def _fit(self, connection: AsyncConnection) -> None:
-        if self._owner.fits(connection.state, connection.labels):
-            if self.phase is not Phase.READY:
-                self.phase, self.problem = Phase.PREPARING, "being prepared"
-        else:
-            self.phase, self.problem = Phase.UNFIT, "it does not match"
+        objection = self._owner.objection(connection)
+        if objection:
+            self.phase, self.problem = Phase.UNFIT, objection
+        elif self.phase is not Phase.READY:
+            self.phase, self.problem = Phase.PREPARING, "being prepared"
 
     async def _sync(self, connection: AsyncConnection, order: dict[str, Any]) -> None:
         if self.name in self._owner.plan.synced:

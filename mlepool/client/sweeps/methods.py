@@ -71,12 +71,13 @@ class SweepMethods:
             command: With fields, as of ``str.format``. Of a str each value is quoted
                 for the shell; of a list each word is filled, and meets no shell.
                 ``{run}`` is the run's number. A brace that is meant is doubled.
-            axes: Parameters with names that are options' as well.
+            axes: Further parameters: with names that are options' as well, or that no
+                field has; each value is another run all the same.
             rows: Combinations that are given one by one, as dicts or a pandas table.
             plan: Where the plan is kept; by default in this account's folder, under
                 the sweep's id. It must not exist yet.
-            keywords: Parameters, each with its values: all combinations are run, the
-                last one turns fastest. And these options: ``cwd``, ``env``,
+            keywords: Parameters, each a field with its values: all combinations are
+                run, the last one turns fastest. And these options: ``cwd``, ``env``,
                 ``collect`` and ``collect_to`` (with fields, too), ``gpus``,
                 ``priority``, ``orphan_timeout`` and ``timeout`` (seconds) as of
                 ``run``; ``sync``, once for each host; ``where``, a selector;
@@ -90,9 +91,10 @@ class SweepMethods:
             The sweep, which is under way; its end is not waited for.
 
         Raises:
-            TypeError: For a keyword that makes no sense.
+            TypeError: For a keyword that is no option, nor a field.
             ValueError: For a field without values, or one that can't be quoted where
-                it stands; for an option that can't be; or if there is no host.
+                it stands; for an option that can't be, and slots of a host that is not
+                there; or if no host can ever take a run.
             SweepPlanError: If the plan can't be written.
         """
         beginning = importlib.import_module(_BEGINNING)
@@ -129,7 +131,7 @@ class SweepMethods:
 
         Raises:
             TypeError: For a keyword that makes no sense here.
-            ValueError: If the selector is none, or there is no host.
+            ValueError: If the selector is none, or no host can ever take the run.
         """
         beginning = importlib.import_module(_BEGINNING)
         return beginning.submit(  # type: ignore[no-any-return]

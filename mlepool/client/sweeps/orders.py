@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,10 @@ def make_head(
     template = Template(command)
     options = {name: one for name, one in keywords.items() if name in OPTIONS}
     found = {name: one for name, one in keywords.items() if name not in OPTIONS}
-    for name, values in found.items():
-        _check_axis(name, values, template)
+    read = _read_options(sweep_id, options)
+    fields = _fields_of(template, read)
+    for name in found:
+        _check_axis(name, fields)
     # An option that is a field, too, fills it: ``train --gpus {gpus}``.
     found |= {name: options[name] for name in template.fields if name in options}
     found |= axes or {}
@@ -77,36 +79,40 @@ def make_head(
         made=time.time(),
         axes={name: read_axis(name, values) for name, values in found.items()},
         rows=None if rows is None else read_rows(rows),
-        **_read_options(sweep_id, options),
+        **read,
     )
-    _check_fields(head, template)
+    _check_fields(head, fields)
     return head
 
 
-def _check_axis(name: str, values: Any, template: Template) -> None:
+def _fields_of(template: Template, read: Mapping[str, Any]) -> dict[str, None]:
+    """Give the fields of a command and its options, in order."""
+    found = (*template.fields, *Filling(read["run"]).fields)
+    more = Pattern(read.get("collect_to", "")).fields
+    return dict.fromkeys((*found, *more))
+
+
+def _check_axis(name: str, fields: Collection[str]) -> None:
     """See that a keyword is meant as an axis, and is no option that is mistyped.
 
     Raises:
         TypeError: If it is not.
     """
-    is_several = isinstance(values, Iterable) and not isinstance(values, str | Mapping)
-    if name in template.fields or (is_several and not isinstance(values, bytes)):
+    if name in fields:
         return
-    near = difflib.get_close_matches(name, OPTIONS, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise TypeError(f"{name!r} is no option, nor a field of the command{hint}")
+    near = difflib.get_close_matches(name, (*OPTIONS, *fields), 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"axes={{{name!r}: ...}} has any"
+    raise TypeError(f"{name!r} is no option, nor a field of the command; {hint}")
 
 
-def _check_fields(head: Head, template: Template) -> None:
+def _check_fields(head: Head, fields: Collection[str]) -> None:
     """See that each field has values.
 
     Raises:
         ValueError: If one has none.
     """
-    fields = {*template.fields, *Filling(head.run).fields}
-    fields |= set(Pattern(head.collect_to).fields)
     rows = head.rows or [{}]
-    missing = sorted(fields - head.axes.keys() - rows[0].keys() - {RUN_FIELD})
+    missing = sorted(set(fields) - head.axes.keys() - rows[0].keys() - {RUN_FIELD})
     if missing:
         name = missing[0]
         raise ValueError(f"there are no values for {{{name}}}: give {name}=")

@@ -13,7 +13,8 @@ from mlepool.client.connection import AsyncConnection
 from mlepool.client.listening.jobless import Unbegun, end_unbegun
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import Kind, split_options
-from mlepool.client.sweeps.driver import Driver, Fits
+from mlepool.client.sweeps.driver import Driver
+from mlepool.client.sweeps.fitness import Objection
 from mlepool.client.sweeps.plan import Plan
 from mlepool.client.sweeps.plan_file import new_sweep_id
 from mlepool.client.sweeps.records import Head, Record
@@ -68,7 +69,7 @@ class Line:
 
     Args:
         connections: The hosts.
-        fits: Which of them may do it.
+        objection: Tells why one of them may not do it.
         slots: How many at once on each; None for what it offers.
         gpus: How many each run needs.
     """
@@ -77,12 +78,12 @@ class Line:
         self,
         connections: Sequence[AsyncConnection],
         *,
-        fits: Fits,
+        objection: Objection,
         slots: int | dict[str, int] | None,
         gpus: int,
     ) -> None:
         head = Head(
-            *(new_sweep_id(), "submitted"),
+            *(new_sweep_id(), "what was submitted"),
             run={"gpus": gpus},
             slots=slots,
             retries_lost=0,
@@ -92,7 +93,7 @@ class Line:
         self._driver = Driver(
             *(_Memory(self._plan), connections),
             begin=self._begin,
-            fits=fits,
+            objection=objection,
             refusals=(),
         )
         self._driver.changes = self._forget
@@ -173,6 +174,8 @@ class Line:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             logger.error("what serves submitted runs failed", exc_info=task.exception())
+        reason = self._driver.verdict or "closed before it began"
+        status = "FAILED" if self._driver.verdict else "STOPPED"
         for _, _, listener in self._calls.values():
             if listener.is_to_come and not listener.intake.is_over:
-                end_unbegun(listener, "STOPPED", reason="closed before it began")
+                end_unbegun(listener, status, reason=reason)

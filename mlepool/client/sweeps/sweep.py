@@ -63,6 +63,8 @@ class AsyncSweep(SweepFacts):
         parts = self._parts()
         if self._task.done() and not self.done:
             parts.append(f"left; plan {self.plan}")
+        elif self.problem:
+            parts.append(self.problem)
         return f"<{kind} {len(self)} runs: {', '.join(parts)}>"
 
     # -- waiting
@@ -261,6 +263,8 @@ class AsyncSweep(SweepFacts):
             logger.error("a sweep's driver failed", exc_info=task.exception())
         plan, path = self._plan, str(self.plan)
         if not self.done:
+            if self._driver.verdict:
+                logger.warning("sweep %s: %s", self.id, self._driver.verdict)
             text = "sweep %s was left: %d runs go on, %d wait; pool.resume(%r) goes on"
             logger.warning(text, self.id, plan.given, plan.waiting, path)
         elif plan.undead:
@@ -271,5 +275,5 @@ class AsyncSweep(SweepFacts):
     def _raise_problem(self) -> None:
         """Raise an error if the sweep was left before its end."""
         if not self.done:
-            text = "the sweep was left before its end; pool.resume() goes on with it"
-            raise SweepPlanError(self.plan, text)
+            cause = self._driver.verdict or "the sweep was left before its end"
+            raise SweepPlanError(self.plan, f"{cause}; pool.resume() goes on with it")

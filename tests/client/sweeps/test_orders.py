@@ -12,7 +12,8 @@ def head(command="echo {x}", *, axes=None, rows=None, **keywords):
 
 
 def test_keywords_are_parted_into_parameters_and_options():
-    made = head(x=range(2), again=[1, 2], gpus=1, timeout=3, retries=2, env={"A": "b"})
+    again = {"again": [1, 2]}  # no field has it: it is only repeated
+    made = head(x=range(2), axes=again, gpus=1, timeout=3, retries=2, env={"A": "b"})
     assert made.axes == {"x": [0, 1], "again": [1, 2]}
     assert made.run == {"gpus": 1, "env": {"A": "b"}}
     assert (made.limit, made.retries, made.retries_lost) == (3.0, 2, 1)
@@ -25,10 +26,10 @@ def test_an_option_fills_a_field_and_axes_may_be_named_as_one():
 
 
 def test_options_have_fields_too():
-    made = head("echo", x=[1], cwd=Path("exp/{x}"), env={"N": "{run}"})
+    made = head(x=[1], cwd=Path("exp/{x}"), env={"N": "{run}"})
     assert made.run == {"cwd": "exp/{x}", "env": {"N": "{run}"}}
     with pytest.raises(ValueError, match="no values for {y}"):
-        head("echo", x=[1], cwd="exp/{y}")
+        head(x=[1], cwd="exp/{y}")
 
 
 def test_a_synced_folder_is_where_it_runs(tmp_path):
@@ -52,6 +53,9 @@ def test_results_come_to_a_folder_for_each_run_wherever_one_goes_on():
     [
         ({"timout": 3}, "did you mean 'timeout'"),
         ({"x": [1], "y": 3}, "'y' is no option"),
+        ({"x": [1], "again": [1, 2]}, "axes={'again': ...} has any"),
+        ({"x": [1], "retrys": [1, 2]}, "nor a field .* did you mean 'retries'"),
+        ({"x": [1], "wheer": "gpu", "cwd": "{y}"}, "did you mean 'where'"),
         ({"x": [1], "gpus": "many"}, "gpus: "),
         ({"x": [1], "slots": 1.5}, "slots: "),
         ({"x": [1], "env": {"A": 1}}, "env: "),
