@@ -207,6 +207,7 @@ def test_on_a_full_disk_output_is_lost_and_said_until_there_is_room(on_small_dis
             found = other.state["disk"]
             assert (found["status"], found["dropped"]) == ("full", 100_000)
             assert found["free"] < MIB
+        wait_until(lambda: conn.state["disk"]["status"] == "full")  # it is told of it
         hog.unlink()
         live.send_input("after\n")
         assert live.next() == "[mlepool: 100000 bytes of output were not kept]"

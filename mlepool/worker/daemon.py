@@ -281,7 +281,7 @@ class Worker:
             retention=config.retention,
             max_concurrent=config.max_concurrent,
             gpus=self._gpus,
-            tell=lambda slots: self.board.update(slots=slots),
+            tell=self.board.update,
         )
         self.telemetry = Telemetry(config, jobs=self.jobs.leaders, gpus=self._gpus)
         self._run_status = RunStatus(self.board, self.jobs.is_busy)

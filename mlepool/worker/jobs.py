@@ -41,7 +41,7 @@ class JobTable:
         retention: What is kept of jobs that have ended.
         max_concurrent: How many may run at once; None for any number.
         gpus: Tells of GPUs; NVIDIA's driver by default.
-        tell: Told how the queue stands, now and then: for the worker's state.
+        tell: Told how queue (``slots=``) and ``disk=`` are now: for the worker's state.
 
     Attributes:
         tasks: The jobs that run inside the worker.
@@ -56,13 +56,18 @@ class JobTable:
         retention: Retention,
         max_concurrent: int | None = None,
         gpus: GpuDriver | None = None,
-        tell: Callable[[dict[str, Any]], None] = lambda state: None,
+        tell: Callable[..., None] = lambda **state: None,
     ) -> None:
         folder = state_dir / JOBS_FOLDER
         self._root = root
         self._jobs = KnownJobs(folder, ended=self._ended)
         self._note_end: Callable[[Job], None] = lambda job: None
-        self._sweeper = Sweeper(folder, self._jobs, limits=limits, retention=retention)
+        self._sweeper = Sweeper(
+            *(folder, self._jobs),
+            limits=limits,
+            retention=retention,
+            tell=lambda disk: tell(disk=disk),
+        )
         self._follower = Follower(
             state_dir,
             self._jobs,
@@ -84,7 +89,11 @@ class JobTable:
             *(state_dir, folder, self._jobs),
             limit=max_concurrent,
             driver=gpus or NvmlDriver(os.environ.get("CUDA_VISIBLE_DEVICES")),
-            host=Host(self._launch, lambda: self._follower.line.is_up, tell),
+            host=Host(
+                self._launch,
+                lambda: self._follower.line.is_up,
+                lambda slots: tell(slots=slots),
+            ),
         )
 
     async def open(self) -> None:

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mlepool.config import Limits, Retention
 from mlepool.worker.disk import DiskWatch
@@ -30,15 +32,22 @@ class Sweeper:
         jobs: The jobs.
         limits: Says what part of the disk is to be free.
         retention: What is kept of jobs that have ended.
+        tell: Told how the disk is, when its status is another one.
 
     Attributes:
         disk: The disk, as last looked at.
     """
 
     def __init__(
-        self, folder: Path, jobs: KnownJobs, *, limits: Limits, retention: Retention
+        self,
+        folder: Path,
+        jobs: KnownJobs,
+        *,
+        limits: Limits,
+        retention: Retention,
+        tell: Callable[[dict[str, Any]], None] = lambda state: None,
     ) -> None:
-        self.disk = DiskWatch(folder, keep_free=limits.keep_free)
+        self.disk = DiskWatch(folder, keep_free=limits.keep_free, tell=tell)
         self._jobs = jobs
         self._shelf = Shelf(folder, retention, keep_free=limits.keep_free)
         self._wanted = asyncio.Event()
@@ -86,8 +95,17 @@ class Sweeper:
             except OSError as exc:
                 logger.error("cannot let go of old jobs: %s", exc)
             self.disk.look()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SWEEP_EVERY):
-                    await self._wanted.wait()
+            await self._rest()
             await asyncio.sleep(wanted_at + SWEEP_PAUSE - loop.time())
             wanted_at = loop.time()
+
+    async def _rest(self) -> None:
+        """Wait until it is time to sweep; a disk that is too full is looked at."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + SWEEP_EVERY
+        while not self._wanted.is_set() and loop.time() < due:
+            limit = due if self.disk.is_ok else loop.time() + SWEEP_PAUSE
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(limit):
+                    await self._wanted.wait()
+            self.disk.look()
