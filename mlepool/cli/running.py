@@ -6,21 +6,22 @@ import asyncio
 import importlib
 import io
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlepool.cli.choosing import Choice
+from mlepool.cli.crowds import fold, goes_on, stopped
 from mlepool.cli.exits import INTERRUPTED, TIMED_OUT, UNKNOWN, exit_status
 from mlepool.cli.interrupts import Interrupts
 from mlepool.cli.outputs import Ending, JsonLines, Live, Output
 from mlepool.cli.reach import MAX_DIALS, leave, open_chosen, stop_job
 from mlepool.cli.tee import Tee
-from mlepool.cli.wording import come_back, complain, folder_of, in_words
+from mlepool.cli.wording import come_back, complain, folder_of
 from mlepool.client.connection import AsyncConnection, new_job_id
 from mlepool.client.links.redial import PERMANENT
 from mlepool.client.listening.sources import chunks
 from mlepool.errors import ClientError, CommandTimeoutError, MlepoolError
+from mlepool.wire.values import StopReport
 
 __all__ = ["Jobs", "Order"]
 
@@ -91,8 +92,9 @@ class Jobs:
 
     def say_what_goes_on(self) -> None:
         """Name the jobs that were begun and have not ended."""
-        for job_id, connection in self._going.items():
-            complain(come_back(job_id, connection.name))
+        jobs = {one.name: job_id for job_id, one in self._going.items()}
+        for line in goes_on(jobs):
+            complain(line)
 
     # -- all hosts
 
@@ -144,12 +146,12 @@ class Jobs:
             elif one.exit_status and not one.error:
                 alike.setdefault(f"exit status {one.exit_status}", []).append(name)
         for what, names in alike.items():
-            complain(f"{_fold(names)}: {what}")
+            complain(f"{fold(names)}: {what}")
 
     async def _interrupted(self, interrupts: Interrupts) -> None:
         """Say what goes on, and stop it if Ctrl-C comes again soon."""
         if self._rollout is not None and (names := self._rollout.not_begun()):
-            complain(f"{_fold(names)}: not begun")
+            complain(f"{fold(names)}: not begun")
         if not self._going:
             return
         self.say_what_goes_on()
@@ -165,22 +167,26 @@ class Jobs:
 
     async def _stop_all(self, signal: str, *, grace: float) -> list[str]:
         """Stop what was begun and has not ended; say what became of it."""
+        names = [one.name for one in self._going.values()]
         stops = [
             self._stop(job_id, connection, signal, grace=grace)
             for job_id, connection in self._going.items()
         ]
-        return [line for lines in await asyncio.gather(*stops) for line in lines]
+        found = dict(zip(names, await asyncio.gather(*stops), strict=True))
+        reports = {n: one for n, one in found.items() if isinstance(one, StopReport)}
+        failed = [one for one in found.values() if isinstance(one, str)]
+        return [*stopped(reports), *failed]
 
     async def _stop(
         self, job_id: str, connection: AsyncConnection, signal: str, *, grace: float
-    ) -> Sequence[str]:
+    ) -> StopReport | str:
+        """Stop a job; give the proof, or why there is none."""
         try:
             async with asyncio.timeout(STOP_LIMIT):
-                report = await stop_job(connection, job_id, signal, grace=grace)
+                return await stop_job(connection, job_id, signal, grace=grace)
         except (MlepoolError, TimeoutError) as exc:
             why = str(exc) or f"no answer within {STOP_LIMIT:g} s"
-            return [f"job {job_id} on {connection.name} could not be stopped: {why}"]
-        return in_words(report, connection.name)
+            return f"job {job_id} on {connection.name} could not be stopped: {why}"
 
     # -- one host
 
@@ -265,12 +271,6 @@ def _make_output(names: list[str], view: str) -> Output:
     gather = importlib.import_module("mlepool.cli.gather")
     output: Output = gather.Gathered(names, as_diff=view == "diff")
     return output
-
-
-def _fold(names: list[str]) -> str:
-    ranges = importlib.import_module("mlepool.client.inventory.ranges")
-    text: str = ranges.fold(names)
-    return text
 
 
 def _our_stdin() -> io.RawIOBase:
