@@ -62,15 +62,15 @@ class Piece(NamedTuple):
         if size < self.offset + self.size:
             raise EOFError(f"it ends at {size}")
 
-    def read_behind(self, head: bytes, *, room: int = 0) -> bytearray:
-        """Read it into a buffer, behind free bytes and a head.
+    def read_behind(self, head: bytes) -> bytearray:
+        """Read it into a buffer, behind a head.
 
         Raises:
             EOFError: If the file ends before.
         """
-        begin = room + len(head)
+        begin = len(head)
         buffer = bytearray(begin + self.size)
-        buffer[room:begin] = head
+        buffer[:begin] = head
         with memoryview(buffer)[begin:] as view:
             count = os.preadv(self.fd, [view], self.offset) if self.size else 0
         if count < self.size:

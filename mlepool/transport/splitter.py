@@ -32,18 +32,31 @@ class Splitter:
         self._response: bytes | None = b""  # its last bytes; None once it has ended
         self._head = b""
         self._passing = 0
-        self._frame: bytearray | None = None
+        self._store = bytearray()  # for large frames, one after another
+        self._frame: memoryview | None = None
         self._filled = 0
 
-    def feed(self, data: bytes) -> Iterator[tuple[bool, bytes | memoryview]]:
+    def room(self) -> memoryview | None:
+        """Give where the rest of a large frame goes; None if none has begun."""
+        return None if self._frame is None else self._frame[self._filled :]
+
+    def fill(self, count: int) -> memoryview | None:
+        """Note bytes that were put there; give the frame once it is whole."""
+        assert self._frame is not None
+        self._filled += count
+        if self._filled < len(self._frame):
+            return None
+        frame, self._frame = self._frame, None
+        return frame
+
+    def feed(self, view: memoryview) -> Iterator[tuple[bool, memoryview | bytes]]:
         """Part some bytes.
 
         Yields:
             True and a large frame's payload, valid until the next step; or False and
             bytes for the library.
         """
-        view = memoryview(data)
-        at = self._end_of_response(data)
+        at = self._end_of_response(view)
         if at:
             yield False, view[:at]
         while at < len(view):
@@ -52,24 +65,26 @@ class Splitter:
                 self._passing -= count
                 yield False, view[at : at + count]
                 at += count
-            elif self._frame is not None:
-                frame, at = self._fill(self._frame, view, at)
-                if frame is not None:
+            elif (room := self.room()) is not None:
+                count = min(len(room), len(view) - at)
+                room[:count] = view[at : at + count]
+                at += count
+                if (frame := self.fill(count)) is not None:
                     yield True, frame
             else:
                 head, at = self._read_head(view, at)
                 if head:
                     yield False, head
 
-    def _end_of_response(self, data: bytes) -> int:
+    def _end_of_response(self, view: memoryview) -> int:
         """Give how many bytes still belong to the server's response."""
         if self._response is None:
             return 0
-        whole = self._response + data
+        whole = self._response + view
         found = whole.find(END_OF_RESPONSE)
         if found < 0:
             self._response = whole[1 - len(END_OF_RESPONSE) :]
-            return len(data)
+            return len(view)
         end = found + len(END_OF_RESPONSE) - len(self._response)
         self._response = None
         return end
@@ -88,25 +103,16 @@ class Splitter:
         length = form.unpack_from(head, 2)[0] if form else head[1]
         is_ours = (head[0], head[1]) == (BINARY_FRAME, LENGTH_IN_64_BITS)
         if is_ours and MIN_LARGE <= length <= self._limit:
-            self._frame, self._filled = bytearray(length), 0
+            self._begin(length)
             return b"", at
+        self._store = bytearray()  # no bulk just now
         self._passing = length if head[1] < MASKED else FOR_EVER
         return head, at
 
-    def _fill(
-        self, frame: bytearray, view: memoryview, at: int
-    ) -> tuple[memoryview | None, int]:
-        """Fill the frame; give it once it is whole, without a copy if it came whole."""
-        end = min(at + len(frame) - self._filled, len(view))
-        if end - at == len(frame):
-            self._frame = None
-            return view[at:end], end
-        frame[self._filled : self._filled + end - at] = view[at:end]
-        self._filled += end - at
-        if self._filled < len(frame):
-            return None, end
-        self._frame = None
-        return memoryview(frame), end
+    def _begin(self, length: int) -> None:
+        if len(self._store) < length:
+            self._store = bytearray(length)
+        self._frame, self._filled = memoryview(self._store)[:length], 0
 
 
 def _size_of_head(head: bytes) -> int:

@@ -3,7 +3,7 @@
 A frame is one of two things, told apart by its first byte:
 
 * a data frame, first byte 0x01: header (kind, call, journal position) and then raw
-  journal bytes, up to :data:`MAX_DATA` of them;
+  journal bytes, up to :data:`BULK_DATA` of them;
 * a message: a MessagePack array, whose first byte is 0x90 to 0x9f or 0xdc, 0xdd.
 """
 
@@ -18,6 +18,7 @@ from mlepool.errors import LocalProtocolError, RemoteProtocolError
 from mlepool.wire.messages import Message
 
 __all__ = [
+    "BULK_DATA",
     "HEADER_SIZE",
     "MAX_DATA",
     "MAX_FRAME",
@@ -33,6 +34,9 @@ __all__ = [
 
 MAX_FRAME = 1024 * 1024  # bytes; bounds what one peer can make the other hold
 MAX_DATA = 112 * 1024  # bytes; below glibc's 128 KiB mmap threshold, headers included
+BULK_DATA = (
+    4 * MAX_DATA
+)  # of a stream that has room for it: a frame costs as much as that
 
 DATA_KIND = 0x01
 _HEADER = struct.Struct(">BIQ")  # kind, call, position

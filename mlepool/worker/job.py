@@ -186,7 +186,7 @@ class Job:
             None where they may be let go while they are sent: :meth:`read` them.
         """
         journal = self._open()
-        if size == MAX_DATA:
+        if size >= MAX_DATA and position + size < self.position:
             size = journal.whole_records(position, size)
         if position + size > journal.head.kept:
             return None

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from mlepool.errors import WorkerError
 from mlepool.peer import Peer
-from mlepool.wire.codec import MAX_DATA
+from mlepool.wire.codec import BULK_DATA, MAX_DATA
 from mlepool.wire.messages import Accepted, Ended, Outcome, Skip
 from mlepool.wire.window import SendWindow
 from mlepool.worker.job import Job
 
 __all__ = ["Reader"]
 
-FRAMES_AT_ONCE = 8  # data frames to one reader before others get their turn
+FRAMES_AT_ONCE = 2  # data frames to one reader before others get their turn
 
 
 class Reader:
@@ -45,6 +45,7 @@ class Reader:
         # Credit that falls short of a frame is worth waiting for the next, if there
         # must be a next: records are not cut between frames then.
         self._is_roomy = window.allowed >= 2 * MAX_DATA
+        self._most = BULK_DATA if window.allowed >= 2 * BULK_DATA else MAX_DATA
         self._told: int | None = None  # the place in line; 0 once it has begun
         self._scheduled = False
 
@@ -107,7 +108,7 @@ class Reader:
             if position != window.position:
                 self._peer.send(Skip(self.call, position))
                 window.skip(position)
-        there = min(MAX_DATA, self.job.position - window.position)
+        there = min(self._most, self.job.position - window.position)
         size = min(window.allowed, there)
         return 0 if size < there and self._is_roomy else size
 

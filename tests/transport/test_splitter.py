@@ -24,11 +24,32 @@ def split(whole: bytes, *cuts: int) -> tuple[list[bytes], bytes]:
     """Feed bytes in pieces: the large frames, and what went to the library."""
     splitter, frames, rest = Splitter(limit=LIMIT), [], b""
     for begin, end in zip((0, *cuts), (*cuts, len(whole)), strict=True):
-        for is_frame, part in splitter.feed(whole[begin:end]):
+        for is_frame, part in splitter.feed(memoryview(whole)[begin:end]):
             if is_frame:
                 frames.append(bytes(part))
             else:
                 rest += bytes(part)
+    return frames, rest
+
+
+def split_in_place(whole: bytes, most: int) -> tuple[list[bytes], bytes]:
+    """The same, where the rest of a frame that has begun is put into its place."""
+    splitter, frames, rest, at = Splitter(limit=LIMIT), [], b"", 0
+    view = memoryview(whole)
+    while at < len(whole):
+        room = splitter.room()
+        count = min(most, len(whole) - at, len(room) if room is not None else most)
+        if room is not None:
+            room[:count] = view[at : at + count]
+            frame = splitter.fill(count)
+            frames += [bytes(frame)] if frame is not None else []
+        else:
+            for is_frame, part in splitter.feed(view[at : at + count]):
+                if is_frame:
+                    frames.append(bytes(part))
+                else:
+                    rest += bytes(part)
+        at += count
     return frames, rest
 
 
@@ -49,6 +70,11 @@ def test_pieces_of_any_size_give_the_same(cuts):
 def test_byte_by_byte_it_is_the_same():
     ends = range(1, len(RESPONSE) + len(SMALL[0]) + 30)
     assert split(MIXED, *ends) == (LARGE, LEFT)
+
+
+@pytest.mark.parametrize("most", [1000, 16_384, 65_536, 100_000, 1_000_000])
+def test_put_into_its_place_it_is_the_same(most):
+    assert split_in_place(MIXED, most) == (LARGE, LEFT)
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,10 @@ from mlepool.transport.websocket.link import MAX_FRAME, WebSocketLink, library_l
 
 __all__ = ["dial_websocket"]
 
+READ_SIZE = 16 * 1024  # bytes; a TLS record's. The rest of a large frame comes at once
 
-class _ClientEnd(ClientConnection):
+
+class _ClientEnd(ClientConnection, asyncio.BufferedProtocol):
     """The dialling end: the library's connection, its queue left out."""
 
     def __init__(self, protocol: ClientProtocol, **options: object) -> None:
@@ -40,6 +42,7 @@ class _ClientEnd(ClientConnection):
         self.link = WebSocketLink(protocol)
         self._splitter = Splitter(limit=MAX_FRAME)
         self._has_ended = False
+        self._buffer: memoryview | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin (asyncio)."""
@@ -53,17 +56,34 @@ class _ClientEnd(ClientConnection):
         else:
             self.link.take(event)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Say where the next bytes go: in a large frame to its place (asyncio)."""
+        room = self._splitter.room()
+        if room is not None:
+            return room
+        self._buffer = memoryview(bytearray(READ_SIZE))
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Take bytes (asyncio)."""
         self.link.heard()
-        for is_frame, part in self._splitter.feed(data):
+        buffer, self._buffer = self._buffer, None
+        if buffer is None:
+            frame = self._splitter.fill(nbytes)
+            if frame is not None:
+                self.link.take_large(frame)
+        else:
+            self._part(buffer[:nbytes])
+        self.link.write()
+
+    def _part(self, view: memoryview) -> None:
+        for is_frame, part in self._splitter.feed(view):
             if self._has_ended:
                 break  # a part before this one had us close, and TLS told the end
             if is_frame:
                 self.link.take_large(part)
             else:
-                super().data_received(bytes(part))
-        self.link.write()
+                self.data_received(bytes(part))
 
     def eof_received(self) -> None:
         """Take the end of the other side's bytes (asyncio)."""

@@ -27,6 +27,7 @@ CLOSE_LIMIT = 5.0  # seconds that what was sent may take to leave after close()
 MAX_SHORT = 65535  # bytes; the size of a longer frame takes 64 bits
 BINARY_FRAME = 0x82  # the last part of a binary message
 LENGTH_IN_64_BITS = 127
+PART = 112 * 1024  # bytes of a large frame that are read at once: TLS copies them twice
 _HEADER = struct.Struct(">BBQ")
 CONTROL = (Opcode.PING, Opcode.PONG, Opcode.CLOSE)
 
@@ -86,9 +87,18 @@ class WebSocketLink:
         if not is_large or self.protocol.state is not State.OPEN or self._fault:
             self.send(bytes(piece.read_behind(head)))
         elif self._lost is None:
-            frame = piece.read_behind(head, room=_HEADER.size)
-            _HEADER.pack_into(frame, 0, BINARY_FRAME, LENGTH_IN_64_BITS, size)
-            self.transport.write(frame)
+            header = _HEADER.pack(BINARY_FRAME, LENGTH_IN_64_BITS, size)
+            self._send_large(header + head, piece)
+
+    def _send_large(self, head: bytes, piece: Piece) -> None:
+        for at in range(0, piece.size, PART):
+            part = Piece(piece.fd, piece.offset + at, min(PART, piece.size - at))
+            try:
+                self.transport.write(part.read_behind(head if at == 0 else b""))
+            except EOFError:
+                if at:
+                    self.transport.abort()
+                raise
 
     def close(self) -> None:
         """Close after what was sent is on its way."""
