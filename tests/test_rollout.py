@@ -69,7 +69,7 @@ def site(tmp_path_factory) -> Iterator[Site]:
 
 def test_a_rollout_in_waves_is_rolled_back_and_outlives_a_host(site):
     status, lines = site.roll_out(site.release("v1"), "--waves", "1,50%")
-    assert (status, lines[-1]) == (0, "4 hosts have v1")
+    assert (status, lines[-1]) == (0, "4 hosts now at v1")
     waves = [line for line in lines if line.startswith("wave")]
     assert waves == ["wave: app1", "wave: app2, app3", "wave: app4"]
     assert site.current() == ["v1"] * 4
@@ -79,8 +79,8 @@ def test_a_rollout_in_waves_is_rolled_back_and_outlives_a_host(site):
     status, lines = site.roll_out(sick, "--waves", "1,50%")
     assert status == 1
     assert "  app3: failed at health: no database" in lines
-    assert "1 hosts failed; 1 are not touched" in lines
-    assert lines[-2:] == ["0 hosts have v2", "look at app3: health: no database"]
+    assert "1 host failed; 1 not touched" in lines
+    assert lines[-2:] == ["0 hosts now at v2", "look at app3: health: no database"]
     assert site.current() == ["v1"] * 4
 
     slow = f"case $(pwd -P) in */app4*) touch {site.folder}/there; "
@@ -95,7 +95,7 @@ def test_a_rollout_in_waves_is_rolled_back_and_outlives_a_host(site):
         (site.folder / "go").touch()  # its migration has nobody to tell
         text, _ = running.communicate(timeout=60)
     lines = text.splitlines()
-    assert (running.returncode, lines[-2]) == (0, "3 hosts have v3")
+    assert (running.returncode, lines[-2]) == (0, "3 hosts now at v3")
     assert lines[-1].startswith("look at app4: migrate: ")
     assert lines[-1].endswith(", left drained")
     assert site.current() == ["v3", "v3", "v3", "v1 drained"]

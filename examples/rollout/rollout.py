@@ -14,6 +14,7 @@ the rest is not touched. A host that died is left drained: nobody knows how far 
 
 import argparse
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Rollout:
             wave, names = names[:count], names[count:]
             self.do_wave(wave)
             if len(self.failed) > self.may_fail:
-                print(f"{len(self.failed)} hosts failed; {len(names)} are not touched")
+                print(f"{hosts(self.failed)} failed; {len(names)} not touched")
                 self.roll_back()
                 return False
         return True
@@ -109,6 +110,10 @@ class Rollout:
         self.done.clear()
 
 
+def hosts(names: Collection[str]) -> str:
+    return f"{len(names)} host{'' if len(names) == 1 else 's'}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("release", type=Path)
@@ -127,7 +132,7 @@ def main() -> int:
             limit=given.limit,
         )
         is_well = rollout.run(given.waves.split(","))
-    print(f"{len(rollout.done)} hosts have {given.release.name}")
+    print(f"{hosts(rollout.done)} now at {given.release.name}")
     for name, why in rollout.failed.items():
         drained = ", left drained" if name in rollout.dead else ""
         print(f"look at {name}: {why}{drained}")

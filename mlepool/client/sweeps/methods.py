@@ -75,7 +75,7 @@ class SweepMethods:
                 field has; each value is another run all the same.
             rows: Combinations that are given one by one, as dicts or a pandas table.
             plan: Where the plan is kept; by default in this account's folder, under
-                the sweep's id. It must not exist yet.
+                the sweep's id. It must not exist yet, but its folder must.
             keywords: Parameters, each a field with its values: all combinations are
                 run, the last one turns fastest. And these options: ``cwd``, ``env``,
                 ``collect`` and ``collect_to`` (with fields, too), ``gpus``,
@@ -95,7 +95,7 @@ class SweepMethods:
             ValueError: For a field without values, or one that can't be quoted where
                 it stands; for an option that can't be, and slots of a host that is not
                 there; or if no host can ever take a run.
-            SweepPlanError: If the plan can't be written.
+            SweepPlanError: If the plan can't be written, or there is one already.
         """
         beginning = importlib.import_module(_BEGINNING)
         begin = beginning.begin_sweep(

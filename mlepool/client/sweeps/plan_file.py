@@ -40,7 +40,16 @@ def plan_path(name: str | os.PathLike[str] | None, sweep_id: str) -> Path:
     """Give where a plan is: where it was asked for, or in the account's folder."""
     if name is not None:
         return Path(name).expanduser().absolute()
-    return account_dir() / FOLDER / f"{sweep_id}{SUFFIX}"
+    return own_folder() / f"{sweep_id}{SUFFIX}"
+
+
+def own_folder() -> Path:
+    """Give the folder of plans of which nobody said where they are to be.
+
+    It is made when it is needed. Another folder is not: its name may be mistyped, and
+    a plan has to be found again.
+    """
+    return account_dir() / FOLDER
 
 
 class PlanFile:
@@ -75,12 +84,15 @@ class PlanFile:
         except (OverflowError, TypeError) as exc:
             raise ValueError(f"a parameter can't be written down: {exc}") from exc
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if path.parent == own_folder():
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Its environment may hold secrets.
             fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             text = "there is such a file already: pool.resume() goes on with a plan"
             raise SweepPlanError(path, text) from None
+        except FileNotFoundError:
+            raise SweepPlanError(path, f"there is no folder {path.parent}") from None
         except OSError as exc:
             raise SweepPlanError(path, str(exc)) from exc
         made = cls(path, fd, plan, size=0)

@@ -16,7 +16,7 @@ HEAD = Head("abc", "echo {x}", axes={"x": list(range(9))}, run={"env": {"KEY": "
 
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / "new" / "plan"
+    return tmp_path / "plan"
 
 
 def test_what_was_written_is_read_again(path):
@@ -73,6 +73,14 @@ def test_a_plan_is_not_made_over_another_file(path):
         PlanFile.make(path, HEAD)
     with pytest.raises(SweepPlanError, match="No such file"):
         PlanFile.open(path.with_name("other"))
+
+
+def test_a_folder_that_is_not_there_is_not_made_but_for_the_accounts_own(tmp_path):
+    with pytest.raises(SweepPlanError, match=f"there is no folder {tmp_path}/reslts"):
+        PlanFile.make(tmp_path / "reslts" / "plan", HEAD)
+    assert not (tmp_path / "reslts").exists()
+    with PlanFile.make(plan_path(None, "id"), HEAD) as file:
+        assert stat.S_IMODE(file.path.parent.stat().st_mode) == 0o700
 
 
 def test_there_is_one_driver_at_a_time(path):
