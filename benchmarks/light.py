@@ -40,7 +40,7 @@ class ManyDoors(Worker):
                 answer=self.page.answer,
             )
             self._acceptors.append(tcp)
-            return f"localhost:{tcp.port}"
+            return f"127.0.0.1:{tcp.port}"
         door = self.config.state_dir / f"door-{number}"
         door.mkdir()
         self._acceptors.append(await listen_unix(door / SOCKET_FILE, self._serve))

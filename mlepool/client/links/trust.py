@@ -169,10 +169,10 @@ class TrustStore:
         known = self.find(key)
         if known is not None:
             return known.token
-        for worker in local_workers():
-            if worker.key == key:
-                return worker.token()
-        return ""
+        if not KEY.fullmatch(key):
+            return ""
+        worker = _read_local(account_dir() / WORKERS_FOLDER / key)
+        return "" if worker is None else worker.token()
 
     def key_at(self, target: Target) -> str:
         """Give the key that was trusted at an address; empty if none was."""
@@ -188,12 +188,15 @@ def local_workers() -> Iterator[LocalWorker]:
         entries = sorted((account_dir() / WORKERS_FOLDER).iterdir())
     except OSError:
         return
-    for entry in entries:
-        try:
-            folder, port = entry.read_text().split("\n")[:2]
-            yield LocalWorker(entry.name, Path(folder), int(port))
-        except (OSError, ValueError):
-            continue  # being written or removed just now
+    yield from filter(None, map(_read_local, entries))
+
+
+def _read_local(entry: Path) -> LocalWorker | None:
+    try:
+        folder, port = entry.read_text().split("\n")[:2]
+        return LocalWorker(entry.name, Path(folder), int(port))
+    except (OSError, ValueError):
+        return None  # it is none of ours, or is being written or removed just now
 
 
 def local_socket(place: str) -> Path:

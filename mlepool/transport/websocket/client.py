@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import os
 import ssl
+import sys
 import urllib.parse
 import urllib.request
 from typing import Any, Literal
@@ -152,7 +154,7 @@ async def _connect(url: str, proxy: str | Literal[True] | None) -> _ClientEnd:
     end = await connect(
         url,
         compression=None,
-        proxy=proxy,
+        proxy=None if proxy is True and not _may_have_proxy() else proxy,
         create_connection=_ClientEnd,
         user_agent_header="mlepool",
         open_timeout=None,
@@ -179,6 +181,13 @@ def _client_tls() -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     return context
+
+
+def _may_have_proxy() -> bool:
+    """Tell if the system may name a proxy; to find out which takes longer."""
+    if sys.platform in ("darwin", "win32"):
+        return True  # not in the environment alone
+    return any(name[-6:].lower() == "_proxy" for name in os.environ)
 
 
 def _goes_through_proxy(url: str, proxy: str | None) -> bool:

@@ -169,9 +169,8 @@ class WebSocketLink:
         A client that follows the RFC waits for the server to close TCP: too long if
         that one is what is broken. Nothing said after a Close counts, so both close.
         """
-        for data in self.protocol.data_to_send():
-            if data:
-                self.transport.write(data)
+        if data := b"".join(self.protocol.data_to_send()):
+            self.transport.write(data)
         ended = self.protocol.state in (State.CLOSING, State.CLOSED)
         if ended or self.protocol.eof_sent:
             self._end()

@@ -151,9 +151,8 @@ class _ServerEnd(Entrant):
             self._reject(response.status_code, NOT_A_PAGE, cause="a plain HTTP request")
             return
         self._protocol.send_response(response)
-        self._link.write()
         self.decide()
-        self._accept(self._link)
+        self._accept(self._link)  # what it says first leaves with the response
 
     def _begin_page(self, request: Request) -> bool:
         """Answer a plain HTTP request; False if nobody here wants to."""

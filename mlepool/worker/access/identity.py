@@ -82,6 +82,7 @@ class Identity:
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.num_tickets = 0  # no client of ours comes back by one
         try:
             context.load_cert_chain(
                 self._state_dir / CERTIFICATE_FILE, self._state_dir / KEY_FILE

@@ -163,6 +163,17 @@ async def test_a_name_is_resolved_by_the_proxy_if_its_scheme_says_so(proxies):
     near.close()
 
 
+@pytest.mark.parametrize("name", ["ws_proxy", "WS_PROXY", "Socks_Proxy"])
+@in_real_time
+async def test_a_proxy_of_the_system_is_found_however_it_is_written(
+    proxies, monkeypatch, name
+):
+    monkeypatch.setenv(name, proxies["http" if name != "Socks_Proxy" else "socks5"])
+    async with proxied_links(None, None) as pair:
+        assert not came_straight(pair)
+        pair.dialled.close()
+
+
 @in_real_time
 async def test_the_systems_proxy_is_used_unless_told_not_to(proxies, monkeypatch):
     monkeypatch.setenv("ws_proxy", proxies["http"])

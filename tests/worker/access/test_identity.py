@@ -1,6 +1,7 @@
 """A worker's key, certificate and first token on disk; join URLs."""
 
 import base64
+import contextlib
 import hashlib
 import ssl
 
@@ -10,6 +11,7 @@ from cryptography import x509
 from mlepool.client.links.trust import Target
 from mlepool.errors import WorkerError
 from mlepool.worker.access.identity import Identity, find_identity
+from tests.raw import any_certificate
 
 FILES = ["certificate.pem", "key.pem", "token"]
 
@@ -84,6 +86,19 @@ def test_a_key_of_another_certificate_is_noticed(tmp_path):
 
 def test_only_tls_1_3_is_spoken(identity):
     assert identity.tls().minimum_version is ssl.TLSVersion.TLSv1_3
+
+
+def test_no_tickets_are_handed_out(identity):
+    to_worker, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    worker = identity.tls().wrap_bio(to_worker, to_client, server_side=True)
+    client = any_certificate().wrap_bio(to_client, to_worker)
+    for end in (client, worker, client, worker):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    worker.write(b"hello")
+    assert client.read(5) == b"hello"
+    assert client.session is not None
+    assert not client.session.has_ticket
 
 
 def test_another_token_can_be_in_the_join_url(identity):
