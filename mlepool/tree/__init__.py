@@ -13,6 +13,7 @@ from mlepool.tree.entries import (
     order_of,
     tree_digest,
 )
+from mlepool.tree.outline import Group, make_outline, pack_outline, unpack_outline
 from mlepool.tree.pages import PageReader, decode_pages, encode_pages
 from mlepool.tree.plan import Plan, check_plan, make_plan
 
@@ -22,12 +23,16 @@ __all__ = [
     "LINK",
     "MAX_PATH",
     "Entry",
+    "Group",
     "PageReader",
     "Plan",
     "check_plan",
     "decode_pages",
     "encode_pages",
+    "make_outline",
     "make_plan",
     "order_of",
+    "pack_outline",
     "tree_digest",
+    "unpack_outline",
 ]

@@ -7,7 +7,7 @@ entry in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from operator import lt
 from typing import Annotated, Literal
 
@@ -119,13 +119,29 @@ class PageReader:
             raise ValueError(f"the paths of a page have {spelled} bytes")
         return [entry for group in groups for entry in self._read_group(group)]
 
+    def pass_over(self, entries: Sequence[Entry]) -> None:
+        """Go on behind entries that are known, in place of a page that lists them.
+
+        Args:
+            entries: One or more that follow each other in a tree that was read or
+                scanned.
+
+        Raises:
+            ValueError: If they can't be there.
+        """
+        self._enter(entries[0].path.rpartition(b"/")[0])
+        self._advance(entries[0].path, entries[-1].path)
+        path, at = entries[-1].path, 0
+        self._folders = [b""]
+        while (at := path.find(b"/", at + 1)) >= 0:
+            self._folders.append(path[:at])
+        if entries[-1].kind == FOLDER:
+            self._folders.append(path)
+
     def _read_group(self, group: _Group) -> Iterator[Entry]:
         folder, rows = group.folder, group.rows
         folders, modes = self._folders, self._modes
-        while folders and folders[-1] != folder:
-            folders.pop()
-        if not folders:
-            raise ValueError(f"{folder!r} is not a folder that was listed before")
+        self._enter(folder)
         prefix = folder + b"/" if folder else b""
         names = [row.name for row in rows]
         self._check(prefix, names)
@@ -138,6 +154,20 @@ class PageReader:
             mode = modes.setdefault(row.mode, row.mode)
             yield Entry(path, row.kind, mode, row.size, row.mtime_ns, row.target)
 
+    def _enter(self, folder: bytes) -> None:
+        """See that what is next can be in a folder."""
+        folders = self._folders
+        while folders and folders[-1] != folder:
+            folders.pop()
+        if not folders:
+            raise ValueError(f"{folder!r} is not a folder that was listed before")
+
+    def _advance(self, first: bytes, last: bytes) -> None:
+        """See that what is next comes behind what was before."""
+        if order_of(first) <= self._last:
+            raise ValueError(f"{first!r} is out of order")
+        self._last = order_of(last)
+
     def _check(self, prefix: bytes, names: list[bytes]) -> None:
         """See that what is in a group are names, and in order."""
         together = b"".join(names)
@@ -149,10 +179,9 @@ class PageReader:
             raise ValueError(f"a path of {longest} bytes is too long")
         if not names:
             return
-        order = order_of(prefix + names[0])
-        if order <= self._last or not all(map(lt, names, names[1:])):
+        self._advance(prefix + names[0], prefix + names[-1])
+        if not all(map(lt, names, names[1:])):
             raise ValueError(f"what is in {prefix!r} is out of order")
-        self._last = order_of(prefix + names[-1])
 
 
 def _check_link(row: _Row) -> None:

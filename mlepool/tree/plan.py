@@ -100,6 +100,9 @@ class _Planner:
         plan, target, at = self._plan, self._target, 0
         plan.source_count, plan.target_count = len(source), len(target)
         for new in source:
+            if at < len(target) and target[at] is new:  # of a group that is the same
+                at = self._keep(new, at)
+                continue
             at = self._lose_until(at, new.path)
             if at < len(target) and target[at].path == new.path:
                 at = self._meet(new, at)
@@ -130,6 +133,13 @@ class _Planner:
         self._remove(old)
         self._plan.gone += after - at
         return after
+
+    def _keep(self, new: Entry, at: int) -> int:
+        """Pass what is the same on both sides."""
+        if new.kind == FOLDER or self._checksum:
+            return self._meet(new, at)
+        self._plan.unchanged += 1
+        return at + 1
 
     def _meet(self, new: Entry, at: int) -> int:
         """Compare what is at one path on both sides."""

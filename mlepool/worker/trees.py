@@ -17,6 +17,7 @@ from mlepool.files.base import (
     TargetOptions,
     TargetReport,
 )
+from mlepool.tree import Entry
 from mlepool.worker.access.grants import Grant
 from mlepool.worker.jail import Jail
 
@@ -71,6 +72,7 @@ class TreeSession:
         end: The tree.
         holder: Who else has it, and is waited for.
         pages: Its manifest, until the client has it.
+        groups: The same where the client has most of it already: what it may lack.
         link: The client's present link; None while it has none.
         left: When its last link was lost.
         used: When it last asked for something; seconds, as the loop counts.
@@ -87,6 +89,7 @@ class TreeSession:
         else:
             self.end = ends.source(root, options)
         self.pages: list[bytes] = []
+        self.groups: list[list[Entry]] = []
         self.link: object | None = None
         self.used = self.left = asyncio.get_running_loop().time()
         self._steps: dict[int, asyncio.Future[Any]] = {}
@@ -96,6 +99,11 @@ class TreeSession:
     def is_target(self) -> bool:
         """True if it is written."""
         return hasattr(self.end, "commit")
+
+    def forget_listing(self) -> None:
+        """Let go of the manifest: the client has all of it."""
+        self.pages.clear()
+        self.groups.clear()
 
     def is_gone(self, now: float) -> bool:
         """Tell if it has had no link for so long that its client may be dead."""

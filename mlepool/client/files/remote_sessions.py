@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from mlepool.client.calls import new_job_id
 from mlepool.errors import MlepoolError, RemoteError, RemoteProtocolError
+from mlepool.files.aside import aside
 from mlepool.files.base import Problem, Scan, SourceOptions, TargetOptions
-from mlepool.tree import Entry, PageReader
+from mlepool.tree import Entry, PageReader, make_outline, unpack_outline
 
 __all__ = ["Asker", "RemoteSession", "SessionLostError", "as_answer", "as_answers"]
 
@@ -41,6 +43,7 @@ class _Manifest(msgspec.Struct, frozen=True):
     problems: list[Problem] = []
     exists: bool = True
     rules: int = 0
+    outline: bytes = b""
 
 
 class RemoteSession:
@@ -70,14 +73,24 @@ class RemoteSession:
 
     async def scan(self) -> Scan:
         """See what is there; the pages of the manifest come some at a time."""
+        return await self._list(None)
+
+    async def scan_like(self, near: Awaitable[Scan]) -> Scan:
+        """See what is there, being told only of what differs from what is here."""
+        return await self._list(near)
+
+    async def _list(self, near: Awaitable[Scan] | None) -> Scan:
         if not self._is_open:
             self._is_open = True
             place = {"root": self._root, "options": self._options}
             await self._ask(f"open_{self.KIND}", place)
-        answer = await self._ask("scan", {"step": next(self._steps)})
-        first: _Manifest = as_answer(answer, _Manifest)
+        asked = {"step": next(self._steps), "outline": near is not None}
+        first: _Manifest = as_answer(await self._ask("scan", asked), _Manifest)
         try:
-            entries = await self._entries(first)
+            if first.outline and near is not None:
+                entries = await self._groups(first.outline, (await near).entries)
+            else:
+                entries = await self._entries(first)
             rules = await self._rules(first)
         except ValueError as exc:
             raise RemoteProtocolError(f"the worker's manifest: {exc}") from exc
@@ -93,6 +106,36 @@ class RemoteSession:
                 entries += reader.read(as_answer(page, bytes))
                 await asyncio.sleep(0)  # a page takes some ms: others go on between
         return entries
+
+    async def _groups(self, outline: bytes, near: Sequence[Entry]) -> list[Entry]:
+        """Put what is there together of what is here, and of groups that are not."""
+        groups = unpack_outline(outline)
+        here = await aside(len(near), lambda: make_outline(near))
+        begins = itertools.accumulate((one.size for one in here), initial=0)
+        known = dict(zip(here, begins, strict=False))
+        lacking = [number for number, one in enumerate(groups) if one not in known]
+        pages = self._group_pages(lacking)
+        reader, entries = PageReader(), list[Entry]()
+        for group in groups:
+            begin = known.get(group)
+            if begin is None:
+                entries += reader.read(await anext(pages))
+            else:
+                some = near[begin : begin + group.size]
+                reader.pass_over(some)
+                entries += some
+        return entries
+
+    async def _group_pages(self, numbers: Sequence[int]) -> AsyncIterator[bytes]:
+        """Get groups, as many at a time as fit in an answer."""
+        while numbers:
+            answer = await self._ask("groups", {"numbers": numbers}, size=PAGE)
+            pages: list[bytes] = as_answer(answer, list[bytes])
+            if not 0 < len(pages) <= len(numbers):
+                raise ValueError(f"{len(pages)} pages for {len(numbers)} groups")
+            for page in pages:
+                yield page
+            numbers = numbers[len(pages) :]
 
     async def _rules(self, first: _Manifest) -> list[tuple[bytes, bytes]]:
         """Get what ignore files say: pages that come after those of the manifest."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from mlepool.client.files.pace import pace_of
@@ -148,11 +148,11 @@ class RemoteTarget(RemoteSession):
         """Tell if the link is slower than packing."""
         return self._pace.is_slow
 
-    async def scan(self) -> Scan:
+    async def _list(self, near: Awaitable[Scan] | None) -> Scan:
         """Take the tree, and see what is there; who has it meanwhile is told."""
         asking = asyncio.create_task(self._ask_for_holder())
         try:
-            return await super().scan()
+            return await super()._list(near)
         finally:
             asking.cancel()
             self._waiting("")

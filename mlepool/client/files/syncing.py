@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -97,7 +98,7 @@ class Sync:
         raise AssertionError("not reached")
 
     async def _run(self, source: Source, target: Target) -> SyncSummary:
-        new, old = await run_all([source.scan(), target.scan()])
+        new, old = await _scan_both(source, target)
         options = self._options
         unread = {one.path for one in new.problems}
         # Where not all that is unread is named, nothing is known to be gone.
@@ -123,6 +124,24 @@ class Sync:
         if options.dry_run:
             return run.show()
         return await run.do()
+
+
+@runtime_checkable
+class _Far(Protocol):
+    """An end elsewhere, which needs to tell only what differs from what is here."""
+
+    async def scan_like(self, near: Awaitable[Scan]) -> Scan: ...
+
+
+async def _scan_both(source: Source, target: Target) -> Sequence[Scan]:
+    """Look at both ends at the same time."""
+    if isinstance(target, _Far):
+        near = asyncio.ensure_future(source.scan())
+        return await run_all([near, target.scan_like(near)])
+    if isinstance(source, _Far):
+        near = asyncio.ensure_future(target.scan())
+        return await run_all([source.scan_like(near), near])
+    return await run_all([source.scan(), target.scan()])
 
 
 class _Run:

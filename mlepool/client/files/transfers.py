@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from mlepool.client.files.meters import Meter
@@ -169,7 +169,7 @@ class Transfer:
         await self._target.drop([number])
 
 
-async def run_all(works: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+async def run_all(works: Iterable[Awaitable[Any]]) -> list[Any]:
     """Do things side by side; the first that fails ends all, and is raised."""
     tasks = [asyncio.ensure_future(one) for one in works]
     try:

@@ -7,6 +7,7 @@ so it is done once, over however many links it is repeated.
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from typing import Any
@@ -26,7 +27,16 @@ from mlepool.files.base import (
     TargetReport,
 )
 from mlepool.files.descent import split_path
-from mlepool.tree import FILE, FOLDER, LINK, MAX_PATH, Entry, encode_pages
+from mlepool.tree import (
+    FILE,
+    FOLDER,
+    LINK,
+    MAX_PATH,
+    Entry,
+    encode_pages,
+    make_outline,
+    pack_outline,
+)
 from mlepool.worker.registry import Context, command as offered
 from mlepool.worker.trees import TreeSession
 
@@ -37,6 +47,7 @@ __all__ = [
     "tree_describe_many",
     "tree_drop",
     "tree_expect",
+    "tree_groups",
     "tree_holder",
     "tree_offer",
     "tree_open_source",
@@ -51,6 +62,7 @@ __all__ = [
 ]
 
 MAX_PROBLEMS = 128 * 1024  # bytes of them in an answer; of more, how many there are
+MAX_GROUPS = 25_000  # of an outline, which is in one answer: 500 KB
 RULE_PAGE = 512 * 1024  # bytes: a page of a manifest has as many at most
 MAX_TIME = (1 << 63) - 1  # nanoseconds
 MAX_ANSWER = 768 * 1024  # bytes of content in an answer, which is one frame
@@ -77,18 +89,31 @@ async def tree_open_target(
 
 
 @command
-async def tree_scan(ctx: Context, session: str, step: int) -> dict[str, Any]:
-    """See what is there: the first page of its manifest, and how many there are."""
+async def tree_scan(
+    ctx: Context, session: str, step: int, *, outline: bool = False
+) -> dict[str, Any]:
+    """See what is there: the first page of its manifest, and how many there are.
+
+    For a client that has most of it already: an outline, and no pages of it.
+    """
     tree = ctx.tree(session)
-    facts = await tree.once(step, lambda: _scan(tree))
-    return {**facts, "page": tree.pages[0] if tree.pages else b""}
+    facts = await tree.once(step, lambda: _scan(tree, outline=outline))
+    has_pages = not facts["outline"] and tree.pages
+    return {**facts, "page": tree.pages[0] if has_pages else b""}
 
 
-async def _scan(tree: TreeSession) -> dict[str, Any]:
+async def _scan(tree: TreeSession, *, outline: bool) -> dict[str, Any]:
     scan = await tree.end.scan()
     tree.holder = ""
-    count = len(scan.entries)
-    pages = await aside(count, lambda: list(encode_pages(scan.entries)))
+    tree.forget_listing()
+    count, pages = len(scan.entries), list[bytes]()
+    groups = await aside(count, lambda: make_outline(scan.entries)) if outline else []
+    if 0 < len(groups) <= MAX_GROUPS:
+        rest = iter(scan.entries)
+        tree.groups = [list(itertools.islice(rest, one.size)) for one in groups]
+    else:
+        groups = []
+        pages = await aside(count, lambda: list(encode_pages(scan.entries)))
     rules = [] if tree.is_target else _rule_pages(scan)
     tree.pages = pages + rules
     return {
@@ -96,6 +121,7 @@ async def _scan(tree: TreeSession) -> dict[str, Any]:
         "rules": len(rules),
         "problems": _first(scan.problems),
         "exists": scan.exists,
+        "outline": pack_outline(groups),
     }
 
 
@@ -118,6 +144,22 @@ async def tree_page(ctx: Context, session: str, number: int) -> bytes:
     if not 0 <= number < len(pages):
         raise ValueError(f"there is no page {number}")
     return pages[number]
+
+
+@command
+async def tree_groups(ctx: Context, session: str, numbers: list[int]) -> list[bytes]:
+    """Give groups of the manifest, a page each: the first ones, as many as fit."""
+    groups = ctx.tree(session).groups
+    pages, size = list[bytes](), 0
+    for number in numbers:
+        if not 0 <= number < len(groups):
+            raise ValueError(f"there is no group {number}")
+        (page,) = encode_pages(groups[number])
+        size += len(page)
+        if pages and size > MAX_ANSWER:
+            break
+        pages.append(page)
+    return pages
 
 
 @command
@@ -181,7 +223,7 @@ async def tree_reserve(
     if size < 0 or count < 0:
         raise ValueError(f"no tree has {count} files of {size} bytes")
     tree = ctx.tree(session)
-    tree.pages.clear()  # the client has them all
+    tree.forget_listing()
     await tree.once(step, lambda: tree.target().reserve(size, count))
 
 
@@ -296,7 +338,7 @@ def _checked(session: str) -> str:
 def _source(ctx: Context, session: str, entries: list[Entry]) -> Source:
     _check_entries(entries, FILE)
     tree = ctx.tree(session)
-    tree.pages.clear()  # the client has them all
+    tree.forget_listing()
     return tree.source()
 
 

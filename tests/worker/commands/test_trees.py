@@ -2,7 +2,8 @@
 
 import pytest
 
-from mlepool.wire.messages import Ended, Request
+from mlepool.tree import decode_pages, make_outline, unpack_outline
+from mlepool.wire.messages import Ended, Outcome, Request
 from tests.raw import raw_client
 
 pytestmark = pytest.mark.real
@@ -75,3 +76,29 @@ def test_requests_are_checked_at_the_border(worker, request_and_error):
     assert outcome.status == "FAILED"
     assert outcome.failure is not None
     assert outcome.failure.type_name == error
+
+
+def test_groups_are_told_a_page_each_until_the_listing_is_let_go_of(worker, tmp_path):
+    for number in range(300):
+        (tmp_path / f"{number:04}").touch()
+    session = {"session": "1" * 16}
+    with raw_client(worker) as client:
+
+        def ask(call: int, command: str, **arguments: object) -> Outcome:
+            text = f"_tree_{command}"
+            client.send(Request(call, f"{call:016}", text, {**session, **arguments}))
+            return client.wait_for(Ended).outcome
+
+        ask(1, "open_target", root=bytes(tmp_path), options=[[], []])
+        found = ask(2, "scan", step=1, outline=True).value
+        outline = unpack_outline(found["outline"])
+        assert (found["pages"], found["page"]) == (0, b"")
+        pages = ask(3, "groups", numbers=[*range(len(outline))]).value
+        entries = decode_pages(pages)
+        assert [one.path for one in entries] == [b"%04d" % one for one in range(300)]
+        assert make_outline(entries) == outline
+        for call, number in ((4, -1), (5, len(outline))):
+            assert ask(call, "groups", numbers=[number]).failure is not None
+        ask(6, "reserve", step=2, size=0, count=0)
+        assert ask(7, "groups", numbers=[0]).failure is not None
+        ask(8, "close", is_success=False)
