@@ -29,7 +29,6 @@ __all__ = ["CALLED_OFF", "drain_aside"]
 CALLED_OFF = b"q"  # take what is there, and come to an end
 NEWS = b"."
 NEWS_PAUSE = 0.002  # seconds between two times that the supervisor is woken up
-LAST_POURS = 16  # of a pipe that is given up: more than it can hold
 NICENESS = 5  # as nice(1) has it: a third of what others get, where all want some
 OWN_SHARE = Path("/proc/self/autogroup")  # sched(7): niceness counts within a session
 
@@ -101,14 +100,17 @@ class Drainer:
         self._recorder.hand_over(self._notes)
 
     def _pour(self, fd: int) -> bool:
-        """Pour what a pipe holds, at most one record; False if it holds nothing."""
+        """Pour what a pipe holds, as several records if need be; False for nothing.
+
+        It is asked once how much: a writer holds up who asks as much as who takes.
+        """
         held = array.array("i", [0])
         fcntl.ioctl(fd, termios.FIONREAD, held)
-        count = min(held[0], MAX_PAYLOAD)
-        if count:
+        for left in range(held[0], 0, -MAX_PAYLOAD):
+            count = min(left, MAX_PAYLOAD)
             self._recorder.pour(self._pipes[fd], fd, count, notes=self._notes)
             self._has_news = True
-        return bool(count)
+        return held[0] > 0
 
     def _called(self) -> None:
         try:
@@ -120,8 +122,7 @@ class Drainer:
         if not word:
             os._exit(0)  # the supervisor was killed: the journal is the next one's
         for fd in self._pipes:
-            for _ in range(LAST_POURS):
-                self._pour(fd)
+            self._pour(fd)
         self._pipes.clear()
 
     def _patience(self) -> int | None:
@@ -134,6 +135,7 @@ class Drainer:
         now = time.monotonic()
         if self._has_news and now >= self._told + NEWS_PAUSE:
             self._told, self._has_news = now, False
+            self._recorder.tell(self._notes)
             with contextlib.suppress(BlockingIOError, BrokenPipeError):
                 self._line.send(NEWS)
 

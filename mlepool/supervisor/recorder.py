@@ -95,7 +95,7 @@ class Recorder:
             stream: Whose output it is.
             pipe: Its descriptor.
             count: Bytes; the pipe holds as many, and nobody else takes them.
-            notes: Told of it.
+            notes: Told of what is lost; of the rest by :meth:`tell`.
 
         Raises:
             OSError: If pipes can't be poured into files of this kind (EINVAL).
@@ -112,18 +112,28 @@ class Recorder:
                 cause = str(exc)
         if cause:
             self._drop(stream, count, cause)
-        self._tell(notes)
-        if cause:
             # Counted first: whoever is killed here has lost nothing without a word.
+            self.tell(notes)
             os.read(pipe, count)
 
     def recover(self, notes: Notes) -> None:
         """Go on where a drainer before this one was killed, if there was one."""
         self._journal.recover(list(notes.offsets))
-        self._tell(notes)
+        self.tell(notes)
+
+    def tell(self, notes: Notes) -> None:
+        """Note how far this has come."""
+        offsets = self._journal.offsets()
+        for stream, offset in offsets.items():
+            notes.offsets[stream] = offset
+        self.position = notes.position = self._journal.position
+        notes.dropped = self.dropped
+        notes.is_pressed |= self.is_pressed
+        self.is_pressed = False
 
     def hand_over(self, notes: Notes) -> None:
         """Note all that :meth:`take_over` needs; nothing is written here after that."""
+        self.tell(notes)
         for stream, digest in self._journal.digests().items():
             notes.digests[stream].value = digest.encode()
         notes.is_done = True
@@ -195,15 +205,6 @@ class Recorder:
                 raise
             append(now)
         self.position = self._journal.position
-
-    def _tell(self, notes: Notes) -> None:
-        offsets = self._journal.offsets()
-        for stream, offset in offsets.items():
-            notes.offsets[stream] = offset
-        self.position = notes.position = self._journal.position
-        notes.dropped = self.dropped
-        notes.is_pressed |= self.is_pressed
-        self.is_pressed = False
 
     def _look(self, *, is_full: bool = False) -> None:
         """See to it that neither the quota nor the disk is used up."""
