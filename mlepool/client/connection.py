@@ -14,7 +14,7 @@ from mlepool.client.catalogue.commands import Catalogue
 from mlepool.client.events import Callbacks
 from mlepool.client.links.conversation import Conversation, OpenCall
 from mlepool.client.links.handshake import Entrance, dial
-from mlepool.client.links.redial import LINK_CODES, Backoff, Redial
+from mlepool.client.links.redial import LINK_CODES, Redial
 from mlepool.client.links.trust import Target
 from mlepool.client.owned import Echo
 from mlepool.client.state import WorkerState
@@ -25,7 +25,6 @@ from mlepool.errors import (
     ConnectionClosedError,
     ConnectionLostError,
     ConnectTimeoutError,
-    MlepoolError,
     RemoteProtocolError,
     UntrustedWorkerError,
 )
@@ -117,10 +116,8 @@ class AsyncConnection(Bindings, MetricsMethods):
         self._worker = WorkerState()
         self._catalogue: Catalogue | None = None
         self._conversation: Conversation | None = None
-        self._redial: Redial | None = None
-        self._backoff = Backoff()
-        self._problem: MlepoolError | None = None
         self._callbacks = Callbacks()
+        self._redial = Redial(self._enter, limit=self._reconnect_timeout)
         self._calls = Calls(self)
         self._feed = MetricsFeed(self.name, self._calls.ask, self._tell_sample)
 
@@ -147,10 +144,10 @@ class AsyncConnection(Bindings, MetricsMethods):
         seconds = self._connect_limit if limit is None else limit
         try:
             async with asyncio.timeout(seconds), self._connecting:
-                if self._redial is not None:
+                if self._redial.is_on:
                     await self._wait_for_redial()
                 elif self._conversation is None:
-                    self._backoff.reset()
+                    self._redial.hurry()
                     await self._enter()
         except TimeoutError as exc:
             if isinstance(exc, ConnectError):
@@ -165,9 +162,8 @@ class AsyncConnection(Bindings, MetricsMethods):
             self._move("left")
             conversation.peer.close("closed", cause)
             await conversation.peer.wait_closed()
-        elif self._redial is not None:
+        elif self._redial.is_on:
             self._redial.cancel()
-            self._redial = None
             self._move("left")
             self._fail_all(cause)
 
@@ -266,7 +262,7 @@ class AsyncConnection(Bindings, MetricsMethods):
 
     def check_usable(self) -> None:
         """Raise an error if there is no link, and none will come by itself."""
-        if self._conversation is None and self._redial is None:
+        if self._conversation is None and not self._redial.is_on:
             raise ConnectionClosedError(self.name, self._state)
 
     def job_metrics(self, job_id: str) -> JobSample | None:
@@ -296,8 +292,7 @@ class AsyncConnection(Bindings, MetricsMethods):
         self._conversation = None
         self._calls.link_gone()
         self._feed.link_gone()
-        if conversation.is_useful:
-            self._backoff.reset()
+        self._redial.link_gone(has_worked=conversation.has_worked)
         if self._state == "disconnected":
             self._fail_all(cause)
         elif code in LINK_CODES and self._reconnect_timeout != 0:
@@ -353,7 +348,7 @@ class AsyncConnection(Bindings, MetricsMethods):
     def _entered(self, conversation: Conversation) -> None:
         event = "reconnected" if self._state == "reconnecting" else "connected"
         self._move("entered")
-        self._redial = None
+        self._redial.link_made()
         self._conversation = conversation
         self._calls.link_made(conversation)
         self._feed.link_made()
@@ -371,28 +366,16 @@ class AsyncConnection(Bindings, MetricsMethods):
     def _begin_redial(self, cause: str) -> None:
         self._move("broken")
         logger.warning("lost the connection to %s: %s; reconnecting", self.name, cause)
-
-        def failed(problem: MlepoolError) -> None:
-            self._redial = None
-            self._problem = problem
-            self._give_up(f"{cause}; {problem}")
-
-        self._problem = None
-        self._redial = Redial(
-            self._enter,
-            backoff=self._backoff,
-            limit=self._reconnect_timeout,
-            problem=self._error(cause),
-            failed=failed,
+        self._redial.begin(
+            self._error(cause), lambda last: self._give_up(f"{cause}; {last}")
         )
         self._callbacks.emit("reconnecting", self)
 
     async def _wait_for_redial(self) -> None:
-        while self._redial is not None:
-            await self._redial.wait()
+        await self._redial.wait()
         if self._conversation is None:
             closed = ConnectionClosedError(self.name, self._state)
-            raise closed if self._problem is None else self._problem
+            raise self._redial.problem or closed
 
     def _give_up(self, cause: str) -> None:
         self._move("given up")

@@ -12,13 +12,12 @@ from msgspec import structs
 
 from mlepool.client.calls import Calls, new_job_id
 from mlepool.errors import RemoteProtocolError
-from mlepool.wire.telemetry import JobSample, Sample
+from mlepool.wire.telemetry import FOLLOW, JobSample, Sample
 
 __all__ = ["MetricsFeed", "MetricsMethods"]
 
 logger = logging.getLogger("mlepool.client")
 
-FOLLOW = "_metrics_follow"
 MAX_JOBS = 4000  # jobs of which the latest is known; the oldest are forgotten first
 
 Ask = Callable[[str, dict[str, Any]], Awaitable[Any]]

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 __all__ = [
+    "FOLLOW",
     "KINDS",
     "CpuSample",
     "DiskSample",
@@ -27,6 +28,9 @@ __all__ = [
 # What can be measured by itself, each at an interval of its own. A sample's fields
 # ``load``, ``swap`` and ``io`` come with cpu, memory and disks.
 KINDS = ("cpu", "memory", "disks", "network", "gpus", "jobs")
+
+# What a connection asks on each new link by itself, to be told of samples.
+FOLLOW = "_metrics_follow"
 
 
 class CpuSample(msgspec.Struct, frozen=True, array_like=True):

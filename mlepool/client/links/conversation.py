@@ -37,7 +37,7 @@ __all__ = ["Call", "Conversation", "OpenCall", "elapsed"]
 
 ForACall = Data | Skip | Seen | Accepted | Ended
 FOR_A_CALL = (Data, Skip, Seen, Accepted, Ended)
-USEFUL_AFTER = 30.0  # seconds that a link lasts: the next one need not wait
+WORK = (Data, Skip, Ended)  # the others are said again on each new link
 
 # It does not stand still while the machine sleeps, and nobody sets it.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
@@ -62,6 +62,10 @@ class OpenCall(Protocol):
     sent: float | None
 
     @property
+    def is_routine(self) -> bool:
+        """True if a connection asks it by itself, on each link anew."""
+
+    @property
     def message(self) -> Request | Attach:
         """What asks for it."""
 
@@ -84,6 +88,8 @@ class Call:
     """
 
     __slots__ = ("listener", "made", "message", "number", "sent")
+
+    is_routine = False
 
     def __init__(self, listener: AsyncListener, message: Request | Attach) -> None:
         self.listener = listener
@@ -176,24 +182,19 @@ class Conversation:
     Attributes:
         peer: The other end; set once it has welcomed us.
         is_writable: Called when bulk may be sent again.
+        has_worked: If the link has brought output, or an end, that was asked for.
     """
 
     peer: Peer
 
     def __init__(self, name: str, owner: Owner) -> None:
-        self._has_answered = False
-        self._began = elapsed()
+        self.has_worked = False
         self._name = name
         self._owner = owner
         self._calls: CallTable[OpenCall] = CallTable()
         self._pongs: list[asyncio.Future[None]] = []
         self._early: list[Event] | None = []
         self.is_writable: Callable[[], None] = lambda: None
-
-    @property
-    def is_useful(self) -> bool:
-        """True if the link has brought an answer, or at least lasted."""
-        return self._has_answered or elapsed() - self._began > USEFUL_AFTER
 
     def next_number(self) -> int:
         """Give the number that the next call should take."""
@@ -282,7 +283,8 @@ class Conversation:
         self._owner.link_gone(self, cause, code)
 
     def _deliver(self, call: OpenCall, message: ForACall) -> None:
-        self._has_answered = True
+        if not (self.has_worked or call.is_routine):
+            self.has_worked = isinstance(message, WORK)
         # First the end: if it is a false one, its listener must still be known to be
         # told that the link was closed over it.
         call.deliver(message)

@@ -13,6 +13,7 @@ from mlepool.client.listening.failures import remote_error
 from mlepool.errors import JobLostError, MlepoolError, RemoteProtocolError
 from mlepool.wire.codec import encode
 from mlepool.wire.messages import Ended, Outcome, Request
+from mlepool.wire.telemetry import FOLLOW
 
 __all__ = ["MAX_BULK", "Question", "Questions"]
 
@@ -40,6 +41,11 @@ class Question:
         self.sent: float | None = None
         self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._host = host
+
+    @property
+    def is_routine(self) -> bool:
+        """True if a connection asks it by itself, on each link anew."""
+        return self.message.command == FOLLOW
 
     def again(self, number: int) -> Request:
         """Make the request for a new link."""

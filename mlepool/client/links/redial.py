@@ -23,6 +23,7 @@ logger = logging.getLogger("mlepool.client")
 FIRST_PAUSE = 0.05  # seconds at most before the second attempt; the first comes at once
 MAX_PAUSE = 30.0  # seconds
 DIAL_LIMIT = 10.0  # seconds for an attempt: the next one may find another way
+USEFUL_AFTER = MAX_PAUSE  # seconds: a link that has stood so long was of use
 
 # With these a conversation has ended that is worth to be taken up again. With another
 # one, a side has broken the protocol, or refused the other: that would happen again.
@@ -50,60 +51,106 @@ class Backoff:
         bound = FIRST_PAUSE * 2.0 ** min(self._attempts - 2, 20)
         return random.uniform(0.0, min(bound, MAX_PAUSE))
 
+    def link_ended(self, lasted: float, *, has_worked: bool) -> None:
+        """Begin anew after a link that was of use.
+
+        To be let in is not enough: a worker that welcomes and then breaks the link at
+        once would be dialled without a pause for ever.
+
+        Args:
+            lasted: Seconds that it stood.
+            has_worked: If it has brought what somebody waits for.
+        """
+        if has_worked or lasted >= USEFUL_AFTER:
+            self.reset()
+
     def reset(self) -> None:
-        """Begin anew: a link was of use."""
+        """Begin anew: somebody wants a link now."""
         self._attempts = 0
 
 
 class Redial:
-    """Tries to come back to a worker until that succeeds, or can't.
+    """Comes back to a worker after each link that was lost, until it can't.
 
     Args:
-        enter: Dials, and goes through the handshake.
-        backoff: The pauses.
-        limit: Seconds after which it gives up; None for never.
-        problem: What is wrong so far: why there is no link.
-        failed: Called with what made it give up.
+        enter: Dials, goes through the handshake, and calls :meth:`link_made`.
+        limit: Seconds after which an absence is given up; None for never.
+
+    Attributes:
+        problem: What the last absence was given up for; None while it is not.
     """
 
+    _hurry: asyncio.Event  # since an absence has begun, as is what is wrong so far
+    _last: MlepoolError
+
     def __init__(
-        self,
-        enter: Callable[[], Awaitable[None]],
-        *,
-        backoff: Backoff,
-        limit: float | None,
-        problem: MlepoolError,
-        failed: Callable[[MlepoolError], None],
+        self, enter: Callable[[], Awaitable[None]], *, limit: float | None
     ) -> None:
+        self.problem: MlepoolError | None = None
         self._enter = enter
-        self._backoff = backoff
         self._limit = limit
-        self._failed = failed
+        self._backoff = Backoff()
+        self._linked = 0.0  # when the link was made, on the loop's clock
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """True while it tries to come back."""
+        return self._task is not None
+
+    def link_made(self) -> None:
+        """Note that there is a link, whoever has made it."""
+        self._linked = asyncio.get_running_loop().time()
+        self._task = None
+
+    def link_gone(self, *, has_worked: bool) -> None:
+        """Note that there is none, and if it has brought what somebody waits for."""
+        lasted = asyncio.get_running_loop().time() - self._linked
+        self._backoff.link_ended(lasted, has_worked=has_worked)
+
+    def hurry(self) -> None:
+        """Forget how often it was tried: somebody wants a link now."""
+        self._backoff.reset()
+
+    def begin(
+        self, problem: MlepoolError, failed: Callable[[MlepoolError], None]
+    ) -> None:
+        """Begin to come back, with an attempt at once if the last link was of use.
+
+        Args:
+            problem: What is wrong so far: why there is no link.
+            failed: Called with what made it give up.
+        """
+        self.problem = None
         self._hurry = asyncio.Event()
         self._last = problem
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task = asyncio.get_running_loop().create_task(self._run(failed))
 
     async def wait(self) -> None:
         """Wait for the end, without pauses from now on for one attempt."""
-        self._hurry.set()
-        await asyncio.wait([self._task])
+        while self._task is not None:
+            self._hurry.set()
+            await asyncio.wait([self._task])
 
     def cancel(self) -> None:
         """Try no more; nobody is told."""
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
 
-    async def _run(self) -> None:
+    async def _run(self, failed: Callable[[MlepoolError], None]) -> None:
         try:
             async with asyncio.timeout(self._limit):
-                problem = await self._try_until_done()
+                end = await self._try_until_done()
         except TimeoutError:
-            problem = self._last
+            end = self._last
         except Exception as exc:
             # The top of a task: whatever it was, nobody may wait for ever.
             logger.exception("cannot dial again")
-            problem = LinkError("other", repr(exc))
-        if problem is not None:
-            self._failed(problem)
+            end = LinkError("other", repr(exc))
+        if end is not None:
+            self._task, self.problem = None, end
+            failed(end)
 
     async def _try_until_done(self) -> MlepoolError | None:
         while True:

@@ -1,10 +1,19 @@
 """When it is dialled again, how often, and what ends it; in time that jumps."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
-from mlepool.client.links.redial import DIAL_LIMIT, MAX_PAUSE, Backoff, Redial
+from mlepool.client.connection import AsyncConnection
+from mlepool.client.links.redial import (
+    DIAL_LIMIT,
+    MAX_PAUSE,
+    USEFUL_AFTER,
+    Backoff,
+    Redial,
+)
+from mlepool.client.links.trust import Target
 from mlepool.errors import (
     AuthenticationError,
     ConfigError,
@@ -15,6 +24,21 @@ from mlepool.errors import (
     UntrustedWorkerError,
     VersionError,
 )
+from mlepool.peer import Peer
+from mlepool.testing.links import MemoryLink, memory_pair
+from mlepool.wire.codec import Data
+from mlepool.wire.messages import (
+    Accepted,
+    Attach,
+    Ended,
+    Hello,
+    Message,
+    Outcome,
+    Proof,
+    Request,
+    Welcome,
+)
+from mlepool.wire.session import Role, Session
 from tests.tools import in_jumping_time
 
 REFUSED = ConnectError("gpu1", 9922, "refused")
@@ -33,22 +57,19 @@ class Dialler:
         self.times: list[float] = []
         self.failed: list[MlepoolError] = []
 
-    async def enter(self) -> None:
+    async def _enter(self) -> None:
         self.times.append(asyncio.get_running_loop().time())
         one = self._failures.pop(0) if len(self._failures) > 1 else self._failures[0]
         if isinstance(one, Exception):
             raise one
         if one is not None:
             await asyncio.sleep(one)
+        self._redial.link_made()
 
     def redial(self, *, limit: float | None = None) -> Redial:
-        return Redial(
-            self.enter,
-            backoff=Backoff(),
-            limit=limit,
-            problem=LinkError("other", "cut"),
-            failed=self.failed.append,
-        )
+        self._redial = Redial(self._enter, limit=limit)
+        self._redial.begin(LinkError("other", "cut"), self.failed.append)
+        return self._redial
 
 
 def test_pauses_grow_are_random_and_bounded():
@@ -60,6 +81,40 @@ def test_pauses_grow_are_random_and_bounded():
     assert len(set(pauses)) > 90
     backoff.reset()
     assert backoff.next_pause() == 0
+
+
+@pytest.mark.parametrize(
+    ("lasted", "has_worked", "is_useful"),
+    [
+        (0.0, False, False),
+        (USEFUL_AFTER - 1, False, False),
+        (USEFUL_AFTER, False, True),
+        (0.0, True, True),
+    ],
+)
+def test_pauses_begin_anew_after_a_link_that_was_of_use(lasted, has_worked, is_useful):
+    backoff = Backoff()
+    for _ in range(10):
+        backoff.next_pause()
+    backoff.link_ended(lasted, has_worked=has_worked)
+    assert (backoff.next_pause() == 0) is is_useful
+
+
+@in_jumping_time
+async def test_what_a_link_was_of_use_for_is_asked_of_each_anew():
+    redial = Dialler(None).redial()
+    await redial.wait()
+    pauses = []
+    for stands in [0.0] * 8 + [USEFUL_AFTER, 0.0]:
+        await asyncio.sleep(stands)
+        redial.link_gone(has_worked=False)
+        lost = asyncio.get_running_loop().time()
+        redial.begin(LinkError("other", "cut"), lambda _: None)
+        while redial.is_on:  # noqa: ASYNC110 - its clock jumps
+            await asyncio.sleep(0.001)
+        pauses.append(asyncio.get_running_loop().time() - lost)
+    assert max(pauses[:8]) > 0.3
+    assert pauses[8] < 0.01
 
 
 @in_jumping_time
@@ -146,3 +201,115 @@ async def test_once_cancelled_it_tries_no_more_and_tells_nobody():
     await asyncio.sleep(1000)
     assert len(dialler.times) == count
     assert not dialler.failed
+
+
+Answer = Callable[[Request | Attach], Message]
+
+MANY = 40  # attempts: pauses that double come to 30 seconds long before that
+
+
+class FickleWorker:
+    """Lets everybody in, over links in memory, and breaks each of them soon.
+
+    Args:
+        answer: What it says to a request before that; None to break the link at once.
+    """
+
+    def __init__(self, answer: Answer | None = None) -> None:
+        self.times: list[float] = []
+        self._answer = answer
+
+    async def dial(self, _: object, *, proxy: str | None) -> MemoryLink:
+        assert proxy is None
+        if len(self.times) == MANY:
+            raise AuthenticationError("fickle", 0, "not again")
+        near, far = memory_pair()
+        self._loop = asyncio.get_running_loop()
+        self.times.append(self._loop.time())
+        hello = Hello(1, 1, nonce=bytes(32))
+        session = Session(Role.WORKER, hello, now=self._loop.time())
+        self._peer = Peer(far, session, handler=self)
+        self._peer.start()
+        return near
+
+    def message_received(self, message: Message | Data) -> None:
+        if isinstance(message, Proof):
+            self._peer.session.welcome(Welcome(b"", "fickle"))
+            if self._answer is None:
+                self._break_soon()
+        elif isinstance(message, Request | Attach) and self._answer is not None:
+            self._peer.send(self._answer(message))
+            self._break_soon()
+
+    def writable(self) -> None: ...
+
+    def peer_gone(self, cause: str, code: str) -> None: ...
+
+    def _break_soon(self) -> None:
+        self._loop.call_later(0.001, self._peer.close, "ending", "no wish to go on")
+
+
+@pytest.fixture
+def fickle(monkeypatch):
+    """Make connections to workers that let everybody in, and break each link soon."""
+
+    def connect(worker: FickleWorker) -> AsyncConnection:
+        monkeypatch.setattr("mlepool.client.connection.dial", worker.dial)
+        return AsyncConnection(Target.parse("unix:/fickle"))
+
+    return connect
+
+
+def accept(request: Request | Attach) -> Message:
+    return Accepted(request.call, command="true")
+
+
+def end(request: Request | Attach) -> Message:
+    return Ended(request.call, Outcome("SUCCEEDED", value=True))
+
+
+@in_jumping_time
+async def test_who_only_lets_in_is_not_dialled_in_a_tight_loop(fickle):
+    worker = FickleWorker()
+    conn = fickle(worker)
+    await conn.connect()
+    await asyncio.sleep(30)
+    await conn.disconnect()
+    assert 5 < len(worker.times) < MANY
+
+
+@in_jumping_time
+async def test_a_call_that_is_accepted_again_and_again_is_no_use(fickle):
+    worker = FickleWorker(accept)
+    conn = fickle(worker)
+    await conn.connect()
+    listener = await conn.attach("an-id")
+    await asyncio.sleep(30)
+    await conn.disconnect()
+    assert listener.status == "LOST"
+    assert 5 < len(worker.times) < MANY
+
+
+@in_jumping_time
+async def test_what_a_connection_asks_by_itself_is_no_use(fickle):
+    worker = FickleWorker(end)
+    conn = fickle(worker)
+    conn.on("metrics", print)
+    await conn.connect()
+    await asyncio.sleep(30)
+    await conn.disconnect()
+    assert 5 < len(worker.times) < MANY
+
+
+@in_jumping_time
+async def test_after_a_link_that_has_brought_an_end_the_next_is_dialled_at_once(fickle):
+    worker = FickleWorker(end)
+    conn = fickle(worker)
+    await conn.connect()
+    for _ in range(MANY - 1):
+        assert await conn._calls.ask("get_time", {})
+        while conn.is_connected:  # noqa: ASYNC110 - its clock jumps
+            await asyncio.sleep(0.001)
+    await conn.disconnect()
+    assert len(worker.times) >= MANY - 1
+    assert worker.times[-1] - worker.times[0] < 1
