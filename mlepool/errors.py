@@ -74,7 +74,26 @@ TAIL_LINES = 20  # lines of output that an error repeats: what fits on a screen
 
 
 class MlepoolError(Exception):
-    """Root of all errors of mlepool."""
+    """Root of all errors of mlepool.
+
+    They can be pickled, and so cross the border between processes. Their ``listener``
+    can't: it is None in the copy, which says the same.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by __init__, as exceptions are by default: it may take keywords.
+        facts = {**vars(self)}
+        if "listener" in facts:
+            facts["listener"] = None
+        if getattr(self, "filename", None) is not None:
+            facts["filename"] = self.filename  # type: ignore[attr-defined]
+        return _revive, (type(self), self.args), facts
+
+
+def _revive(kind: type[MlepoolError], args: tuple[Any, ...]) -> MlepoolError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
 
 
 class ClientError(MlepoolError):
@@ -91,7 +110,8 @@ class ConnectError(ClientError, ConnectionError):
     """
 
     def __init__(self, host: str, port: int, cause: str) -> None:
-        super().__init__(host, port, cause)
+        # Not OSError's: it would take them for an errno, a text and a filename.
+        Exception.__init__(self, host, port, cause)
         self.host = host
         self.port = port
         self.cause = cause
@@ -126,7 +146,7 @@ class ConnectionLostError(ClientError, ConnectionError):
     """
 
     def __init__(self, name: str, cause: str) -> None:
-        super().__init__(name, cause)
+        Exception.__init__(self, name, cause)
         self.name = name
         self.cause = cause
 
@@ -166,7 +186,7 @@ class ListenerTimeoutError(ClientError, TimeoutError):
     def __init__(
         self, host: str, command: str, *, seconds: float, job_id: str = ""
     ) -> None:
-        super().__init__(host, command)
+        Exception.__init__(self, host, command)
         self.host = host
         self.command = command
         self.seconds = seconds
@@ -244,16 +264,18 @@ class CommandError(MlepoolError, subprocess.CalledProcessError):
             output=texts.get("stdout"),
             stderr=texts.get("stderr"),
         )
+        self.args = (returncode, command)  # as CalledProcessError's
         self.listener = listener
         self.host = host
+        self._end = ""
+        if getattr(listener, "exit_code", 0) is None:  # it is no process
+            self._end = f"as {listener.status}: {listener.reason}"
 
     def __str__(self) -> str:
         end = f"with exit status {self.returncode}"
         if self.returncode < 0:
             end = f"with signal {-self.returncode}"
-        if getattr(self.listener, "exit_code", 0) is None:  # it is no process
-            end = f"as {self.listener.status}: {self.listener.reason}"
-        text = f"{self.cmd!r} on {self.host} ended {end}"
+        text = f"{self.cmd!r} on {self.host} ended {self._end or end}"
         tail = (self.stderr or self.output or "").splitlines()[-TAIL_LINES:]
         return "\n  ".join([text, *tail])
 
@@ -263,6 +285,9 @@ class CommandTimeoutError(MlepoolError, TimeoutError):
 
     Attributes:
         listener: The Listener, with the output so far.
+        host: Name of the connection.
+        command: What ran there.
+        job_id: The job's id.
         seconds: The timeout that was asked for.
         output: The text that had arrived, stdout and stderr in order.
         stopped: True if the worker has stopped the job, False if the job was left
@@ -272,8 +297,10 @@ class CommandTimeoutError(MlepoolError, TimeoutError):
     def __init__(
         self, listener: Any, seconds: float, *, output: str, stopped: bool | None
     ) -> None:
-        super().__init__(seconds)
+        Exception.__init__(self, seconds)
         self.listener = listener
+        self.host, self.command = listener.host, listener.command
+        self.job_id = listener.id
         self.seconds = seconds
         self.output = output
         self.stopped = stopped
@@ -281,12 +308,12 @@ class CommandTimeoutError(MlepoolError, TimeoutError):
     def __str__(self) -> str:
         fate = {
             True: "it was stopped",
-            False: f"it goes on as job {self.listener.id}",
+            False: f"it goes on as job {self.job_id}",
             None: "the worker does not answer; whether it was stopped is unknown",
         }[self.stopped]
         return (
-            f"{self.listener.command!r} on {self.listener.host} did not end within "
-            f"{self.seconds:g} s; {fate}"
+            f"{self.command!r} on {self.host} did not end within {self.seconds:g} s; "
+            f"{fate}"
         )
 
 
@@ -421,7 +448,7 @@ class LinkError(MlepoolError, ConnectionError):
     """
 
     def __init__(self, kind: str, cause: str) -> None:
-        super().__init__(kind, cause)
+        Exception.__init__(self, kind, cause)
         self.kind = kind
         self.cause = cause
 

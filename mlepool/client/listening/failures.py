@@ -2,6 +2,7 @@
 
 import builtins
 import functools
+from typing import Any
 
 from mlepool.errors import PermissionDeniedError, RemoteError, WorkerBusyError
 from mlepool.wire.messages import Failure
@@ -39,7 +40,18 @@ def _combined(name: str) -> type[RemoteError]:
     kind = _SAFE_TYPES.get(name)
     if kind is None:
         return RemoteError
-    return type(f"Remote{name}", (RemoteError, kind), {"__module__": "mlepool.errors"})
+    members = {"__module__": "mlepool.errors", "__reduce__": _reduce}
+    return type(f"Remote{name}", (RemoteError, kind), members)
+
+
+def _reduce(error: RemoteError) -> tuple[Any, ...]:
+    """Have a type that is made here be made again where the error is unpickled."""
+    _, (_, args), facts = RemoteError.__reduce__(error)
+    return _revive, (error.type_name, args), facts
+
+
+def _revive(type_name: str, args: tuple[Any, ...]) -> RemoteError:
+    return _combined(type_name)(*args)
 
 
 def remote_error(failure: Failure, host: str) -> RemoteError:

@@ -37,6 +37,9 @@ class Line(str):
     stream: ClassVar[StreamName] = "stdout"
     end: ClassVar[str] = "\n"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (str(self), self.stream, self.end)
+
 
 class BytesLine(bytes):
     """A line of output as bytes, for ``encoding=None``; else as :class:`Line`."""
@@ -44,6 +47,9 @@ class BytesLine(bytes):
     __slots__ = ()
     stream: ClassVar[StreamName] = "stdout"
     end: ClassVar[str] = "\n"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (bytes(self), self.stream, self.end)
 
 
 def _kinds(base: type) -> dict[tuple[int, str], type]:
@@ -61,6 +67,13 @@ def _kinds(base: type) -> dict[tuple[int, str], type]:
 
 _TEXT_KINDS = _kinds(Line)
 _BYTES_KINDS = _kinds(BytesLine)
+_STREAM_OF = {name: number for number, name in STREAM_NAMES.items()}
+
+
+def _again(data: Text, stream: str, end: str) -> Any:
+    """Make a line again from what it was pickled as."""
+    kinds = _TEXT_KINDS if isinstance(data, str) else _BYTES_KINDS
+    return kinds[_STREAM_OF[stream], end](data)
 
 
 class _Stream:

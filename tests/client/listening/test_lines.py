@@ -1,5 +1,8 @@
 """Lines out of bytes: streams, encodings, rewritten lines, parts."""
 
+import copy
+import pickle
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -111,3 +114,15 @@ def test_output_that_was_not_kept_is_said_in_the_stream(encoding):
 def test_an_unknown_encoding_is_refused():
     with pytest.raises(LookupError):
         LineDecoder("no-such-encoding")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", None])
+def test_lines_can_be_pickled_and_copied(encoding):
+    lines = decode(b"one\ntw\xc3\xb6", encoding=encoding, stream=STDERR)
+    for again in (pickle.loads(pickle.dumps(lines)), copy.deepcopy(lines)):
+        assert again == lines
+        assert [type(one) for one in again] == [type(one) for one in lines]
+        assert [(one.stream, one.end) for one in again] == [
+            ("stderr", "\n"),
+            ("stderr", ""),
+        ]
