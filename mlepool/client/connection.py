@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,13 +11,15 @@ from mlepool.client.calls import Calls, new_job_id, print_message
 from mlepool.client.catalogue.bindings import Bindings
 from mlepool.client.catalogue.commands import Catalogue
 from mlepool.client.events import Callbacks
+from mlepool.client.life import TRANSITIONS
 from mlepool.client.links.conversation import Conversation, OpenCall
 from mlepool.client.links.handshake import Entrance, dial
-from mlepool.client.links.redial import LINK_CODES, Redial
+from mlepool.client.links.redial import LINK_CODES, Redial, check_limit
 from mlepool.client.links.trust import Target
 from mlepool.client.owned import Echo
 from mlepool.client.state import WorkerState
 from mlepool.client.telemetry import MetricsFeed, MetricsMethods
+from mlepool.client.tidings import Tidings
 from mlepool.errors import (
     ClientError,
     ConnectError,
@@ -29,7 +30,6 @@ from mlepool.errors import (
     UntrustedWorkerError,
 )
 from mlepool.peer import Peer
-from mlepool.wire.telemetry import JobSample, Sample
 
 __all__ = ["AsyncConnection", "Echo", "new_job_id", "print_message"]
 
@@ -37,25 +37,8 @@ logger = logging.getLogger("mlepool.client")
 
 CONNECT_LIMIT = 30.0  # seconds for one attempt where the caller set no limit
 
-# What becomes of a connection. What is not here is an error.
-TRANSITIONS: dict[tuple[str, str], str] = {
-    ("new", "entered"): "connected",
-    ("disconnected", "entered"): "connected",
-    ("lost", "entered"): "connected",
-    ("reconnecting", "entered"): "connected",
-    ("connected", "broken"): "reconnecting",
-    ("connected", "given up"): "lost",
-    ("reconnecting", "given up"): "lost",
-    ("connected", "left"): "disconnected",
-    ("reconnecting", "left"): "disconnected",
-    **{
-        (state, "closed"): "closed"
-        for state in ("new", "disconnected", "lost", "closed")
-    },
-}
 
-
-class AsyncConnection(Bindings, MetricsMethods):
+class AsyncConnection(Bindings, Tidings, MetricsMethods):
     """A connection to one worker.
 
     The worker's commands are methods, with the worker's own signatures and docs, and
@@ -109,7 +92,7 @@ class AsyncConnection(Bindings, MetricsMethods):
         self._connect_limit = (
             CONNECT_LIMIT if connect_timeout is None else connect_timeout
         )
-        self._reconnect_timeout = _check_seconds(reconnect_timeout)
+        self._reconnect_timeout = check_limit(reconnect_timeout)
         self._state = "new"
         self._key = ""
         self._connecting = asyncio.Lock()
@@ -211,16 +194,6 @@ class AsyncConnection(Bindings, MetricsMethods):
         return f"<{type(self).__name__} {self.name}: {self._state}>"
 
     @property
-    def state(self) -> dict[str, Any]:
-        """What the worker tells of itself: id, name, run_status, labels, os, cpu, ...
-
-        It stays current while connected, and after each reconnect. With
-        ``connection``: new, connected, reconnecting, disconnected, lost (given up) or
-        closed.
-        """
-        return {**self._worker.values, "connection": self._state}
-
-    @property
     def rtt(self) -> float | None:
         """Seconds that the latest ping waited for its answer; None before the first.
 
@@ -230,44 +203,12 @@ class AsyncConnection(Bindings, MetricsMethods):
         conversation = self._conversation
         return None if conversation is None else conversation.peer.session.rtt
 
-    def on(self, event: str, callback: Callable[..., object]) -> None:
-        """Have a function called on an event.
-
-        Args:
-            event: ``"connected"`` and ``"disconnected"`` (by this side),
-                ``"reconnecting"`` (the link was lost), ``"reconnected"``, ``"lost"``
-                (given up), or the worker's own ``"state-change"`` (given as
-                ``{"state": ..., "changed": ...}``: all of :attr:`state`, and what is
-                new in it, None for what is gone) and ``"catalogue"`` (it has other
-                commands now; they are given as :attr:`commands`), or ``"metrics"``
-                (a :class:`~mlepool.Sample` was taken; those that were kept while
-                nobody had them come first, and are let go as the callback returns);
-                ``"quarantined"`` (groups leave this host out for now: why, and until
-                when) and ``"released"`` (they do no more).
-            callback: Called with this connection, and with the event's data for a
-                worker's own event. What it raises is logged.
-
-        Raises:
-            ValueError: If there is no such event.
-        """
-        self._callbacks.add(event, callback)
-        if event == "metrics":
-            self._feed.collect()
-
-    def tell(self, event: str, *data: Any) -> None:
-        """Call those who want to know of an event."""
-        self._callbacks.emit(event, self, *data)
-
     # -- what conversations and calls need (their Owner)
 
     def check_usable(self) -> None:
         """Raise an error if there is no link, and none will come by itself."""
         if self._conversation is None and not self._redial.is_on:
             raise ConnectionClosedError(self.name, self._state)
-
-    def job_metrics(self, job_id: str) -> JobSample | None:
-        """Give what a job of the worker uses, as far as that is known."""
-        return self._feed.job(job_id)
 
     def call_ended(self, call: OpenCall) -> None:
         """Note that a call's end has come."""
@@ -355,14 +296,6 @@ class AsyncConnection(Bindings, MetricsMethods):
         logger.info("%s: %s", self.name, event)
         self._callbacks.emit(event, self)
 
-    def _tell_change(self, changed: dict[str, Any]) -> None:
-        if changed:
-            data = {"state": self.state, "changed": changed}
-            self._callbacks.emit("state-change", self, data)
-
-    def _tell_sample(self, sample: Sample) -> None:
-        self._callbacks.emit("metrics", self, sample)
-
     def _begin_redial(self, cause: str) -> None:
         self._move("broken")
         logger.warning("lost the connection to %s: %s; reconnecting", self.name, cause)
@@ -391,14 +324,3 @@ class AsyncConnection(Bindings, MetricsMethods):
         self, cause: str, kind: type[ConnectError] = ConnectError
     ) -> ConnectError:
         return kind(self._target.host or self._target.name, self._target.port, cause)
-
-
-def _check_seconds(seconds: float | None) -> float | None:
-    if seconds is None:
-        return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        kind = type(seconds).__name__
-        raise TypeError(f"reconnect_timeout is a number of seconds or None, not {kind}")
-    if not seconds >= 0:
-        raise ValueError(f"reconnect_timeout must be seconds, not {seconds}")
-    return None if seconds == float("inf") else seconds

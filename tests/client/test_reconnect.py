@@ -62,12 +62,7 @@ def heal(proxy: FaultProxy) -> None:
 
 
 def random_cuts(rng: random.Random, *, handshake: int, welcome: int) -> list[Cut]:
-    """Make 60 cuts in both directions, within handshakes and after them.
-
-    Args:
-        handshake: Bytes that a client sends before its first request.
-        welcome: Bytes that it gets before that: what the worker offers.
-    """
+    """Make 60 cuts in both directions, within handshakes (of so many bytes) and after."""
     cuts = []
     for _ in range(60):
         if rng.random() < 0.7:
