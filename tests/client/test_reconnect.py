@@ -62,7 +62,7 @@ def heal(proxy: FaultProxy) -> None:
 
 
 def random_cuts(rng: random.Random, *, handshake: int, welcome: int) -> list[Cut]:
-    """Make 60 cuts in both directions, within handshakes (of so many bytes) and after."""
+    """Make 60 cuts in both directions, in handshakes (of so many bytes) and after."""
     cuts = []
     for _ in range(60):
         if rng.random() < 0.7:
