@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
+import msgspec
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
@@ -284,4 +285,4 @@ class ClientLink:
         text = b"".join(struct.pack(">H", len(part)) + part for part in parts)
         message = b"mlepool 1 worker\0" + text
         mac = hmac.new(token.encode(), message, hashlib.sha256).digest()
-        self.send(Welcome(mac, "fake", pack(commands).commands))
+        self.send(Welcome(mac, "fake", msgspec.Raw(pack(commands).commands)))

@@ -136,6 +136,9 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
     capabilities: tuple[str, ...] = ()
 
 
+NO_COMMANDS = msgspec.Raw(b"\x90")  # an empty array
+
+
 class Proof(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """The client knows a token: an HMAC under it, never the token itself.
 
@@ -152,14 +155,14 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """The worker accepts the client, proves its own knowledge, and offers itself.
 
     Attributes:
-        commands: Its catalogue, packed (:mod:`mlepool.wire.catalogue`); empty if the
-            client has it already.
+        commands: Its catalogue, an array that is not read before somebody wants it
+            (:mod:`mlepool.wire.catalogue`); empty if the client has it already.
         catalogue: The digest of what was left out; else empty.
     """
 
     mac: bytes
     worker: str = ""
-    commands: bytes = b""
+    commands: msgspec.Raw = NO_COMMANDS
     state: dict[str, Any] = {}
     catalogue: bytes = b""
 

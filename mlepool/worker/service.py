@@ -8,12 +8,15 @@ import time
 from collections import deque
 from typing import Any
 
+import msgspec
+
 from mlepool.errors import LocalProtocolError, WorkerError
 from mlepool.peer import Peer
 from mlepool.transport.base import Link
 from mlepool.wire.calls import CallTable
 from mlepool.wire.codec import Data
 from mlepool.wire.messages import (
+    NO_COMMANDS,
     Accepted,
     Attach,
     Credit,
@@ -142,8 +145,8 @@ class Service:
         """Offer what this worker has; what the client knows already is only named."""
         house, (commands, digest) = self._house, self._house.registry.packed()
         if digest in proof.catalogues:
-            return Welcome(mac, house.name, b"", house.state(), digest)
-        return Welcome(mac, house.name, commands, house.state())
+            return Welcome(mac, house.name, NO_COMMANDS, house.state(), digest)
+        return Welcome(mac, house.name, msgspec.Raw(commands), house.state())
 
     def check_token(self) -> bool:
         """Say goodbye if the client's token is good no more; tell if that is so."""

@@ -193,7 +193,7 @@ STRANGE_ANSWERS: dict[str, list[bytes]] = {
     ],
     "no status": [encode(Ended(1, Outcome("WONDERFUL")))],
     "a catalogue that is none": [encode(Event("catalogue", b"\xc1"))],
-    "a catalogue that is not packed": [encode(Event("catalogue", [["run"]]))],
+    "a catalogue of odd commands": [encode(Event("catalogue", [[1, 2]]))],
     "a late refusal": [encode(Bye("refused", "not you"))],
 }
 

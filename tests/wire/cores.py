@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from mlepool.wire.codec import Data, encode
 from mlepool.wire.messages import (
     Accepted,
@@ -34,7 +36,7 @@ WORKER_NONCE = bytes(range(32, 64))
 EACH_MESSAGE: list[Message] = [
     Hello(1, 1, "mlepool 1.2", "key", CLIENT_NONCE, ("a", "b")),
     Proof("0123456789abcdef", bytes(32), (bytes(32),)),
-    Welcome(bytes(32), "gpu1", b"\x90", {"os": "linux"}, bytes(32)),
+    Welcome(bytes(32), "gpu1", msgspec.Raw(b"\x91\xc3"), {"os": "linux"}, bytes(32)),
     Bye("closed", "the end"),
     Ping(7),
     Pong(8),

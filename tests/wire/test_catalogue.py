@@ -1,11 +1,14 @@
 """A catalogue as it travels."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from mlepool.errors import RemoteProtocolError
 from mlepool.wire.catalogue import digest_of, pack, unpack
-from mlepool.wire.messages import CommandSpec, Parameter
+from mlepool.wire.codec import decode, encode
+from mlepool.wire.messages import CommandSpec, Event, Parameter, Welcome
 
 RUN = CommandSpec("run", "Run it.", (Parameter("command", "KEYWORD_ONLY"),))
 
@@ -30,3 +33,23 @@ def test_the_same_commands_have_the_same_digest_and_others_another():
 def test_bytes_that_are_no_catalogue_are_refused(bad):
     with pytest.raises(RemoteProtocolError, match="a catalogue is wrong"):
         unpack(bad)
+
+
+class FirstWelcome(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """The message as the first clients and workers have it."""
+
+    mac: bytes
+    worker: str = ""
+    commands: tuple[CommandSpec, ...] = ()
+    state: dict[str, Any] = {}
+
+
+def test_clients_and_workers_of_the_first_release_read_and_write_it_as_an_array():
+    first = FirstWelcome(b"m", "gpu1", (RUN,), {"os": "linux"})
+    packed = msgspec.Raw(pack([RUN]).commands)
+    now = Welcome(b"m", "gpu1", packed, {"os": "linux"})
+    assert msgspec.msgpack.decode(encode(now), type=FirstWelcome) == first
+    assert decode(msgspec.msgpack.encode(first)) == now
+    told = decode(encode(Event("catalogue", packed)))
+    assert isinstance(told, Event)
+    assert unpack(msgspec.msgpack.encode(told.data)) == (RUN,)

@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from mlepool.client.calls import Calls, print_message
 from mlepool.client.catalogue.builtin_commands import BuiltinCommands
 from mlepool.client.catalogue.commands import BoundCommand, Catalogue
@@ -17,7 +19,6 @@ from mlepool.client.files.methods import FileMethods
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.owned import Echo, Work
 from mlepool.client.tables import Table
-from mlepool.errors import RemoteProtocolError
 
 __all__ = ["OWN_VERBS", "Bindings"]
 
@@ -350,9 +351,8 @@ class Bindings(BuiltinCommands, FileMethods):
         Raises:
             RemoteProtocolError: If it is no catalogue.
         """
-        if not isinstance(data, bytes):
-            raise RemoteProtocolError("a catalogue is wrong: it is not packed")
-        self._catalogue = Catalogue(self.name, KNOWN.take(data))
+        commands = KNOWN.take(msgspec.msgpack.encode(data))
+        self._catalogue = Catalogue(self.name, commands)
         return self.commands
 
 

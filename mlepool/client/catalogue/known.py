@@ -67,7 +67,7 @@ def offered_by(welcome: Welcome, named: Mapping[bytes, Commands]) -> Commands:
         RemoteProtocolError: If that is no catalogue, or one that it was not told of.
     """
     if not welcome.catalogue:
-        return KNOWN.take(welcome.commands)
+        return KNOWN.take(bytes(welcome.commands))
     commands = named.get(welcome.catalogue)
     if commands is None:
         raise RemoteProtocolError("it leaves out a catalogue that it was not told of")

@@ -9,6 +9,8 @@ import hmac
 import importlib
 import secrets
 
+import msgspec
+
 from mlepool.client.catalogue.known import KNOWN, Commands, offered_by
 from mlepool.client.links.trust import KEY, Target, TrustStore, local_socket
 from mlepool.errors import (
@@ -181,7 +183,9 @@ class Entrance:
             # Nothing of this is kept for as long as the connection is: the welcome
             # alone, with the worker's whole catalogue, is 60 KiB.
             self.peer.hand_over(self._handler)
-            self._welcomed.set_result(welcome)
+            # Its catalogue is still a part of the link's buffer.
+            own = msgspec.structs.replace(welcome, commands=welcome.commands.copy())
+            self._welcomed.set_result(own)
         else:
             cause = "it can't prove that it knows the token"
             self._welcomed.set_exception(self._error(UntrustedWorkerError, cause))

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from mlepool.wire.messages import Event
 from mlepool.worker.custom.command import CustomCommand
 from mlepool.worker.custom.extensions import Extensions
@@ -80,4 +82,4 @@ class Offering:
         self._registry.offer(commands)
         names = {name.partition(".")[0] for name in commands if "." in name}
         self._board.update(capabilities=sorted(names), load_errors=errors)
-        self._tell(Event("catalogue", self._registry.packed().commands))
+        self._tell(Event("catalogue", msgspec.Raw(self._registry.packed().commands)))

@@ -2,13 +2,14 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 import mlepool
 from mlepool.client.catalogue.known import KNOWN, MOST, KnownCatalogues, offered_by
 from mlepool.errors import RemoteProtocolError
 from mlepool.wire.catalogue import digest_of, pack, unpack
-from mlepool.wire.messages import CommandSpec, Parameter, Proof, Welcome
+from mlepool.wire.messages import NO_COMMANDS, CommandSpec, Parameter, Proof, Welcome
 from tests.raw import RawClient, UnixWay
 
 
@@ -53,20 +54,20 @@ def test_a_worker_may_leave_out_only_what_it_was_told_of():
         offered_by(left_out, {})  # though another worker's is here
     # Nor is it believed what its own catalogue's digest is.
     with pytest.raises(RemoteProtocolError, match="not told of"):
-        offered_by(Welcome(b"", "", packed("two"), {}, digest), {})
+        offered_by(Welcome(b"", "", msgspec.Raw(packed("two")), {}, digest), {})
     assert list(KNOWN.take(packed("one"))) == ["one"]
 
 
 def test_a_worker_sends_its_catalogue_to_who_does_not_have_it(worker):
     welcome = enter(worker, Proof())
-    names = [one.name for one in unpack(welcome.commands)]
+    names = [one.name for one in unpack(bytes(welcome.commands))]
     assert {"run", "stop"} <= set(names)
     assert welcome.catalogue == b""
     others = (bytes(32), b"", b"x" * 1000)
     assert enter(worker, Proof(catalogues=others)).commands == welcome.commands
-    digest = digest_of(welcome.commands)
+    digest = digest_of(bytes(welcome.commands))
     again = enter(worker, Proof(catalogues=(*others, digest)))
-    assert (again.commands, again.catalogue) == (b"", digest)
+    assert (again.commands, again.catalogue) == (NO_COMMANDS, digest)
 
 
 def enter(worker, proof: Proof) -> Welcome:
