@@ -261,6 +261,8 @@ class Calls:
             keywords: The client's options.
             prepare: Called with the listener before anything comes.
         """
+        if not isinstance(job_id, str):
+            raise TypeError(f"a job's id is a str, not {type(job_id).__name__}")
         if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
             raise ValueError(f"offset must be a listener's position, not {offset!r}")
         options, rest = split_options(keywords, kind=Kind.PROCESS)

@@ -11,6 +11,7 @@ from mlepool.client.calls import Calls, new_job_id, print_message
 from mlepool.client.catalogue.bindings import Bindings
 from mlepool.client.catalogue.commands import Catalogue
 from mlepool.client.events import Callbacks
+from mlepool.client.handles import Handle
 from mlepool.client.life import TRANSITIONS
 from mlepool.client.links.conversation import Conversation, OpenCall
 from mlepool.client.links.handshake import Entrance, dial
@@ -38,7 +39,7 @@ logger = logging.getLogger("mlepool.client")
 CONNECT_LIMIT = 30.0  # seconds for one attempt where the caller set no limit
 
 
-class AsyncConnection(Bindings, Tidings, MetricsMethods):
+class AsyncConnection(Bindings, Tidings, MetricsMethods, Handle):
     """A connection to one worker.
 
     The worker's commands are methods, with the worker's own signatures and docs, and

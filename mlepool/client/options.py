@@ -149,9 +149,7 @@ def split_options(
     except msgspec.ValidationError as exc:
         raise TypeError(_in_words(exc)) from None
     for name in ("timeout", "max_interval"):
-        value = own.get(name)
-        if value is not None and not 0 <= value < float("inf"):
-            raise ValueError(f"{name} must be a number of seconds, not {value}")
+        check_seconds(name, own.get(name))
     if options.on_timeout not in ("stop", "detach"):
         raise ValueError(
             f"on_timeout is 'stop' or 'detach', not {options.on_timeout!r}"
@@ -164,6 +162,21 @@ def split_options(
     if options.memory < 0:
         raise ValueError("memory must be a number of bytes")
     return options, rest
+
+
+def check_seconds(name: str, seconds: Any) -> None:
+    """See if a limit is a number of seconds, or None.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is below 0, or no finite number.
+    """
+    if seconds is None:
+        return
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{name}: expected float | None, got {type(seconds).__name__}")
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{name} must be a number of seconds, not {seconds}")
 
 
 def _in_words(exc: msgspec.ValidationError) -> str:

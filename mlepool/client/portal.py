@@ -45,18 +45,19 @@ class Portal:
 
         Raises:
             TimeoutError: If it takes longer.
+            TypeError: If the timeout is no number.
             KeyboardInterrupt: On Ctrl-C; the coroutine is cancelled.
             PortalError: If the loop can't take calls here or any more.
         """
         try:
-            loop = self._running_loop()
-        except PortalError:
+            loop, limit = self._running_loop(), _lock_timeout(timeout)
+        except (PortalError, TypeError):
             coroutine.close()
             raise
         call = _Call(coroutine)
         loop.call_soon_threadsafe(call.start)
         try:
-            if not call.wait(timeout):
+            if not call.wait(limit):
                 raise TimeoutError(f"not done within {timeout:g} s")
         except BaseException:
             self._cancel(loop, call)
@@ -165,9 +166,19 @@ class _Call:
         if self._task is not None:
             self._task.cancel()
 
-    def wait(self, timeout: float | None) -> bool:
-        return self._done.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+    def wait(self, lock_timeout: float) -> bool:
+        return self._done.acquire(timeout=lock_timeout)
 
     def result(self) -> Any:
         assert self._task is not None
         return self._task.result()
+
+
+def _lock_timeout(timeout: float | None) -> float:
+    """Give what a lock is to be told: it knows no infinity, and -1 for no limit."""
+    if timeout is None:
+        return -1
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        kind = type(timeout).__name__
+        raise TypeError(f"a timeout is a number of seconds or None, not {kind}")
+    return min(max(0.0, timeout), threading.TIMEOUT_MAX)

@@ -314,7 +314,8 @@ class JobTable:
                     raise ValueError(fed.problem)
         if not data:
             return InputAck(offset, closed=True)  # closing what is closed
-        raise BrokenPipeError(errno.EPIPE, f"the stdin of job {job_id} is closed")
+        text = f"the stdin of job {job_id} is not open: it needs stdin=True"
+        raise BrokenPipeError(errno.EPIPE, text)
 
     def resize(self, job_id: str, rows: int, cols: int) -> None:
         """Give a job's terminal another size; nothing if the job has ended.

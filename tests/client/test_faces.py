@@ -44,6 +44,7 @@ ONLY_ASYNC = {
         "batches",
         "begin",
         "change",
+        "cut_off",
         "end_reached",
         "ended",
         "feed_from",

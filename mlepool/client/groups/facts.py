@@ -7,13 +7,14 @@ from collections.abc import Callable
 from mlepool.client.groups.run import GroupRun
 from mlepool.client.groups.slots import Slot
 from mlepool.client.groups.waves import State
+from mlepool.client.handles import Handle
 from mlepool.client.listening.listener import AsyncListener, Status
 from mlepool.errors import SkippedError
 
 __all__ = ["GroupFacts"]
 
 
-class GroupFacts:
+class GroupFacts(Handle):
     """How the hosts of one call stand; of both faces.
 
     Args:

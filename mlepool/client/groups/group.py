@@ -18,6 +18,7 @@ from mlepool.client.groups.orders import CommandOrder, Order
 from mlepool.client.groups.run import RunOptions
 from mlepool.client.groups.selection import Groups, choose, choose_by_labels
 from mlepool.client.groups.ward import MAX_DIALS, Ward
+from mlepool.client.handles import Handle
 from mlepool.client.inventory.ranges import fold
 from mlepool.client.listening.values import shown
 from mlepool.client.sweeps.methods import SweepMethods
@@ -34,7 +35,7 @@ def print_from(name: str, message: Any) -> None:
     file.flush()
 
 
-class GroupVerbs(GroupFiles, SweepMethods):
+class GroupVerbs(GroupFiles, SweepMethods, Handle):
     """What a group of connections can be asked for; of groups and of pools."""
 
     _ward: Ward

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from mlepool.client.handles import Handle
 from mlepool.client.listening.failures import remote_error
 from mlepool.client.listening.intake import Intake
 from mlepool.client.listening.output import EvictedError
@@ -40,7 +41,7 @@ class Status(enum.StrEnum):
     LOST = "LOST"
 
 
-class Facts:
+class Facts(Handle):
     """What is known of a command, as far as its messages were received.
 
     Args:

@@ -77,8 +77,6 @@ class AsyncListener(Messages):
         command: What runs, for people.
         timeout: Seconds for the whole command; None for no limit.
         raise_error: True to raise what failed.
-        max_interval: Longest silence between two messages, seconds; None for any.
-            May be set at any time.
     """
 
     def __init__(
@@ -148,10 +146,13 @@ class AsyncListener(Messages):
 
         Raises:
             BrokenPipeError: If its stdin is closed, or the job has ended.
+            TypeError: If it is neither text nor bytes.
         """
         if isinstance(data, str):
             data = data.encode(self.options.encoding or "utf-8")
-        await self.feeder.send(data)
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"input is str or bytes, not {type(data).__name__}")
+        await self.feeder.send(bytes(data))
 
     async def close_input(self) -> None:
         """Close the process's stdin; twice is fine.

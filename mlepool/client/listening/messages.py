@@ -129,7 +129,12 @@ class Messages(Timed):
 
         Args:
             stream: ``"stdout"``, ``"stderr"``, or None for both in their order.
+
+        Raises:
+            ValueError: If there is no such stream.
         """
+        if stream not in ("stdout", "stderr", None):
+            raise ValueError(f"stream is 'stdout', 'stderr' or None, not {stream!r}")
         await self._wait_for_end()
         self.end_reached(quiet=True)
         try:

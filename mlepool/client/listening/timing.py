@@ -7,7 +7,7 @@ import time
 
 from mlepool.client.listening.facts import Facts
 from mlepool.client.listening.intake import Intake
-from mlepool.client.options import CallOptions
+from mlepool.client.options import CallOptions, check_seconds
 from mlepool.errors import ClientError, ListenerTimeoutError
 
 __all__ = ["Timed"]
@@ -20,8 +20,6 @@ class Timed(Facts):
 
     None of it counts while the command waits in line, or is still to come.
 
-    Attributes:
-        max_interval: Longest silence between two messages, seconds; None for any.
     """
 
     def __init__(
@@ -36,9 +34,19 @@ class Timed(Facts):
     ) -> None:
         super().__init__(job_id, command, host=host, options=options, intake=intake)
         self.is_to_come = is_to_come
-        self.max_interval = options.max_interval
+        self._max_interval = options.max_interval
         self._expired = False
         self._timer = None if is_to_come else self._set_timer()
+
+    @property
+    def max_interval(self) -> float | None:
+        """Longest silence between two messages, seconds; may be set at any time."""
+        return self._max_interval
+
+    @max_interval.setter
+    def max_interval(self, seconds: float | None) -> None:
+        check_seconds("max_interval", seconds)
+        self._max_interval = seconds
 
     async def accepted(self) -> None:
         """Wait until the worker has started the command, put it in line, or refused."""

@@ -6,6 +6,7 @@ import os
 import time
 from typing import Any
 
+from mlepool.client.handles import Handle
 from mlepool.client.sweeps.driver import Driver
 from mlepool.client.sweeps.plan import Plan, RunState
 from mlepool.client.sweeps.prospects import standstill
@@ -15,7 +16,7 @@ from mlepool.client.tables import Table
 __all__ = ["SweepFacts"]
 
 
-class SweepFacts:
+class SweepFacts(Handle):
     """How the runs of a sweep stand, and its hosts.
 
     Args:

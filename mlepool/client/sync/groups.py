@@ -18,6 +18,7 @@ from mlepool.client.groups.group import (
 )
 from mlepool.client.groups.limits import Batch
 from mlepool.client.groups.methods import GroupMethod, offered_by
+from mlepool.client.handles import Handle
 from mlepool.client.portal import Portal
 from mlepool.client.sync.connection import Connection
 from mlepool.client.sync.group_listener import GroupListener
@@ -35,7 +36,7 @@ _EXECUTOR = "mlepool.client.sync.executor"
 _DASK = "mlepool.client.sync.dask"  # takes a second to load
 
 
-class GroupVerbs(SweepMethods):
+class GroupVerbs(SweepMethods, Handle):
     """As :class:`mlepool.client.groups.group.GroupVerbs`, but blocking."""
 
     _async: AsyncGroupVerbs

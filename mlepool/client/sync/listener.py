@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
+from mlepool.client.handles import Handle
 from mlepool.client.listening.listener import AsyncListener, Status
 from mlepool.client.listening.output import EvictedError
 from mlepool.client.listening.points import Points
+from mlepool.client.options import check_seconds
 from mlepool.client.portal import Portal
 from mlepool.client.sync.messages import Messages
 from mlepool.client.sync.pages import is_live, listener_page
@@ -22,7 +24,7 @@ from mlepool.wire.values import StopReport
 __all__ = ["Listener"]
 
 
-class Listener(Viewed):
+class Listener(Viewed, Handle):
     """The handle of one command: its messages as they come, and its outcome.
 
     As :class:`~mlepool.AsyncListener`, but its methods block. Usable from any thread.
@@ -128,8 +130,7 @@ class Listener(Viewed):
 
     @max_interval.setter
     def max_interval(self, seconds: float | None) -> None:
-        if seconds is not None and not seconds >= 0:
-            raise ValueError(f"max_interval must be a number of seconds, not {seconds}")
+        check_seconds("max_interval", seconds)
         self._messages.max_interval = seconds
 
     @property
@@ -220,6 +221,8 @@ class Listener(Viewed):
             CommandTimeoutError, CommandError, RemoteError, ConnectionLostError: As
                 :meth:`next`.
         """
+        if self._async.intake.is_over:
+            timeout = None  # no time is too short for what has come
         with self._messages.leaving_alone():
             self._call(self._async.wait(), timeout)
         self._messages.done = True
@@ -253,6 +256,9 @@ class Listener(Viewed):
 
         Args:
             stream: ``"stdout"``, ``"stderr"``, or None for both in their order.
+
+        Raises:
+            ValueError: If there is no such stream.
         """
         with self._messages.leaving_alone():
             return self._call(self._async.read(stream))
@@ -293,6 +299,7 @@ class Listener(Viewed):
         Raises:
             TimeoutError: If it was not taken by then.
             BrokenPipeError: If its stdin is closed, or the job has ended.
+            TypeError: If it is neither text nor bytes.
         """
         self._call(self._async.send_input(data), timeout)
 

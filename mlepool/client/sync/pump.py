@@ -6,6 +6,7 @@ It crosses the border here, in batches, through janus queues, never a line at a 
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import janus
@@ -52,6 +53,8 @@ class Pump:
         if self._queue is None:
             self._portal.do(self.begin)
         assert self._queue is not None
+        if timeout is not None:
+            timeout = min(timeout, threading.TIMEOUT_MAX)
         item = self._queue.sync_q.get(timeout=timeout)
         if self._is_full:
             self._portal.post(self._go_on)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from mlepool.client.handles import Handle
 from mlepool.client.portal import Portal
 from mlepool.client.sweeps.rows import SweepRun
 from mlepool.client.sweeps.sweep import AsyncSweep
@@ -21,7 +22,7 @@ from mlepool.wire.values import StopReport
 __all__ = ["Sweep"]
 
 
-class Sweep(Viewed):
+class Sweep(Viewed, Handle):
     """Many runs of one command: the handle of what ``map`` began.
 
     As :class:`~mlepool.AsyncSweep`, but its methods block. Usable from any thread.

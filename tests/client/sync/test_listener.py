@@ -1,0 +1,74 @@
+"""The blocking Listener: what it refuses, and what no time is too short for."""
+
+import math
+
+import pytest
+
+
+def test_no_time_is_too_short_for_what_has_ended(conn):
+    done = conn.run("exit 3")
+    assert done.wait(timeout=0).exit_code == 3
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 1e300, 10**12])
+def test_a_time_may_be_longer_than_the_system_can_count(conn, seconds):
+    with conn.run("read line", stdin=True, complete=False) as live:
+        live.send_input("go\n", timeout=seconds)
+        assert live.wait(timeout=seconds).ok
+
+
+def test_a_silence_may_be_longer_than_the_system_can_count(conn):
+    live = conn.run("sleep 0.2; echo go", complete=False, max_interval=1e300)
+    assert list(live) == ["go"]
+
+
+@pytest.mark.parametrize("seconds", ["1", True, [], b""])
+def test_a_limit_that_is_no_number_is_refused(conn, seconds):
+    done = conn.run("true")
+    for face in (done, done._async):
+        with pytest.raises(TypeError, match="max_interval: expected float"):
+            face.max_interval = seconds
+    with conn.run("read line", stdin=True, complete=False) as live:
+        with pytest.raises(TypeError, match="a timeout is a number of seconds"):
+            live.wait(seconds)
+        live.close_input()
+
+
+@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf])
+def test_a_silence_that_no_clock_has_is_refused(conn, seconds):
+    done = conn.run("true")
+    for face in (done, done._async):
+        with pytest.raises(ValueError, match="max_interval must be"):
+            face.max_interval = seconds
+
+
+def test_a_stream_that_is_none_is_refused(conn):
+    with pytest.raises(ValueError, match="stream is 'stdout', 'stderr' or None"):
+        conn.run("echo hi").read("stdot")
+
+
+@pytest.mark.parametrize("data", [5, None, ["a"]])
+def test_input_that_is_none_is_refused_and_harms_nothing(conn, data):
+    with conn.run("cat", stdin=True, complete=False) as live:
+        with pytest.raises(TypeError, match="input is str or bytes, not"):
+            live.send_input(data)
+        live.send_input(bytearray(b"a"))
+        live.send_input(memoryview(b"b\n"))
+        live.close_input()
+        assert live.read() == "ab\n"
+
+
+def test_a_closed_stdin_says_how_to_have_one(conn):
+    with (
+        conn.run("sleep 5", complete=False) as live,
+        pytest.raises(BrokenPipeError, match="it needs stdin=True"),
+    ):
+        live.send_input("x")
+    live.stop()
+
+
+@pytest.mark.parametrize("job_id", [5, None, b"5f3a"])
+def test_a_job_id_of_another_type_is_refused_and_harms_nothing(conn, job_id):
+    with pytest.raises(TypeError, match="a job's id is a str"):
+        conn.attach(job_id)
+    assert conn.run("true").ok
