@@ -33,7 +33,7 @@ _ERRANDS = "mlepool.client.files.errands"
 _WITH_FILES = frozenset({"sync", "collect", "collect_to"})
 
 
-class Bindings(BuiltinCommands, FileMethods):
+class Bindings(BuiltinCommands[Coroutine[Any, Any, AsyncListener]], FileMethods):
     """What a connection can be asked for: the worker's commands, and our own verbs.
 
     Attributes:

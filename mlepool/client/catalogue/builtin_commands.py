@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from mlepool.client.listening.listener import AsyncListener
-
 __all__ = ["BuiltinCommands", "CallKeywords", "Path", "RunKeywords"]
+
+R_co = TypeVar("R_co", covariant=True)
 
 Path = str | bytes | os.PathLike[str]
 
@@ -43,12 +43,15 @@ class RunKeywords(CallKeywords, total=False):
     collect_to: str | os.PathLike[str] | None
 
 
-class BuiltinCommands:
-    """What workers offer by themselves, as methods of a connection."""
+class BuiltinCommands(Generic[R_co]):
+    """What workers offer by themselves, as methods of a connection.
+
+    Each face says what a call of its own gives: a Listener, or what is awaited for one.
+    """
 
     if TYPE_CHECKING:
 
-        async def run(
+        def run(
             self,
             command: str | Sequence[Path],
             *,
@@ -65,10 +68,10 @@ class BuiltinCommands:
             queue: bool = True,
             gpus: int = 0,
             **keywords: Unpack[RunKeywords],
-        ) -> AsyncListener:
+        ) -> R_co:
             """Run a command on the worker's host."""
 
-        async def exec(
+        def exec(
             self,
             cmd: str | Sequence[Path],
             *,
@@ -85,37 +88,31 @@ class BuiltinCommands:
             queue: bool = True,
             gpus: int = 0,
             **keywords: Unpack[RunKeywords],
-        ) -> AsyncListener:
+        ) -> R_co:
             """Run a command on the worker's host."""
 
-        async def stop(
+        def stop(
             self,
             job_id: str,
             signal: str = "SIGINT",
             grace: float = 10.0,
             **keywords: Unpack[CallKeywords],
-        ) -> AsyncListener:
+        ) -> R_co:
             """Stop a job: its whole tree of processes, with proof."""
 
-        async def kill(
-            self, job_id: str, **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        def kill(self, job_id: str, **keywords: Unpack[CallKeywords]) -> R_co:
             """Kill a job: SIGKILL to its whole tree of processes, with proof."""
 
-        async def jobs(self, **keywords: Unpack[CallKeywords]) -> AsyncListener:
+        def jobs(self, **keywords: Unpack[CallKeywords]) -> R_co:
             """List the jobs that run on this worker, and the latest that have ended."""
 
-        async def is_alive(
-            self, job_id: str, **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        def is_alive(self, job_id: str, **keywords: Unpack[CallKeywords]) -> R_co:
             """Tell if a job has not ended yet."""
 
-        async def job(
-            self, job_id: str, **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        def job(self, job_id: str, **keywords: Unpack[CallKeywords]) -> R_co:
             """Describe one job, also one that has ended long ago."""
 
-        async def send_input(
+        def send_input(
             self,
             job_id: str,
             data: str | bytes = b"",
@@ -124,42 +121,40 @@ class BuiltinCommands:
             *,
             writer: str = "",
             **keywords: Unpack[CallKeywords],
-        ) -> AsyncListener:
+        ) -> R_co:
             """Write to a job's stdin; returns when the process's pipe has taken it."""
 
-        async def resize(
+        def resize(
             self, job_id: str, rows: int, cols: int, **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        ) -> R_co:
             """Give a job's terminal another size."""
 
-        async def cd(
-            self, dest: Path = "~", **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        def cd(self, dest: Path = "~", **keywords: Unpack[CallKeywords]) -> R_co:
             """Go to another folder: this connection's relative paths count from it."""
 
-        async def cwd(self, **keywords: Unpack[CallKeywords]) -> AsyncListener:
+        def cwd(self, **keywords: Unpack[CallKeywords]) -> R_co:
             """Tell where this connection is."""
 
-        async def ls(
+        def ls(
             self,
             src: Path = ".",
             *,
             after: bytes = b"",
             **keywords: Unpack[CallKeywords],
-        ) -> AsyncListener:
+        ) -> R_co:
             """List a folder: all that is in it, hidden files too, by name."""
 
-        async def stat(
+        def stat(
             self, path: Path, *, follow: bool = True, **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        ) -> R_co:
             """Describe a file, folder or link."""
 
-        async def glob(
+        def glob(
             self, pattern: Path, *, after: bytes = b"", **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        ) -> R_co:
             """Find files and folders by a pattern, as a shell does."""
 
-        async def read(
+        def read(
             self,
             path: Path,
             *,
@@ -169,15 +164,13 @@ class BuiltinCommands:
             size: int | None = None,
             tail: int | None = None,
             **keywords: Unpack[CallKeywords],
-        ) -> AsyncListener:
+        ) -> R_co:
             """Read a file, or a part of it."""
 
-        async def rdfile(
-            self, path: Path, **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        def rdfile(self, path: Path, **keywords: Unpack[CallKeywords]) -> R_co:
             """Read a file as bytes."""
 
-        async def write(
+        def write(
             self,
             path: Path,
             data: str | bytes,
@@ -187,101 +180,93 @@ class BuiltinCommands:
             offset: int | None = None,
             parents: bool = False,
             **keywords: Unpack[CallKeywords],
-        ) -> AsyncListener:
+        ) -> R_co:
             """Write a file: all of it, or a part."""
 
-        async def wrfile(
+        def wrfile(
             self,
             path: Path,
             data: str | bytes,
             append: bool = False,
             **keywords: Unpack[CallKeywords],
-        ) -> AsyncListener:
+        ) -> R_co:
             """Write a file; ``write`` by Conplyent's name."""
 
-        async def mkdir(
+        def mkdir(
             self, path: Path, mode: int | None = None, **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        ) -> R_co:
             """Make a folder; the one that it is in must be there."""
 
-        async def mkdirs(
+        def mkdirs(
             self, path: Path, exist_ok: bool = False, **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        ) -> R_co:
             """Make a folder, and the folders on the way to it."""
 
-        async def rm(
+        def rm(
             self, path: Path, recursive: bool = False, **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        ) -> R_co:
             """Remove a file, a link or an empty folder."""
 
-        async def touch(
-            self, path: Path, **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        def touch(self, path: Path, **keywords: Unpack[CallKeywords]) -> R_co:
             """Make an empty file, or set the time of what is there to now."""
 
-        async def copy(
+        def copy(
             self,
             src: Path,
             dest: Path,
             recursive: bool = False,
             **keywords: Unpack[CallKeywords],
-        ) -> AsyncListener:
+        ) -> R_co:
             """Copy a file on the worker's host, with its mode and time."""
 
-        async def move(
-            self, src: Path, dest: Path, **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        def move(self, src: Path, dest: Path, **keywords: Unpack[CallKeywords]) -> R_co:
             """Move or rename a file or folder on the worker's host."""
 
-        async def get_time(self, **keywords: Unpack[CallKeywords]) -> AsyncListener:
+        def get_time(self, **keywords: Unpack[CallKeywords]) -> R_co:
             """Give the host's time, with its time zone."""
 
-        async def os_info(self, **keywords: Unpack[CallKeywords]) -> AsyncListener:
+        def os_info(self, **keywords: Unpack[CallKeywords]) -> R_co:
             """Tell which operating system the host has."""
 
-        async def user_name(self, **keywords: Unpack[CallKeywords]) -> AsyncListener:
+        def user_name(self, **keywords: Unpack[CallKeywords]) -> R_co:
             """Tell which account the worker runs as, and so its jobs."""
 
-        async def env(self, **keywords: Unpack[CallKeywords]) -> AsyncListener:
+        def env(self, **keywords: Unpack[CallKeywords]) -> R_co:
             """Give the environment that jobs get, before what ``run(env=)`` sets."""
 
-        async def which(
-            self, program: str, **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        def which(self, program: str, **keywords: Unpack[CallKeywords]) -> R_co:
             """Find a program as ``run`` would."""
 
-        async def sleep(
-            self, seconds: float, **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        def sleep(self, seconds: float, **keywords: Unpack[CallKeywords]) -> R_co:
             """Do nothing for a while, on the worker; it may be given a ``timeout``."""
 
-        async def reboot(self, **keywords: Unpack[CallKeywords]) -> AsyncListener:
+        def reboot(self, **keywords: Unpack[CallKeywords]) -> R_co:
             """Reboot the host. All jobs end with it."""
 
-        async def shutdown(self, **keywords: Unpack[CallKeywords]) -> AsyncListener:
+        def shutdown(self, **keywords: Unpack[CallKeywords]) -> R_co:
             """Shut the host down and switch it off. All jobs end with it."""
 
-        async def close_server(
+        def close_server(
             self, grace: float = 10.0, **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        ) -> R_co:
             """End the worker. Its jobs go on: the next worker finds them."""
 
-        async def set_name(
+        def set_name(
             self, name: str | None = None, **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        ) -> R_co:
             """Rename the worker; it keeps the name when it is started again."""
 
-        async def set_labels(
+        def set_labels(
             self, labels: dict[str, str | None], **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        ) -> R_co:
             """Set labels of the worker, beside those that it has; it keeps them."""
 
-        async def set_state(
+        def set_state(
             self, values: dict[str, Any], **keywords: Unpack[CallKeywords]
-        ) -> AsyncListener:
+        ) -> R_co:
             """Set properties of the worker's state."""
 
-        async def set_metrics(
+        def set_metrics(
             self,
             *,
             every: float | None = None,
@@ -292,5 +277,5 @@ class BuiltinCommands:
             gpus: float | None = None,
             jobs: float | None = None,
             **keywords: Unpack[CallKeywords],
-        ) -> AsyncListener:
+        ) -> R_co:
             """Set how often the worker measures what, for all clients; 0 is never."""

@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from mlepool.client.calls import new_job_id, print_message
+from mlepool.client.catalogue.builtin_commands import BuiltinCommands
 from mlepool.client.catalogue.commands import BoundCommand
 from mlepool.client.catalogue.namespaces import Offered
 from mlepool.client.catalogue.signatures import like
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.portal import Portal
-from mlepool.client.sync.builtin_commands import BuiltinCommands
 from mlepool.client.sync.file_methods import FileMethods
 from mlepool.client.sync.interrupts import leave_alone, leaving_alone
 from mlepool.client.sync.listener import Listener
@@ -35,7 +35,7 @@ def with_listener(exc: E, portal: Portal) -> E:
     return exc
 
 
-class Connection(BuiltinCommands, FileMethods):
+class Connection(BuiltinCommands[Listener], FileMethods):
     """A connection to one worker; as :class:`~mlepool.AsyncConnection`, but blocking.
 
     Usable from any thread, also inside a running event loop (Jupyter).

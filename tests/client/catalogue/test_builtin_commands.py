@@ -11,7 +11,6 @@ import mlepool
 from mlepool.client.catalogue import builtin_commands
 from mlepool.client.catalogue.commands import BoundCommand
 from mlepool.client.options import CallOptions
-from mlepool.client.sync import builtin_commands as blocking
 from mlepool.client.tables import JobList
 from mlepool.wire.messages import Outcome
 from mlepool.wire.values import JobInfo
@@ -44,9 +43,8 @@ def parameters(args):
         yield one.arg, "KEYWORD_ONLY", default and ast.unparse(default)
 
 
-@pytest.mark.parametrize("module", [builtin_commands, blocking])
-def test_declarations_are_those_of_the_worker(module):
-    assert declared(module) == {
+def test_declarations_are_those_of_the_worker():
+    assert declared(builtin_commands) == {
         name: [(one.name, one.kind, one.default) for one in spec.parameters]
         for name, spec in SPECS.items()
     }
