@@ -1,7 +1,5 @@
 """``mlepool attach``: follow jobs from their first byte to their end."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 from typing import Annotated, Any

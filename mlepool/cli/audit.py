@@ -1,7 +1,5 @@
 """``mlepool audit``: what the audit log of a worker on this machine says."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import sys

@@ -1,7 +1,5 @@
 """``mlepool completion``: what makes a shell complete its words."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """``mlepool demo``: the main job on this machine, with three real workers."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

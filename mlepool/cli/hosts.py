@@ -1,7 +1,5 @@
 """``mlepool hosts``: which hosts this account knows, and whether they answer."""
 
-from __future__ import annotations
-
 import asyncio
 import importlib
 import json

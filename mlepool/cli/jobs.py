@@ -1,7 +1,5 @@
 """``mlepool jobs``: what runs on workers, and what has run."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import shutil

@@ -4,6 +4,9 @@ Newer versions of typer load pydantic to find that a text is a text, and a path 
 which takes a third of the processor time of a short ``mlepool run``. What needs more (a
 number, a path that can't be read) still goes through typer, and so does everything in
 versions that are unknown.
+
+For the same reason modules of subcommands import no ``annotations`` from
+``__future__``: typer would compile each of them four times.
 """
 
 from __future__ import annotations

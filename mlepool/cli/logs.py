@@ -1,7 +1,5 @@
 """``mlepool logs``: what a job has printed, from a worker or from a state folder."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time

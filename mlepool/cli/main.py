@@ -1,7 +1,5 @@
 """The ``mlepool`` command: its subcommands, and how errors end it."""
 
-from __future__ import annotations
-
 import functools
 import gc
 import importlib

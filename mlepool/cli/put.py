@@ -1,7 +1,5 @@
 """``mlepool put`` and ``mlepool get``: files to hosts, and from them."""
 
-from __future__ import annotations
-
 import os
 from typing import Annotated
 

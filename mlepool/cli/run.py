@@ -1,7 +1,5 @@
 """``mlepool run``: one command on one host or many, live."""
 
-from __future__ import annotations
-
 import asyncio
 import importlib
 import math

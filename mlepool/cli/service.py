@@ -1,7 +1,5 @@
 """``mlepool worker --install`` and ``--uninstall``: a worker as a systemd service."""
 
-from __future__ import annotations
-
 import getpass
 import os
 import subprocess

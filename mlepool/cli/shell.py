@@ -1,7 +1,5 @@
 """``mlepool shell``: a Python prompt that knows the hosts."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import importlib.util

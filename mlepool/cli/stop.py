@@ -1,7 +1,5 @@
 """``mlepool stop``: ends jobs, and says what is left of them."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import math

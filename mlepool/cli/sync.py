@@ -1,7 +1,5 @@
 """``mlepool sync``: makes a folder elsewhere like one here, or the other way round."""
 
-from __future__ import annotations
-
 import os
 from typing import Annotated, Any
 

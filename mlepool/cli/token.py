@@ -1,7 +1,5 @@
 """``mlepool token``: who may come to a worker of this machine, and what for."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

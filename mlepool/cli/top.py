@@ -1,7 +1,5 @@
 """``mlepool top``: what hosts are doing, live."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import importlib

@@ -1,7 +1,5 @@
 """``mlepool trust``: remember a worker's key and token."""
 
-from __future__ import annotations
-
 import sys
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """``mlepool worker``: serve this machine until told to end."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import logging

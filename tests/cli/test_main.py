@@ -1,5 +1,6 @@
 """The mlepool command itself: help, version, how errors end it."""
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -101,6 +102,15 @@ def test_a_command_loads_nothing_that_only_others_need(host, load):
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("name", COMMANDS)
+def test_typer_has_no_annotations_to_compile(name):
+    command = COMMANDS[name]
+    module = importlib.import_module(f"mlepool.cli.{command.module}")
+    for function in command.actions.values() or [command.function]:
+        given = getattr(module, function).__annotations__.values()
+        assert not [one for one in given if isinstance(one, str)]
+
+
 def test_a_shell_that_asks_for_hosts_loads_next_to_nothing(elsewhere, load):
     elsewhere.mkdir()
     status, modules = load("__complete", "run", "-H", "g")
