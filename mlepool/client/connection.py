@@ -10,12 +10,13 @@ from typing import Any, Self
 from mlepool.client.calls import Calls, new_job_id, print_message
 from mlepool.client.catalogue.bindings import Bindings
 from mlepool.client.catalogue.commands import Catalogue
+from mlepool.client.checks import check_added, check_limit
 from mlepool.client.events import Callbacks
 from mlepool.client.handles import Handle
 from mlepool.client.life import TRANSITIONS
 from mlepool.client.links.conversation import Conversation, OpenCall
 from mlepool.client.links.handshake import Entrance, dial
-from mlepool.client.links.redial import LINK_CODES, Redial, check_limit
+from mlepool.client.links.redial import LINK_CODES, Redial
 from mlepool.client.links.trust import Target
 from mlepool.client.owned import Echo
 from mlepool.client.state import WorkerState
@@ -83,6 +84,15 @@ class AsyncConnection(Bindings, Tidings, MetricsMethods, Handle):
         connect_timeout: float | None = None,
         reconnect_timeout: float | None = None,
     ) -> None:
+        check_added(
+            name=name,
+            labels=labels,
+            enter_connect=enter_connect,
+            raise_error=raise_error,
+            proxy=proxy,
+        )
+        check_limit("enter_connect_timeout", enter_connect_timeout)
+        check_limit("connect_timeout", connect_timeout)
         self.name = name or target.name
         self.labels = dict(labels or {})
         self.raise_error = raise_error
@@ -93,7 +103,7 @@ class AsyncConnection(Bindings, Tidings, MetricsMethods, Handle):
         self._connect_limit = (
             CONNECT_LIMIT if connect_timeout is None else connect_timeout
         )
-        self._reconnect_timeout = check_limit(reconnect_timeout)
+        self._reconnect_timeout = check_limit("reconnect_timeout", reconnect_timeout)
         self._state = "new"
         self._key = ""
         self._connecting = asyncio.Lock()
@@ -123,6 +133,7 @@ class AsyncConnection(Bindings, Tidings, MetricsMethods, Handle):
 
     async def connect_within(self, limit: float | None) -> None:
         """Connect as :meth:`connect`, within a limit in seconds."""
+        check_limit("timeout", limit)
         if self._state == "closed":
             raise ConnectionClosedError(self.name, self._state)
         seconds = self._connect_limit if limit is None else limit

@@ -36,6 +36,8 @@ def make_target(host: str, port: int, token: str | None) -> Target:
         raise TypeError(f"host must be a str, not {host!r}")
     if not isinstance(port, int) or isinstance(port, bool):
         raise TypeError(f"port must be an int, not {port!r}")
+    if not isinstance(token, str | None):
+        raise TypeError(f"token must be a str or None, not {type(token).__name__}")
     if not 0 < port < 65536:
         raise ConfigError(f"port must be 1 to 65535, not {port}")
     target = Target.parse(host, port)
@@ -83,7 +85,7 @@ class AsyncClientPool(GroupVerbs):
         Raises:
             TypeError: If something has the wrong type.
             ValueError: If the pool has an open connection of that name, or ``host``
-                is not usable.
+                is not usable, or a time is below 0.
         """
         target = make_target(host, port, token)
         return self.enter(AsyncConnection(target, name=name, **options))

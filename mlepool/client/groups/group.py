@@ -11,7 +11,13 @@ from typing import Any
 from mlepool.client.catalogue.signatures import readable
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.groups.files import GroupFiles
-from mlepool.client.groups.limits import Batch, Limits, check_flag, check_seconds
+from mlepool.client.groups.limits import (
+    Batch,
+    Limits,
+    check_flag,
+    check_number,
+    check_seconds,
+)
 from mlepool.client.groups.listener import AsyncGroupListener
 from mlepool.client.groups.methods import GroupMethod, offered_by, part_keywords
 from mlepool.client.groups.orders import CommandOrder, Order
@@ -120,7 +126,10 @@ class GroupVerbs(GroupFiles, SweepMethods, Handle):
 
         Raises:
             ExceptionGroup: Of every ConnectError; the others are connected.
+            TypeError, ValueError: If ``max_parallel`` is no number from 1 on.
         """
+        if max_parallel is not None:
+            check_number("max_parallel", max_parallel, least=1)
         gate = asyncio.Semaphore(max_parallel or MAX_DIALS)
 
         async def connect(connection: AsyncConnection) -> None:
@@ -281,4 +290,5 @@ async def in_parallel(awaitables: Iterable[Any]) -> None:
     results = await asyncio.gather(*awaitables, return_exceptions=True)
     errors = [one for one in results if isinstance(one, BaseException)]
     if errors:
-        raise BaseExceptionGroup(f"{len(errors)} connections failed", errors)
+        text = f"{len(errors)} of {len(results)} connections failed"
+        raise BaseExceptionGroup(text, errors)

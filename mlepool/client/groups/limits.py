@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Batch", "Limits", "check_flag", "check_seconds"]
+__all__ = ["Batch", "Limits", "check_flag", "check_number", "check_seconds"]
 
 # A number of hosts, or a part of them all: "20%".
 Amount = int | str
@@ -45,8 +45,8 @@ class Limits(NamedTuple):
             ValueError: If something can't be.
         """
         if max_parallel is not None:
-            _check_number("max_parallel", max_parallel, least=1)
-        _check_number("retries", retries, least=0)
+            check_number("max_parallel", max_parallel, least=1)
+        check_number("retries", retries, least=0)
         check_flag("fail_fast", fail_fast)
         if max_failures is not None:
             _check_amount("max_failures", max_failures, least=0)
@@ -109,7 +109,13 @@ def _percent(text: str) -> float:
     return float(text.removesuffix("%"))
 
 
-def _check_number(name: str, value: Any, *, least: int) -> None:
+def check_number(name: str, value: Any, *, least: int) -> None:
+    """See if something is a whole number, and not too small.
+
+    Raises:
+        TypeError: If it is no int.
+        ValueError: If it is less than ``least``.
+    """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {value!r}")
     if value < least:
@@ -118,7 +124,7 @@ def _check_number(name: str, value: Any, *, least: int) -> None:
 
 def _check_amount(name: str, value: Any, *, least: int) -> None:
     if not isinstance(value, str):
-        _check_number(name, value, least=least)
+        check_number(name, value, least=least)
         return
     try:
         good = value.endswith("%") and 0 <= _percent(value) <= 100

@@ -40,7 +40,10 @@ def choose_by_labels(
     """Give the connections whose labels and facts a selector fits.
 
     Raises:
+        TypeError: If it is no text.
         ConfigError: If it can't be read: shows where.
     """
+    if not isinstance(selector, str):
+        raise TypeError(f"a selector is a str, not {selector!r}")
     wanted = Selector.parse(selector)
     return [one for one in members if wanted.matches(one.labels, one.state)]

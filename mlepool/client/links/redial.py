@@ -16,7 +16,7 @@ from mlepool.errors import (
     VersionError,
 )
 
-__all__ = ["LINK_CODES", "Backoff", "Redial", "check_limit"]
+__all__ = ["LINK_CODES", "Backoff", "Redial"]
 
 logger = logging.getLogger("mlepool.client")
 
@@ -177,19 +177,3 @@ class Redial:
         except TimeoutError:
             return
         self._hurry.clear()
-
-
-def check_limit(seconds: float | None) -> float | None:
-    """Check a ``reconnect_timeout``; for ever is None.
-
-    Raises:
-        TypeError, ValueError: If it is no number of seconds.
-    """
-    if seconds is None:
-        return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        kind = type(seconds).__name__
-        raise TypeError(f"reconnect_timeout is a number of seconds or None, not {kind}")
-    if not seconds >= 0:
-        raise ValueError(f"reconnect_timeout must be seconds, not {seconds}")
-    return None if seconds == float("inf") else seconds

@@ -72,7 +72,7 @@ class ClientPool(GroupVerbs):
         Raises:
             TypeError: If something has the wrong type.
             ValueError: If the pool has an open connection of that name, or ``host``
-                is not usable.
+                is not usable, or a time is below 0.
         """
         target = make_target(host, port, token)
         connection = AsyncConnection(

@@ -1,0 +1,52 @@
+"""What ``add()`` is given, looked at before anything is done with it."""
+
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any
+
+__all__ = ["check_added", "check_limit"]
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "name": (str, NoneType),
+    "labels": (Mapping, NoneType),
+    "enter_connect": (bool,),
+    "raise_error": (bool,),
+    "proxy": (str, NoneType),
+}
+_NAMES = {Mapping: "a dict", NoneType: "None", bool: "a bool", str: "a str"}
+
+
+def check_added(**given: Any) -> None:
+    """See if what a connection is made of has the right types.
+
+    Args:
+        given: By the parameter's name.
+
+    Raises:
+        TypeError: If something has another type.
+    """
+    for name, kinds in _KINDS.items():
+        value = given[name]
+        if not isinstance(value, kinds):
+            wanted = " or ".join(_NAMES[one] for one in kinds)
+            raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
+    for key in given["labels"] or ():
+        if not isinstance(key, str):
+            raise TypeError(f"a label's name must be a str, not {key!r}")
+
+
+def check_limit(name: str, seconds: Any) -> float | None:
+    """See if a limit is a number of seconds; None is for none, as is infinity.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is below 0.
+    """
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        kind = type(seconds).__name__
+        raise TypeError(f"{name} is a number of seconds or None, not {kind}")
+    if not seconds >= 0:
+        raise ValueError(f"{name} must be seconds, not {seconds}")
+    return None if seconds == float("inf") else seconds
