@@ -103,10 +103,6 @@ class Peer:
             self._timer.cancel()
         self._set_timer()
 
-    def flush(self) -> None:
-        """Send what the session has queued."""
-        self._flush()
-
     def close(self, code: str = "closed", reason: str = "") -> None:
         """Say goodbye and close the link; twice is fine."""
         if self._gone:

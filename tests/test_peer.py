@@ -490,7 +490,6 @@ async def test_nothing_is_sent_after_the_end():
     client.peer.close()
     client.peer.send(Request(1, "id", "run"))
     client.peer.send_data(1, 0, piece_of(b"x"))
-    client.peer.flush()
     await worker.ended()
     assert worker.messages == []
 
