@@ -9,10 +9,12 @@ from pathlib import Path
 from mlepool.cli.reach import JobLookupError
 from mlepool.cli.records import RecordPrinter
 from mlepool.cli.wording import ago, clock, visible
+from mlepool.client.listening.output import Output
 from mlepool.client.tables import Table
 from mlepool.errors import ConfigError, WorkerError
 from mlepool.supervisor.journal import Journal
-from mlepool.wire.records import STDERR, STDOUT, BadRecordError, RecordParser
+from mlepool.wire.messages import Outcome
+from mlepool.wire.records import STDERR, STDOUT, BadRecordError, Record, RecordParser
 
 __all__ = ["list_journals", "print_journal"]
 
@@ -49,30 +51,53 @@ def print_journal(state_dir: Path, text: str, printer: RecordPrinter) -> None:
     with _open(state_dir, _choose(state_dir, text)) as journal:
         outcome = journal.outcome()
         end = journal.measure() if outcome is None else outcome.end
-        parser, position = RecordParser(), 0
+        output, position = _Printed(printer, has_yields=journal.head.streams), 0
         while (position := journal.after_gap(position)) < end:
             piece = journal.read(position, min(PIECE, end - position))
             if piece:
                 position += len(piece)
-                _print(parser, piece, printer=printer, end=position)
+                output.take(piece, end=position)
             elif journal.after_gap(position) == position:
                 raise WorkerError(f"the journal ends at {position}, before its end")
+        output.finish(outcome)
+
+
+class _Printed:
+    """Prints a journal's output, and checks it against what was written at its end."""
+
+    def __init__(self, printer: RecordPrinter, *, has_yields: bool) -> None:
+        self._printer = printer
+        self._parser = RecordParser()
+        self._seen = Output(limit=0)
+        if has_yields:
+            self._seen.expect_yields()
+
+    def take(self, piece: bytes, *, end: int) -> None:
+        """Print the records that are whole with a piece, which ends there."""
+        try:
+            self._print(self._parser.feed(piece))
+        except BadRecordError as exc:
+            self._print(exc.records)
+            raise self._damage(f"at {end - exc.left}: {exc}") from exc
+        except KeyError:
+            raise self._damage(f"at {end}: a stream that there can't be") from None
+
+    def finish(self, outcome: Outcome | None) -> None:
+        """Print what is left; the outcome is None if no end was written."""
         if outcome is not None and outcome.digest:
             ends = {STDOUT: outcome.stdout, STDERR: outcome.stderr}
-            printer.take(parser.finish(ends, time=outcome.ended))
-    printer.finish()
+            self._print(self._parser.finish(ends, time=outcome.ended))
+            if not self._seen.dropped and self._seen.digest() != outcome.digest:
+                raise self._damage("at its end: these are not the bytes of its digest")
+        self._printer.finish()
 
+    def _print(self, records: list[Record]) -> None:
+        self._seen.add(records)
+        self._printer.take(records)
 
-def _print(
-    parser: RecordParser, piece: bytes, *, printer: RecordPrinter, end: int
-) -> None:
-    try:
-        printer.take(parser.feed(piece))
-    except BadRecordError as exc:
-        printer.take(exc.records)
-        printer.finish()
-        text = f"the journal is damaged, as is seen at {end - exc.left}: {exc}"
-        raise WorkerError(text) from exc
+    def _damage(self, text: str) -> WorkerError:
+        self._printer.finish()
+        return WorkerError(f"the journal is damaged, as is seen {text}")
 
 
 def _ids(state_dir: Path) -> list[str]:

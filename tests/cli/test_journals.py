@@ -73,6 +73,12 @@ def test_what_is_damaged_is_read_as_far_as_it_is_whole(state_dir, here):
     done = here("logs", "--state-dir", str(folder), jobs["one"])
     assert (done.status, done.out) == (1, "1\n2\n3\n")
     assert done.err.startswith("mlepool: the journal is damaged, as is seen at ")
+    path.write_bytes(data.replace(b"odd\n", b"old\n"))
+    done = here("logs", "--state-dir", str(folder), jobs["one"])
+    assert (done.status, done.out) == (1, "1\n2\n3\n")
+    assert done.err.startswith(
+        "old\nmlepool: the journal is damaged, as is seen at its"
+    )
 
 
 def test_what_is_no_job_or_no_state_folder_is_one_line(state_dir, here, tmp_path):
