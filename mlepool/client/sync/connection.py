@@ -14,6 +14,7 @@ from mlepool.client.catalogue.commands import BoundCommand
 from mlepool.client.catalogue.namespaces import Offered
 from mlepool.client.catalogue.signatures import like
 from mlepool.client.connection import AsyncConnection
+from mlepool.client.handles import Handle
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.portal import Portal
 from mlepool.client.sync.file_methods import FileMethods
@@ -35,7 +36,7 @@ def with_listener(exc: E, portal: Portal) -> E:
     return exc
 
 
-class Connection(BuiltinCommands[Listener], FileMethods):
+class Connection(BuiltinCommands[Listener], FileMethods, Handle):
     """A connection to one worker; as :class:`~mlepool.AsyncConnection`, but blocking.
 
     Usable from any thread, also inside a running event loop (Jupyter).
