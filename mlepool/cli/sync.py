@@ -11,7 +11,6 @@ from mlepool.client.connection import AsyncConnection
 from mlepool.client.files.sharing import SyncOptions, share_sync
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import CallOptions
-from mlepool.files.base import SourceOptions
 
 __all__ = ["sync"]
 
@@ -100,8 +99,6 @@ def _begin_shared(source: str, dest: str, options: dict[str, Any]) -> Begin:
     start = share_sync(
         source,
         dest,
-        exclude=options["exclude"],
-        ignore_files=SourceOptions().ignore_files,
         sync_options=SyncOptions(**options),
         options=CallOptions(complete=False),
     )

@@ -201,6 +201,7 @@ class FileMethods:
             dry_run=dry_run,
             force=force,
             exclude=texts_in("exclude", exclude),
+            ignore_files=texts_in("ignore_files", ignore_files),
         )
         begin = verbs.begin_sync
         if watch:
@@ -210,8 +211,6 @@ class FileMethods:
             source,
             destination,
             pull=pull,
-            exclude=chosen.exclude,
-            ignore_files=texts_in("ignore_files", ignore_files),
             sync_options=chosen,
             options=options,
         )

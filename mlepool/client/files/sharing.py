@@ -34,8 +34,6 @@ def share_sync(
     source: str | os.PathLike[str],
     destination: str | os.PathLike[str],
     *,
-    exclude: tuple[str, ...],
-    ignore_files: tuple[str, ...],
     sync_options: SyncOptions,
     options: CallOptions,
 ) -> Callable[..., LocalJob]:
@@ -46,7 +44,7 @@ def share_sync(
     Begun at the same time they list it once, too. None waits for another: one that
     falls behind by more than what is held reads again.
     """
-    reading, writing = tree_options(exclude, ignore_files)
+    reading, writing = tree_options(sync_options.exclude, sync_options.ignore_files)
     place, there = os.fsencode(local_path(source)), os.fsencode(os.fspath(destination))
     tree = _SharedTree(place, reading)
 
@@ -98,17 +96,15 @@ class SharedSync:
         options, rest = split_options(keywords, kind=Kind.VALUE)
         if rest:
             raise TypeError(f"sync() has no keyword {next(iter(rest))!r}")
-        left_out = texts_in("exclude", exclude)
         chosen = SyncOptions(
-            delete=delete, checksum=checksum, force=force, exclude=left_out
+            delete=delete,
+            checksum=checksum,
+            force=force,
+            exclude=texts_in("exclude", exclude),
+            ignore_files=texts_in("ignore_files", ignore_files),
         )
         self._begin = self._begin or share_sync(
-            source,
-            destination,
-            exclude=left_out,
-            ignore_files=texts_in("ignore_files", ignore_files),
-            sync_options=chosen,
-            options=options,
+            source, destination, sync_options=chosen, options=options
         )
         return await connection.run_here(self._begin)
 

@@ -17,7 +17,14 @@ from mlepool.client.files.reports import Report
 from mlepool.client.files.transfers import Transfer, run_all
 from mlepool.client.local import LocalJob
 from mlepool.files.aside import aside
-from mlepool.files.base import Problem, Scan, Source, Target, TargetReport
+from mlepool.files.base import (
+    Problem,
+    Scan,
+    Source,
+    SourceOptions,
+    Target,
+    TargetReport,
+)
 from mlepool.files.ignore import leave_out
 from mlepool.tree import FILE, FOLDER, Entry, Plan, check_plan, make_plan
 from mlepool.wire.values import SyncSummary
@@ -40,7 +47,8 @@ class SyncOptions(msgspec.Struct, frozen=True):
         dry_run: Say what would be done, and do nothing.
         force: Also do what looks like a mistake.
         digest: Give the tree a name by its content.
-        exclude: Patterns of what is left out, which both ends were told, too.
+        exclude: Patterns of what is left out, which both ends are told, too.
+        ignore_files: Names of files that hold such patterns, likewise.
     """
 
     delete: bool = False
@@ -49,6 +57,7 @@ class SyncOptions(msgspec.Struct, frozen=True):
     force: bool = False
     digest: bool = True
     exclude: tuple[str, ...] = ()
+    ignore_files: tuple[str, ...] = SourceOptions().ignore_files
 
 
 class Sync:

@@ -48,14 +48,12 @@ def begin_sync(
     destination: str | os.PathLike[str],
     *,
     pull: bool,
-    exclude: tuple[str, ...],
-    ignore_files: tuple[str, ...],
     sync_options: SyncOptions,
     options: CallOptions,
     listener: AsyncListener | None = None,
 ) -> LocalJob:
     """Begin a sync; see :meth:`AsyncConnection.sync`."""
-    reading, writing = tree_options(exclude, ignore_files)
+    reading, writing = tree_options(sync_options.exclude, sync_options.ignore_files)
     here, over_there = (destination, source) if pull else (source, destination)
     place = local_path(here)
     there = asker.place(os.fsencode(os.fspath(over_there)))

@@ -44,8 +44,6 @@ def begin_watch(
     destination: str | os.PathLike[str],
     *,
     pull: bool,
-    exclude: tuple[str, ...],
-    ignore_files: tuple[str, ...],
     sync_options: SyncOptions,
     options: CallOptions,
 ) -> LocalJob:
@@ -58,7 +56,7 @@ def begin_watch(
         raise ValueError("watch=True follows a folder that is here: it can't pull")
     if sync_options.dry_run:
         raise ValueError("watch=True has no plan: it can't be a dry_run")
-    reading, writing = tree_options(exclude, ignore_files)
+    reading, writing = tree_options(sync_options.exclude, sync_options.ignore_files)
     place = os.fspath(local_path(source))
     there = asker.place(os.fsencode(os.fspath(destination)))
 

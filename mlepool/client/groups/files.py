@@ -85,13 +85,9 @@ class GroupFiles:
             dry_run=dry_run,
             force=force,
             exclude=texts_in("exclude", exclude),
+            ignore_files=texts_in("ignore_files", ignore_files),
         )
-        given: dict[str, Any] = {
-            "exclude": chosen.exclude,
-            "ignore_files": texts_in("ignore_files", ignore_files),
-            "sync_options": chosen,
-            "options": asked.options,
-        }
+        given: dict[str, Any] = {"sync_options": chosen, "options": asked.options}
         if pull:
             begin = _each(shared.begin_sync, source, destination, pull=True, **given)
         else:
