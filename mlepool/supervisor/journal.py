@@ -100,14 +100,12 @@ class Journal:
         """Give how many of some bytes are best sent together: whole records.
 
         A large record that is cut is put together again with two more copies. Where
-        small ones come, or the bytes begin within one, all of them are as good.
+        small ones come first, or the bytes begin within one, all of them are as good.
         """
         at = 0
         while size - at >= HEADER_SIZE:
             length = unpack_header(self.read(position + at, HEADER_SIZE))
-            if length is None or length < SMALL:
-                return size
-            if at + HEADER_SIZE + length > size:
+            if length is None or length < SMALL or at + HEADER_SIZE + length > size:
                 break
             at += HEADER_SIZE + length
         return at or size

@@ -14,7 +14,7 @@ from msgspec import structs
 
 import mlepool
 from mlepool.supervisor.messages import SOCKET_FILE
-from mlepool.wire.codec import Data
+from mlepool.wire.codec import BULK_DATA, MAX_DATA, Data
 from mlepool.wire.messages import Accepted, Attach, Credit, Ended, Leave, Request
 from mlepool.wire.records import RecordParser
 from tests.conftest import RunningWorker, wait_until
@@ -203,6 +203,25 @@ def _data_until_end(client: RawClient) -> Iterator[bytes]:
     while not isinstance(message := client.receive(), Ended):
         if isinstance(message, Data):
             yield bytes(message.payload)
+
+
+@pytest.mark.parametrize("window", [PLENTY, 2 * BULK_DATA - 1])
+def test_frames_are_large_where_a_reader_has_room(client, window):
+    size = 3_000_000
+    job_id = run(client, f"head -c {size} /dev/zero")
+    read(client, 1)
+    client.send(Attach(2, job_id, 0, window))
+    parser, frames, output = RecordParser(), [], b""
+    while len(output) < size:
+        message = client.wait_for(Data)
+        frames.append(len(message.payload))
+        output += b"".join(one.data for one in parser.feed(message.payload))
+        client.send(Credit(2, message.position + frames[-1] + window))
+    assert output == bytes(size)
+    client.wait_for(Ended)
+    most = BULK_DATA if window == PLENTY else MAX_DATA
+    assert max(frames) <= most
+    assert max(frames) > most // 2
 
 
 def test_who_leaves_gets_no_more_and_the_job_goes_on(client):
