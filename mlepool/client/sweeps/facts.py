@@ -8,6 +8,7 @@ from typing import Any
 
 from mlepool.client.handles import Handle
 from mlepool.client.sweeps.driver import Driver
+from mlepool.client.sweeps.member import UNTRIED
 from mlepool.client.sweeps.plan import Plan, RunState
 from mlepool.client.sweeps.prospects import standstill
 from mlepool.client.sweeps.rows import SweepRun, results, table, write_csv
@@ -80,7 +81,10 @@ class SweepFacts(Handle):
             return self._driver.problem
         if self.done or any(one.is_ready for one in self._driver.members.values()):
             return ""
-        return standstill(self._driver.members.values())
+        members = self._driver.members.values()
+        if any(one.problem == UNTRIED for one in members):
+            return ""  # it has just begun
+        return standstill(members)
 
     def hosts(self) -> Table:
         """Give a table of the hosts: how they stand, their slots, what runs there."""
