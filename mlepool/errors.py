@@ -12,7 +12,7 @@
     │   ├── ConnectionLostError         (ConnectionError)  the link broke for good
     │   ├── ConnectionClosedError                          closed by us, or not opened
     │   ├── ListenerTimeoutError        (TimeoutError)     silence over max_interval
-    │   ├── PortalError                 (RuntimeError)     the blocking face can't serve
+    │   ├── PortalError                 (RuntimeError)     no loop can serve this call
     │   ├── SkippedError                                   a group left this host out
     │   └── SweepPlanError                                 a sweep's plan can't be used
     ├── CommandError                    (CalledProcessError)  a run failed
@@ -225,7 +225,7 @@ class SkippedError(ClientError):
 
 
 class PortalError(ClientError, RuntimeError):
-    """The background loop of the blocking face can't take this call."""
+    """The event loop that would serve this call has ended, or is not this one."""
 
 
 class SweepPlanError(ClientError):

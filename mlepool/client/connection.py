@@ -28,6 +28,7 @@ from mlepool.errors import (
     ConnectionClosedError,
     ConnectionLostError,
     ConnectTimeoutError,
+    PortalError,
     RemoteProtocolError,
     UntrustedWorkerError,
 )
@@ -105,6 +106,7 @@ class AsyncConnection(Bindings, Tidings, MetricsMethods, Handle):
         )
         self._reconnect_timeout = check_limit("reconnect_timeout", reconnect_timeout)
         self._state = "new"
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the latest link
         self._key = ""
         self._connecting = asyncio.Lock()
         self._worker = WorkerState()
@@ -136,6 +138,7 @@ class AsyncConnection(Bindings, Tidings, MetricsMethods, Handle):
         check_limit("timeout", limit)
         if self._state == "closed":
             raise ConnectionClosedError(self.name, self._state)
+        self._check_loop()
         seconds = self._connect_limit if limit is None else limit
         try:
             async with asyncio.timeout(seconds), self._connecting:
@@ -152,6 +155,7 @@ class AsyncConnection(Bindings, Tidings, MetricsMethods, Handle):
 
     async def disconnect(self) -> None:
         """Leave the worker; jobs go on. :meth:`connect` comes back. Twice is fine."""
+        self._check_loop()
         conversation, cause = self._conversation, "this side has disconnected"
         if conversation is not None:
             self._move("left")
@@ -169,6 +173,7 @@ class AsyncConnection(Bindings, Tidings, MetricsMethods, Handle):
         """
         if self._state == "closed":
             return
+        self._check_loop()
         await self._calls.stop_owned()
         await self.disconnect()
         self._move("closed")
@@ -200,6 +205,7 @@ class AsyncConnection(Bindings, Tidings, MetricsMethods, Handle):
         """Ask the worker for a sign of life; False if there is no link to it."""
         if self._conversation is None:
             return False
+        self._check_loop()
         return await self._conversation.heartbeat()
 
     def __repr__(self) -> str:
@@ -221,6 +227,7 @@ class AsyncConnection(Bindings, Tidings, MetricsMethods, Handle):
         """Raise an error if there is no link, and none will come by itself."""
         if self._conversation is None and not self._redial.is_on:
             raise ConnectionClosedError(self.name, self._state)
+        self._check_loop()
 
     def call_ended(self, call: OpenCall) -> None:
         """Note that a call's end has come."""
@@ -298,11 +305,21 @@ class AsyncConnection(Bindings, Tidings, MetricsMethods, Handle):
             cause = f"another worker answers there, with the key {key[:12]}..."
             raise self._error(cause, UntrustedWorkerError)
 
+    def _check_loop(self) -> None:
+        """Refuse who would wait for ever: answers come in the loop of the link."""
+        is_linked = self._state in ("connected", "reconnecting")
+        if is_linked and self._loop is not asyncio.get_running_loop():
+            raise PortalError(
+                f"the connection to {self.name} belongs to another event loop, which "
+                "may have ended; add() one in this loop, or use mlepool.add()"
+            )
+
     def _entered(self, conversation: Conversation) -> None:
         event = "reconnected" if self._state == "reconnecting" else "connected"
         self._move("entered")
         self._redial.link_made()
         self._conversation = conversation
+        self._loop = asyncio.get_running_loop()
         self._calls.link_made(conversation)
         self._feed.link_made()
         logger.info("%s: %s", self.name, event)

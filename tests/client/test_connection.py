@@ -1,5 +1,6 @@
 """Connections against a real worker: life, binding, threads, ownership."""
 
+import asyncio
 import inspect
 import os
 import threading
@@ -264,3 +265,32 @@ def test_connect_in_time_or_not_at_all(tmp_path):
 def test_the_local_socket_needs_nothing(worker):
     with mlepool.ClientPool().add(f"unix:{worker.state_dir}") as conn:
         assert conn.run("echo hi").stdout == "hi\n"
+
+
+def test_a_connection_in_another_loop_says_so_and_does_not_hang(worker):
+    first, pool = asyncio.new_event_loop(), mlepool.AsyncClientPool()
+    conn = pool.add("localhost", worker.port)
+    done = first.run_until_complete(conn.run("echo hi"))
+    for verb in (
+        lambda: conn.run("true"),
+        lambda: conn.attach(done.id),
+        lambda: conn.put(b"", "x"),
+        conn.connect,
+        conn.heartbeat,
+        conn.metrics,
+        conn.disconnect,
+        conn.close,
+    ):
+        with pytest.raises(mlepool.PortalError, match="another event loop"):
+            asyncio.run(asyncio.wait_for(verb(), 5))
+    assert first.run_until_complete(conn.run("echo hi")).ok
+    first.run_until_complete(conn.disconnect())
+
+    async def come_again() -> bool:
+        await conn.connect()
+        ok = (await conn.run("true")).ok
+        await conn.close()
+        return ok
+
+    assert asyncio.run(come_again())
+    first.close()

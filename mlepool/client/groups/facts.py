@@ -101,7 +101,7 @@ class GroupFacts(Handle):
             )
             if names
         ]
-        kind = type(self).__name__.removeprefix("Async")
+        kind = type(self).__name__
         count = len(self._run.slots)
         hosts = f"{count} host" if count == 1 else f"{count} hosts"
         said = f": {', '.join(counts)}" if counts else ""

@@ -30,7 +30,7 @@ async def test_messages_come_by_for_and_by_next_and_the_names_by_a_plain_for(wor
         assert await live.check() is live
         assert live == live
         assert repr(live) == (
-            "<GroupListener run 'echo 1; echo 2' on 2 hosts: 2 succeeded>"
+            "<AsyncGroupListener run 'echo 1; echo 2' on 2 hosts: 2 succeeded>"
         )
 
 
