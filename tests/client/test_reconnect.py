@@ -324,8 +324,8 @@ def test_input_is_taken_once_whatever_is_cut(conn, proxy):
 def test_many_readers_of_one_job_live_through_cuts(conn, proxy):
     live = conn.run("read x; seq 50000", stdin=True, complete=False, memory=0)
     readers = [conn.attach(live.id) for _ in range(5)]
-    live.send_input("\n")
     proxy.cut(after_bytes=100_000, direction="to_client")
+    live.send_input("\n")
     expected = "".join(f"{number}\n" for number in range(1, 50001))
     for one in (live, *readers):
         assert one.read() == expected
