@@ -19,6 +19,7 @@ __all__ = ["in_json", "jobs", "table"]
 
 HEADERS = ("id", "host", "status", "exit", "started", "time", "pid", "tree", "command")
 TREE = 12  # digits of a tree's digest that are shown
+HEAD_PADDING = 2  # characters by which tabulate makes a column wider than its head
 MIN_COMMAND = 20  # characters of a command that are shown on the narrowest terminal
 
 
@@ -83,7 +84,8 @@ def table(jobs: list[tuple[str, JobInfo]]) -> str:
     """Make a table of hosts and their jobs; on a terminal as wide as that."""
     rows = [_row(host, info) for host, info in jobs]
     if sys.stdout.isatty():
-        columns = list(zip(HEADERS[:-1], *(row[:-1] for row in rows), strict=True))
+        heads = [head + " " * HEAD_PADDING for head in HEADERS[:-1]]
+        columns = list(zip(heads, *(row[:-1] for row in rows), strict=True))
         taken = sum(max(map(len, column)) + 2 for column in columns)
         room = max(MIN_COMMAND, shutil.get_terminal_size().columns - taken)
         rows = [(*row[:-1], _cut(row[-1], room)) for row in rows]

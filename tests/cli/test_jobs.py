@@ -1,11 +1,14 @@
 """mlepool jobs: a table for people, JSON for machines."""
 
+import io
 import json
 import socket
+import sys
 
 import pytest
 
 import mlepool as package
+from mlepool.cli.jobs import table
 from tests.cli.shell import mlepool
 
 pytestmark = pytest.mark.real
@@ -33,6 +36,22 @@ def test_it_lists_what_runs_here_and_with_all_what_has_ended(worker, job, conn):
     rows = mlepool("jobs", "--all").out.splitlines()
     row = next(row.split() for row in rows if row.startswith(ended))
     assert row[2:4] == ["FAILED", "3"]
+
+
+def test_at_a_terminal_the_table_is_as_wide_as_that(conn, job, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setattr(sys, "stdout", Screen())
+    with conn.run(f"sleep 60; {'x' * 200}", complete=False) as long:
+        told = [("h", one) for one in conn.jobs().value]
+        assert max(map(len, table(told).splitlines())) == 140
+        long.stop("SIGKILL")
+
+
+class Screen(io.StringIO):
+    """What is printed to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def test_json_has_all_facts(here, job, conn):
