@@ -64,6 +64,9 @@ class RunningWorker:
         assert self.process.stdout is not None
         first = self.process.stdout.readline()
         found = re.search(r"listening on (\S+):(\d+)", first)
+        if not found:
+            self.process.kill()
+            self.end()
         assert found, f"{first}{self.log_path.read_text()}"
         self.port = int(found.group(2))
         self.join_url = ""

@@ -10,10 +10,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import cloudpickle
 import pytest
 
 import mlepool
+from mlepool.testing.kill import alive
 from mlepool.worker import WorkerThread, serve_in_thread
 from mlepool.worker.access.identity import Identity, new_secret
 from mlepool.worker.access.tokens import Token, TokenStore
@@ -226,3 +229,24 @@ def test_what_the_page_shows(offering):
         check=False,
     )
     assert (done.stdout, done.stderr) == (f"{2**100}\n[1, 1, 2, 6, 24, 120]\n", "")
+
+
+def test_a_call_that_outlasts_its_worker_leaves_no_process():
+    functions, pids = Functions(), []
+    functions.setup()
+
+    class Context:
+        cwd, stopped = "/", False
+
+        def log(self, line: str) -> None:
+            pids.append(int(line))
+            functions.shutdown()
+
+    def call() -> None:
+        os.write(1, f"{os.getpid()}\n".encode())
+
+    context: Any = Context()
+    answers = functions.call(context, cloudpickle.dumps((call, (), {})))
+    assert len(list(answers)) == 1
+    (pid,) = pids
+    assert not alive(pid)

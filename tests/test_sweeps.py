@@ -25,7 +25,7 @@ from mlepool.testing.kill import kill_supervisor, kill_worker
 from mlepool.testing.proxy import FaultProxy
 from mlepool.worker import serve_in_thread
 from mlepool.worker.embedding import WorkerThread
-from tests.conftest import RunningWorker, wait_until
+from tests.conftest import wait_until
 from tests.needs import small_disk
 
 pytestmark = pytest.mark.real
@@ -42,11 +42,6 @@ def quiet_ports(tmp_path_factory, worker) -> Iterator[list[int]]:
     """Two workers that nobody harms."""
     with serve(tmp_path_factory.mktemp("quiet")) as other:
         yield [worker.port, other.port]
-
-
-def start_again(worker: RunningWorker) -> RunningWorker:
-    folder = worker.state_dir.parent
-    return RunningWorker(folder, listen=f"127.0.0.1:{worker.port}")
 
 
 def effects_in(path: Path) -> Counter[str]:
@@ -78,8 +73,7 @@ def test_200_runs_happen_once_each_over_a_killed_worker_and_cut_links(
             harms.pop(ended, lambda: None)()
             if ended == 60:
                 killed.process.wait()
-                again = start_again(killed)
-    again.end()
+                start_worker("killed", listen=f"127.0.0.1:{killed.port}")
     assert effects_in(effects) == {str(number): 1 for number in range(200)}
     rows = sweep.rows()
     assert [row["run"] for row in rows] == list(range(200))

@@ -10,7 +10,7 @@ import mlepool
 from mlepool.testing.kill import kill_worker
 from mlepool.wire.telemetry import Sample
 from mlepool.worker.telemetry.samples import SAMPLES_FOLDER, SampleStore
-from tests.conftest import RunningWorker, wait_until
+from tests.conftest import wait_until
 
 pytestmark = pytest.mark.real
 
@@ -30,9 +30,9 @@ def keep_a_day(state: Path) -> list[int]:
     return ids
 
 
-def test_a_day_is_delivered_once_though_the_worker_is_killed(tmp_path):
+def test_a_day_is_delivered_once_though_the_worker_is_killed(start_worker, tmp_path):
     ids = keep_a_day(tmp_path / "w/state")
-    first = RunningWorker(tmp_path / "w", **QUIET)
+    first = start_worker("w", **QUIET)
     state = first.state_dir
     heard: list[int] = []
     is_killed = threading.Event()
@@ -47,7 +47,7 @@ def test_a_day_is_delivered_once_though_the_worker_is_killed(tmp_path):
         conn.on("metrics", take)
         assert is_killed.wait(20)
         first.end()
-        second = RunningWorker(tmp_path / "w", **QUIET)
+        start_worker("w", **QUIET)
         conn.disconnect()  # it would come back by itself, a little later
         conn.connect()
         wait_until(lambda: len(heard) >= len(ids), 20)
@@ -59,7 +59,6 @@ def test_a_day_is_delivered_once_though_the_worker_is_killed(tmp_path):
         wait_until(lambda: len(heard) > len(ids))
     assert heard[: len(ids)] == ids
     assert heard[-1] > ids[-1]
-    second.end()
 
 
 def test_a_job_and_its_points_from_the_blocking_face(conn):

@@ -41,9 +41,11 @@ class Functions:
         """
         importlib.import_module("cloudpickle")
         self._idle: list[CallingProcess] = []
+        self._is_over = False
 
     def shutdown(self) -> None:
-        """End the processes that wait for a call."""
+        """End the processes that wait for a call; others end with theirs."""
+        self._is_over = True
         while self._idle:
             self._idle.pop().kill()
 
@@ -74,6 +76,8 @@ class Functions:
                 self._idle.append(process)
             else:
                 process.kill()
+            if self._is_over:  # nobody else would end it
+                self.shutdown()
         if answer is None:
             return
         for at in range(0, len(answer), PART):

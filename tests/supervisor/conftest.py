@@ -133,7 +133,10 @@ class RunningSupervisor:
             )
         assert self.process.stdout is not None
         with self.process.stdout as ready:
-            assert ready.readline() == READY, self.log_path.read_text()
+            said = ready.readline()
+        if said != READY:
+            self.end()
+        assert said == READY, self.log_path.read_text()
 
     @property
     def log(self) -> str:
