@@ -1,8 +1,10 @@
 """Outlines: what is the same has the same groups, and what differs is found."""
 
+import functools
+
 import msgspec
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from mlepool.tree import (
     Entry,
@@ -18,6 +20,7 @@ from mlepool.tree.pages import MAX_PAGE
 from tests.tree.trees import file, folder, tree, trees
 
 
+@functools.cache
 def large_tree() -> list[Entry]:
     entries = [folder(f"{number:02}") for number in range(20)]
     names = [f"{number % 20:02}/{number:06}" for number in range(4000)]
@@ -75,6 +78,7 @@ def test_groups_that_are_known_need_not_be_read(entries, others):
     assert found == entries
 
 
+@settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_a_page_behind_a_known_group_is_checked_as_behind_a_page(data):
     entries = large_tree()
