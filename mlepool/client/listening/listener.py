@@ -171,12 +171,15 @@ class AsyncListener(Messages):
         await self._owner.resize_job(self.id, rows, cols)
 
     def close(self) -> None:
-        """Stop listening; the job goes on. Twice is fine."""
+        """Stop listening; the job goes on. Twice is fine.
+
+        Who waits for more, now or later, is told so by a ClientError.
+        """
         self._cancel_timer()
         self.intake.close()
         self._owner.leave(self)
         if not self.intake.is_over and not self.is_to_come:
-            self.is_left = True
+            self.is_left = self._is_shut = True
             self.intake.interrupt()
 
     async def __aenter__(self) -> Self:

@@ -36,6 +36,7 @@ class Timed(Facts):
         self.is_to_come = is_to_come
         self._max_interval = options.max_interval
         self._expired = False
+        self._is_shut = False  # by close(), while the job goes on
         self._timer = None if is_to_come else self._set_timer()
 
     @property
@@ -63,7 +64,14 @@ class Timed(Facts):
             self._begin_to_count()
 
     async def change(self, *, silence: bool = True) -> None:
-        """Wait until something has come, but not longer than ``max_interval``."""
+        """Wait until something has come, but not longer than ``max_interval``.
+
+        Raises:
+            ClientError: If nothing will: the listener was closed.
+        """
+        shut = self.shut_error()
+        if shut is not None:
+            raise shut
         waits = self.place or self.is_to_come
         limit = self.max_interval if silence and not waits else None
         if limit is None:
@@ -86,6 +94,12 @@ class Timed(Facts):
             return None
         self._expired = False
         return self._timeout_error(stopped=False)
+
+    def shut_error(self) -> ClientError | None:
+        """Give what says that the listener was closed before the end; else None."""
+        if not self._is_shut or self.intake.is_over:
+            return None
+        return ClientError(f"job {self.id}: its listener was closed; it goes on")
 
     def left_error(self) -> Exception | None:
         """Give what says that it goes on, and nobody listens; else None."""

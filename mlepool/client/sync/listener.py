@@ -320,7 +320,10 @@ class Listener(Viewed, Handle):
         self._call(self._async.resize(rows, cols))
 
     def close(self) -> None:
-        """Stop listening; the job goes on. Twice is fine."""
+        """Stop listening; the job goes on. Twice is fine.
+
+        Who waits for more, now or later, is told so by a ClientError.
+        """
         self._messages.stop()
         self._portal.post(self._async.close)
 

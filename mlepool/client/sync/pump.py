@@ -43,6 +43,7 @@ class Pump:
         self._is_full = False
         self._has_failed = False
         self._has_ended = False
+        self._has_said_so = False
 
     def take(self, timeout: float | None) -> list[Record] | None:
         """Wait for a batch; None at the end.
@@ -55,12 +56,26 @@ class Pump:
         assert self._queue is not None
         if timeout is not None:
             timeout = min(timeout, threading.TIMEOUT_MAX)
-        item = self._queue.sync_q.get(timeout=timeout)
+        try:
+            item = self._queue.sync_q.get(timeout=timeout)
+        except janus.SyncQueueShutDown:
+            self._after_close()
+            return None
         if self._is_full:
             self._portal.post(self._go_on)
         if isinstance(item, BaseException):
             raise item
         return item  # type: ignore[no-any-return]
+
+    def _after_close(self) -> None:
+        """Say once that the listener was closed; after that comes the end."""
+        if self._has_said_so:
+            return
+        self._has_said_so = True
+        # Closing is asked of the loop in two steps, of which this thread saw the first.
+        error = self._portal.do(self._listener.shut_error)
+        if error is not None:
+            raise error
 
     def stop(self) -> None:
         """Move no more; twice is fine."""
@@ -104,7 +119,9 @@ class Pump:
         if self._has_failed:
             return None
         if not self._reader.is_at_once:
-            return self._listener.take_expiry() or _NOTHING
+            shut = self._listener.shut_error()
+            self._has_failed = shut is not None  # after that comes the end
+            return shut or self._listener.take_expiry() or _NOTHING
         try:
             return self._reader.now()
         except EvictedError:

@@ -1,8 +1,11 @@
 """The blocking Listener: what it refuses, and what no time is too short for."""
 
 import math
+import threading
 
 import pytest
+
+import mlepool
 
 
 def test_no_time_is_too_short_for_what_has_ended(conn):
@@ -72,3 +75,44 @@ def test_a_job_id_of_another_type_is_refused_and_harms_nothing(conn, job_id):
     with pytest.raises(TypeError, match="a job's id is a str"):
         conn.attach(job_id)
     assert conn.run("true").ok
+
+
+def test_a_closed_listener_keeps_nobody_waiting(conn):
+    live = conn.run("echo first; sleep 20", complete=False)
+    assert live.next() == "first"
+    live.close()
+    with pytest.raises(mlepool.ClientError, match="its listener was closed; it goes"):
+        live.next()
+    assert (live.next(), live.next()) == (None, None)
+    for wait in (live.wait, live.read, lambda: list(live)):
+        with pytest.raises(mlepool.ClientError, match="its listener was closed"):
+            wait()
+    assert live._portal.call(live._async.next(), 5) == "first"
+    with pytest.raises(mlepool.ClientError, match="its listener was closed"):
+        live._portal.call(live._async.next(), 5)
+    assert conn.attach(live.id).stop().status == "STOPPED"
+
+
+def test_who_waits_while_a_listener_is_closed_is_told(conn):
+    live = conn.run("echo first; sleep 20", complete=False)
+    told: list[BaseException] = []
+    has_begun = threading.Barrier(3)
+
+    def read(messages):
+        try:
+            next(messages)
+            has_begun.wait(5)
+            next(messages)
+        except BaseException as exc:
+            told.append(exc)
+
+    readers = (iter(live), iter(live.next, None))
+    threads = [threading.Thread(target=read, args=(one,)) for one in readers]
+    for thread in threads:
+        thread.start()
+    has_begun.wait(5)
+    live.close()
+    for thread in threads:
+        thread.join(5)
+    assert [type(one) for one in told] == [mlepool.ClientError] * 2
+    conn.stop(live.id)
