@@ -16,6 +16,7 @@ from mlepool.client.catalogue.signatures import like
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.handles import Handle
 from mlepool.client.listening.listener import AsyncListener
+from mlepool.client.options import Kind
 from mlepool.client.portal import Portal
 from mlepool.client.sync.file_methods import FileMethods
 from mlepool.client.sync.interrupts import leave_alone, leaving_alone
@@ -293,7 +294,11 @@ class Connection(BuiltinCommands[Listener], FileMethods, Handle):
         job_id = new_job_id()
         if keywords.get("echo_response") is True and keywords.get("complete", True):
             return self._echo(command, args, keywords)
-        with leaving_alone(self._async.release, job_id, self.name):
+        # An answer that nobody waits for is no job: there is nothing to come back to.
+        is_job = command.kind is not Kind.VALUE
+        with leaving_alone(
+            lambda one: self._async.release(one) and is_job, job_id, self.name
+        ):
             try:
                 call = self._async.call(command, args, keywords, job_id=job_id)
                 return Listener(self._portal.call(call), self._portal)

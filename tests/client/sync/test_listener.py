@@ -1,6 +1,7 @@
 """The blocking Listener: what it refuses, and what no time is too short for."""
 
 import math
+import signal
 import threading
 
 import pytest
@@ -116,3 +117,22 @@ def test_who_waits_while_a_listener_is_closed_is_told(conn):
         thread.join(5)
     assert [type(one) for one in told] == [mlepool.ClientError] * 2
     conn.stop(live.id)
+
+
+@pytest.mark.parametrize(
+    "verb", [lambda conn: conn.run("sleep 20"), lambda conn: conn.sleep(1)]
+)
+def test_ctrl_c_says_how_to_come_back_to_a_job_alone(conn, caplog, verb):
+    before = {job.id for job in conn.jobs().value}
+    main = threading.main_thread().ident
+    assert main is not None
+    interrupt = threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        verb(conn)
+    interrupt.join()
+    running = [job.id for job in conn.jobs().value if job.id not in before]
+    said = [one.getMessage() for one in caplog.records if "goes on" in one.getMessage()]
+    assert [one.split()[1] for one in said] == running
+    for job_id in running:
+        conn.stop(job_id)
