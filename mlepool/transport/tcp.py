@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from mlepool.errors import LinkError
 from mlepool.transport.causes import cause_of
+from mlepool.transport.tls import TlsEnd
 
 __all__ = ["Entrant", "TcpAcceptor", "name_of", "open_listeners"]
 
@@ -168,7 +169,6 @@ class TcpAcceptor:
             sock.close()
 
     async def _open(self, sock: socket.socket, stranger: _Stranger) -> None:
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(HANDSHAKE_LIMIT):
                 first = await _peek(sock)
@@ -179,12 +179,20 @@ class TcpAcceptor:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 end = self._factory()
                 self._bare.discard(sock)
-                # What it returns is, with uvloop and TLS, not what the factory made.
-                await loop.connect_accepted_socket(lambda: end, sock, ssl=self._tls)
+                await self._begin(end, sock)
                 await _decision(end)
         except (OSError, TimeoutError) as exc:
             # Port scanners and broken clients: one line, no traceback.
             logger.warning("refused %s: %s", stranger.address, _cause(exc))
+
+    async def _begin(self, end: Entrant, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        if self._tls is None:
+            await loop.connect_accepted_socket(lambda: end, sock)
+            return
+        outer = TlsEnd(end, self._tls, server_side=True)
+        await loop.connect_accepted_socket(lambda: outer, sock)
+        await outer.secured()
 
     def _speaks(self, first: int) -> bool:
         return (first == TLS_HANDSHAKE_BYTE) is (self._tls is not None)

@@ -10,7 +10,7 @@ import ssl
 import sys
 import urllib.parse
 import urllib.request
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import ClientProtocol
@@ -23,12 +23,15 @@ from websockets.exceptions import (
     WebSocketException,
 )
 from websockets.protocol import Event
+from websockets.proxy import get_proxy
+from websockets.uri import parse_uri
 
 from mlepool.errors import LinkError
 from mlepool.transport.base import LinkInfo
 from mlepool.transport.causes import link_error
 from mlepool.transport.splitter import Splitter
 from mlepool.transport.tcp import name_of
+from mlepool.transport.tls import TlsEnd
 from mlepool.transport.websocket.link import MAX_FRAME, WebSocketLink, library_logger
 
 __all__ = ["dial_websocket"]
@@ -85,7 +88,13 @@ class _ClientEnd(ClientConnection, asyncio.BufferedProtocol):
             if is_frame:
                 self.link.take_large(part)
             else:
-                self.data_received(bytes(part))
+                super().data_received(bytes(part))
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes: uvloop gives them so (asyncio)."""
+        self.link.heard()
+        self._part(memoryview(data))
+        self.link.write()
 
     def eof_received(self) -> None:
         """Take the end of the other side's bytes (asyncio)."""
@@ -107,6 +116,39 @@ class _ClientEnd(ClientConnection, asyncio.BufferedProtocol):
         """End (asyncio)."""
         super().connection_lost(exc)
         self.link.ended(exc)
+
+
+class _TlsClientEnd(_ClientEnd):
+    """The dialling end with TLS below."""
+
+    def __init__(self, protocol: ClientProtocol, **options: object) -> None:
+        super().__init__(protocol, **options)
+        host = protocol.uri.host
+        self._below = TlsEnd(self, _client_tls(), server_hostname=host)
+        self._has_begun = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with TLS; it calls this again behind its handshake (asyncio)."""
+        if self._has_begun:
+            super().connection_made(transport)
+            return
+        self._has_begun = True
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_protocol(self._below)
+        self._below.connection_made(transport)
+
+    async def handshake(self, *args: Any, **options: Any) -> None:
+        """Shake hands, behind TLS (websockets)."""
+        await self._below.secured()
+        await super().handshake(*args, **options)
+
+
+class _Connect(connect):
+    """The library's way to a server, by way of proxies."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        """Go nowhere else: a worker sends nobody away."""
+        return exc
 
 
 async def dial_websocket(
@@ -149,18 +191,18 @@ async def dial_websocket(
 
 
 async def _connect(url: str, proxy: str | Literal[True] | None) -> _ClientEnd:
-    secure = url.startswith("wss://")
-    options: dict[str, Any] = {"ssl": _client_tls()} if secure else {}
-    end = await connect(
-        url,
+    if proxy is True:
+        proxy = get_proxy(parse_uri(url)) if _may_have_proxy() else None
+    # TLS is ours: for the library the link is plain.
+    end = await _Connect(
+        url.replace("wss://", "ws://", 1),
         compression=None,
-        proxy=None if proxy is True and not _may_have_proxy() else proxy,
-        create_connection=_ClientEnd,
+        proxy=proxy,
+        create_connection=_TlsClientEnd if url.startswith("wss://") else _ClientEnd,
         user_agent_header="mlepool",
         open_timeout=None,
         max_size=MAX_FRAME,
         logger=library_logger,
-        **options,
     )
     assert isinstance(end, _ClientEnd)
     return end
