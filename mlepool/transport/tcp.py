@@ -10,6 +10,7 @@ import abc
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import functools
 import logging
 import socket
@@ -232,7 +233,9 @@ async def open_listeners(host: str, port: int) -> list[socket.socket]:
     try:
         listener = await _open_listener(host, port)
     except (OSError, ValueError) as exc:
-        raise LinkError("other", f"cannot listen on {host}:{port}: {exc}") from exc
+        taken = getattr(exc, "errno", None) == errno.EADDRINUSE
+        cause = "the port is already in use" if taken else exc
+        raise LinkError("other", f"cannot listen on {host}:{port}: {cause}") from exc
     listener.setblocking(False)
     return [listener]
 

@@ -55,6 +55,7 @@ ONLY_ASYNC = {
         "new_decoder",
         "placed",
         "release",
+        "shut_error",
         "take_expiry",
     },
     "AsyncClientPool": {"begin_call", "enter", "follow_call"},

@@ -61,6 +61,6 @@ def test_ctrl_c_leaves_the_jobs_of_all_hosts(pool, hosts, *, caplog, monkeypatch
     live = pool.run("echo begun; sleep 60", complete=False, max_parallel=1)
     monkeypatch.setattr(sys, "stdout", Interrupted("begun"))
     assert not Follower(hosts).follow_all(live)
-    assert [one.getMessage()[:15] for one in caplog.records] == ["1 jobs go on: g"]
+    assert [one.getMessage()[:16] for one in caplog.records] == ["1 job goes on: g"]
     assert len(live.skipped) == 1
     live.stop()

@@ -218,7 +218,7 @@ async def test_closing_the_acceptor_in_the_turn_of_the_handshake_leaves_the_link
 @in_real_time
 async def test_a_port_that_is_taken_is_a_plain_error():
     acceptor = await listen(Accepted())
-    with pytest.raises(LinkError, match=f"cannot listen on 127.0.0.1:{acceptor.port}"):
+    with pytest.raises(LinkError, match=f"{acceptor.port}: the port is already in use"):
         await listen_websocket("127.0.0.1", acceptor.port, Accepted())
 
 

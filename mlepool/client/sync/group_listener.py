@@ -280,5 +280,6 @@ class GroupListener(GroupFacts, Viewed):
             named = ", ".join(f"{name} {job_id}" for name, job_id in jobs[:MAX_NAMED])
             more = len(jobs) - MAX_NAMED
             rest = f", and {more} more" if more > 0 else ""
-            text = "%d jobs go on: %s%s; attach(id) follows one, stop(id) ends it"
-            logger.warning(text, len(jobs), named, rest)
+            count = "1 job goes" if len(jobs) == 1 else f"{len(jobs)} jobs go"
+            text = "%s on: %s%s; attach(id) follows one, stop(id) ends it"
+            logger.warning(text, count, named, rest)
