@@ -67,6 +67,7 @@ class Extensions:
         self._loaded: dict[int, _Loaded] = {}  # by the source's id()
         self._ending: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
+        self._reading = asyncio.Lock()  # who forgets a module meets nobody importing it
         self._is_closed = False
         self.errors: list[str] = []
 
@@ -114,7 +115,7 @@ class Extensions:
     async def _read(self, source: Source) -> _Loaded:
         loaded = _Loaded()
         try:
-            async with asyncio.timeout(LOAD_LIMIT):
+            async with self._reading, asyncio.timeout(LOAD_LIMIT):
                 parts = await in_thread(source.load, name=f"load {source.label}")
         except LoadError as exc:
             loaded.errors.append(exc.trouble)

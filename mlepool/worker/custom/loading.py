@@ -122,14 +122,14 @@ class FileSource:
     def _beside(self) -> list[str]:
         """Give the modules beside it that it or another source has brought.
 
-        Of sources that are read side by side only one is seen to bring what both use.
+        Of sources that use the same only the first is seen to bring it.
         """
         return self._in_folder(set(_BROUGHT))
 
     def _came(self, known: set[str]) -> list[str]:
         """Give the modules beside it that were imported since some were known.
 
-        Not other sources, which are read at the same time in other threads.
+        Not other sources: one that took too long may still be read in its thread.
         """
         new = set(sys.modules) - known
         return self._in_folder({one for one in new if not one.startswith(OUR_PREFIX)})
