@@ -51,7 +51,9 @@ def test_enter_tilde_dot_leaves(typed, sent, has_left):
 
 def test_it_is_a_terminal_with_the_size_type_and_keys_of_ours(host):
     wait = "until [ \"$(stty size)\" = '40 120' ]; do sleep 0.02; done; echo resized"
-    command = f"tty; stty size; echo $TERM; read x; {wait}; sleep 60"
+    # A signal between fork and exec of one long sleep would wait for its end.
+    naps = "while :; do sleep 0.1; done"
+    command = f"tty; stty size; echo $TERM; read x; {wait}; {naps}"
     with at_terminal(
         "run", "-t", "-H", host, "--", f"trap 'exit 9' INT; {command}"
     ) as here:

@@ -286,7 +286,9 @@ def test_a_job_without_a_terminal_can_not_be_resized(conn):
 
 def test_ctrl_c_that_is_typed_interrupts_the_program(conn):
     live = conn.run(
-        "trap 'echo caught; exit' INT; echo on; sleep 60", tty=True, complete=False
+        "trap 'echo caught; exit' INT; echo on; while :; do sleep 0.1; done",
+        tty=True,
+        complete=False,
     )
     live.expect("on")
     live.send_input("\x03")
