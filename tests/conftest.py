@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 import mlepool
+from mlepool.client.links.trust import WORKERS_FOLDER
 from tests.tools import steady
 
 START_LIMIT = 30.0
@@ -46,6 +47,7 @@ class RunningWorker:
         within: Sequence[str] = (),
         **env: str,
     ) -> None:
+        self.env = {**os.environ, **env}
         self.state_dir = folder / "state"
         self.log_path = folder / "worker.log"
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +61,7 @@ class RunningWorker:
                 stderr=log,
                 text=True,
                 cwd=folder,
-                env={**os.environ, **env},
+                env=self.env,
             )
         assert self.process.stdout is not None
         first = self.process.stdout.readline()
@@ -96,6 +98,11 @@ class RunningWorker:
         self.process.wait(20)
         assert self.process.stdout is not None
         self.process.stdout.close()
+        # One that was killed has left its name behind: other tests would ask it.
+        for entry in Path(self.env["MLEPOOL_HOME"], WORKERS_FOLDER).glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if str(self.state_dir) in entry.read_text().splitlines():
+                    entry.unlink()
 
 
 def processes() -> list[int]:
@@ -147,6 +154,16 @@ def wait_until(condition, limit: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.01)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Take SIGINT, and with us who is started here: tests press Ctrl-C.
+
+    A shell starts background jobs with SIGINT ignored, and tests may be one.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -273,25 +274,29 @@ def test_who_asks_while_the_supervisor_is_replaced_is_answered(own_worker):
 # -- orphans
 
 
-def start_orphan(port: int, seconds: float, count: int = 1) -> list[str]:
-    """Have a client start jobs, and kill it; give their ids."""
+@contextlib.contextmanager
+def orphans(port: int, seconds: float, count: int) -> Iterator[list[str]]:
+    """Have a client start jobs; give their ids, and kill it at the end."""
     code = (
-        "import mlepool, os, signal, sys\n"
+        "import mlepool, signal\n"
         f"conn = mlepool.add('127.0.0.1', {port}); conn.connect()\n"
         f"for _ in range({count}):\n"
         f"    live = conn.run('echo on; exec sleep 60', orphan_timeout={seconds},"
         " complete=False)\n"
         "    assert live.next() == 'on'\n"
         "    print(live.id, flush=True)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)"
+        "signal.pause()"
     )
-    with contextlib.closing(os.popen(f'{sys.executable} -c "{code}"')) as said:
-        return said.read().split()
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        yield [client.stdout.readline().strip() for _ in range(count)]
+        client.kill()
 
 
 def test_a_job_whose_client_was_killed_is_stopped_as_orphaned(worker, conn):
-    read, unread = start_orphan(worker.port, 0.5, count=2)
-    live = conn.attach(read)
+    with orphans(worker.port, 0.5, count=2) as (read, unread):
+        live = conn.attach(read)
     wait_until(lambda: unread not in running_ids(conn))
     done = conn.attach(unread).wait()
     assert (done.status.value, done.reason) == ("STOPPED", "orphaned")

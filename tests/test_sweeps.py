@@ -84,23 +84,25 @@ def test_200_runs_happen_once_each_over_a_killed_worker_and_cut_links(
 
 CLIENT = """
 import os, sys, mlepool
-plan, effects, *ports = sys.argv[1:]
+plan, effects, go, *ports = sys.argv[1:]
 with mlepool.ClientPool() as pool:
     for number, port in enumerate(ports):
         pool.add("localhost", int(port), name=f"h{number}")
     if os.path.exists(plan):
         sweep = pool.resume(plan)
     else:
-        command = f"echo {{run}} >> {effects}; sleep 0.02"
+        # The last ones wait: no client comes to the end before it is killed.
+        wait = f"until [ {{run}} -lt 90 -o -e {go} ]; do sleep 0.02; done"
+        command = f"echo {{run}} >> {effects}; sleep 0.02; {wait}"
         sweep = pool.map(command, axes={"n": range(100)}, slots=3, plan=plan)
     sweep.wait()
 """
 
 
 def test_clients_are_killed_and_each_run_happens_once(quiet_ports, tmp_path):
-    plan, effects = tmp_path / "plan", tmp_path / "effects"
+    plan, effects, go = (tmp_path / name for name in ("plan", "effects", "go"))
     ports = [str(one) for one in quiet_ports]
-    words = [sys.executable, "-c", CLIENT, str(plan), str(effects), *ports]
+    words = [sys.executable, "-c", CLIENT, *map(str, (plan, effects, go)), *ports]
     rng = random.Random(6)
     for number, end in ((10, signal.SIGKILL), (40, signal.SIGINT)):
         moment = number + rng.randrange(20)
@@ -111,6 +113,7 @@ def test_clients_are_killed_and_each_run_happens_once(quiet_ports, tmp_path):
     # Ctrl-C says how to go on.
     assert f"pool.resume({str(plan)!r}) goes on" in said
     assert "KeyboardInterrupt" in said
+    go.touch()
     with mlepool.ClientPool() as pool:
         add_all(pool, quiet_ports)
         with pool.resume(plan) as sweep:

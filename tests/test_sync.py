@@ -481,11 +481,11 @@ def test_ctrl_c_leaves_the_tree_as_it_was(worker, tree, echo):
     target = tree.parent / "target"
     words = [sys.executable, "-c", SYNC]
     with FaultProxy(worker.port) as proxy:
+        proxy.trickle(2_000_000, direction="to_worker")
         words += [str(proxy.port), str(tree), str(target), echo]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as client:
             assert client.stdout is not None
             assert client.stdout.readline() == "connected\n"
-            proxy.trickle(2_000_000, direction="to_worker")
             sent = proxy.forwarded("to_worker")
             wait_until(lambda: proxy.forwarded("to_worker") > sent + 500_000)
             client.send_signal(signal.SIGINT)

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import mlepool
+from mlepool.testing.proxy import FaultProxy
 from tests.cli.shell import mlepool as cli
 from tests.conftest import wait_until
 
@@ -88,15 +89,19 @@ def test_a_sync_that_fails_runs_nothing(conn, tmp_path):
 
 
 INTERRUPTED = """
-import logging, signal, sys, threading, mlepool
+import logging, signal, sys, threading, time, mlepool
 logging.basicConfig(format="%(message)s")
-with mlepool.add("localhost", int(sys.argv[1])) as conn:
-    conn.run("sleep 0")
-    held = conn.sync(sys.argv[2], sys.argv[3], complete=False)  # holds the tree
+source, there, mark, *ports = sys.argv[1:]
+with mlepool.ClientPool() as pool:
+    conn, slow = (pool.add("localhost", int(port)) for port in ports)
+    pool.connect()
+    held = slow.sync(source, there, complete=False)  # holds the tree
+    while not (held.progress and held.progress.bytes):
+        time.sleep(0.01)
     press = threading.main_thread().ident, signal.SIGINT
     threading.Timer(0.2, signal.pthread_kill, press).start()
     try:
-        conn.run("touch " + sys.argv[4], sync=(sys.argv[2], sys.argv[3]))
+        conn.run("touch " + mark, sync=(source, there))
     except KeyboardInterrupt:
         print("interrupted")
 """
@@ -105,15 +110,24 @@ with mlepool.add("localhost", int(sys.argv[1])) as conn:
 def test_ctrl_c_before_it_has_begun_leaves_nothing_that_goes_on(worker, tmp_path):
     source, mark = tmp_path / "source", tmp_path / "mark"
     source.mkdir()
-    (source / "large").write_bytes(os.urandom(100_000_000))
-    words = [str(worker.port), str(source), str(tmp_path / "there"), str(mark)]
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    (source / "large").write_bytes(os.urandom(40_000_000))
+    with FaultProxy(worker.port) as proxy:
+        proxy.trickle(2_000_000)  # bytes a second: no end in sight
+        words = [str(source), str(tmp_path / "there"), str(mark)]
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                INTERRUPTED,
+                *words,
+                str(worker.port),
+                str(proxy.port),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     assert done.stdout == "interrupted\n"
     assert "goes on" not in done.stderr
     assert not mark.exists()

@@ -207,17 +207,11 @@ def read_until(process: subprocess.Popen[bytes], wanted: bytes) -> None:
 
 @pytest.mark.real
 def test_sigint_stops_a_run_by_the_signal_with_one_line() -> None:
-    # A shell starts background jobs with SIGINT ignored, and tests may be one.
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        process = subprocess.Popen(
-            command("--order", "4", "--epochs", "2"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    with process:
+    with subprocess.Popen(
+        command("--order", "4", "--epochs", "2"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
         read_until(process, b"epoch 2/2 ")
         process.send_signal(signal.SIGINT)
         errors = process.communicate(timeout=60)[1].decode().splitlines()

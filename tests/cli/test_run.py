@@ -181,7 +181,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(host, tmp_path)
 
 
 def at_terminal(*arguments: str, presses: tuple[str, ...]) -> Finished:
-    """Run a command at a terminal; press Ctrl-C as each of the texts is seen."""
+    """Run a command at a terminal; press Ctrl-C as each of the patterns is seen."""
     ours, its = pty.openpty()
     command = ["setsid", "-c", *MLEPOOL, *arguments]
     process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its)
@@ -190,7 +190,7 @@ def at_terminal(*arguments: str, presses: tuple[str, ...]) -> Finished:
     with contextlib.suppress(OSError):  # EIO: it has ended
         while piece := os.read(ours, 4096):
             seen += piece.decode()
-            if waiting and waiting[0] in seen:
+            if waiting and re.search(waiting[0], seen, re.DOTALL):
                 os.write(ours, b"\x03")
                 waiting.pop(0)
     os.close(ours)
@@ -202,7 +202,7 @@ def test_a_second_ctrl_c_stops_the_jobs_with_proof(host, other, tmp_path):
     command = f"setsid sh -c 'while sleep 0.1; do :; done' {stamp} & echo on; wait"
     done = at_terminal(
         *("run", "-H", f"{host},{other}", "--", command),
-        presses=("on\r", "stop them\r"),
+        presses=("on\r.*on\r", "stop them\r"),  # both have begun
     )
     assert done.status == 128 + signal.SIGINT
     assert "press Ctrl-C again within 2 s to stop them" in done.out

@@ -120,7 +120,7 @@ def test_who_waits_while_a_listener_is_closed_is_told(conn):
 
 
 @pytest.mark.parametrize(
-    "verb", [lambda conn: conn.run("sleep 20"), lambda conn: conn.sleep(1)]
+    "verb", [lambda conn: conn.run("sleep 20"), lambda conn: conn.sleep(20)]
 )
 def test_ctrl_c_says_how_to_come_back_to_a_job_alone(conn, caplog, verb):
     before = {job.id for job in conn.jobs().value}
