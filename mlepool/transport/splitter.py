@@ -1,120 +1,165 @@
-"""Takes large frames out of a WebSocket server's bytes; the library gets all others.
+"""Takes binary frames out of a WebSocket's bytes; the library gets all the rest.
 
-The library copies a frame three times on its way in, which is a third of what a
-client's bulk costs. A large binary frame is its own bytes behind a header (RFC 6455,
-section 5.2), so that nothing need be understood of what is left to the library:
-handshake, control frames, fragments, and everything that is wrong.
+The library's parser costs as much for a small frame as all else that is done with it,
+and copies a large one three times. A binary frame is its own bytes behind a header
+(RFC 6455, section 5.2), so that nothing need be understood of what is left to the
+library: handshake, control and empty frames, fragments, and everything that is wrong.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 __all__ = ["Splitter"]
 
-END_OF_RESPONSE = b"\r\n\r\n"
+END_OF_HANDSHAKE = b"\r\n\r\n"
 BINARY_FRAME = 0x82  # the last part of a binary message, no extension
-LENGTH_IN_64_BITS = 127
-FORMS = {126: struct.Struct(">H"), LENGTH_IN_64_BITS: struct.Struct(">Q")}
-MASKED = 0x80  # no server may do that: the library says so
-MIN_LARGE = 64 * 1024  # bytes; a frame that needs no length of 64 bits is left alone
+LAST_PART = 0x80
+CONTROL = 0x08
+FORMS = {126: struct.Struct(">H"), 127: struct.Struct(">Q")}
+MASKED = 0x80  # each frame of a client, and none of a server
+MASK_SIZE = 4  # bytes
+MAX_HEAD = 14  # bytes
+MIN_ROOM = 16 * 1024  # bytes; for less it is not worth reading what follows apart
 FOR_EVER = 1 << 62  # bytes
+
+Bytes = memoryview | bytes
+Mask = Callable[[memoryview | bytearray, bytes], bytes]
 
 
 class Splitter:
-    """Parts the bytes of one connection, from the server's response on.
+    """Parts the bytes of one connection, from the other side's handshake on.
 
     Args:
         limit: Bytes of a frame; a longer one is left to the library, which refuses it.
+        unmask: Takes the mask off a client's frame; None where a server's frames come.
     """
 
-    def __init__(self, *, limit: int) -> None:
+    def __init__(self, *, limit: int, unmask: Mask | None = None) -> None:
         self._limit = limit
-        self._response: bytes | None = b""  # its last bytes; None once it has ended
-        self._head = b""
-        self._passing = 0
-        self._store = bytearray()  # for large frames, one after another
+        self._unmask = unmask
+        self._handshake: bytes | None = b""  # its last bytes; None once it has ended
+        self._head = b""  # the beginning of a frame's header
+        self._passing = 0  # bytes that are the library's
+        self._is_parted = False  # in a message of several frames
+        self._store = bytearray()  # for frames that come in pieces, one after another
         self._frame: memoryview | None = None
-        self._filled = 0
+        self._missing = 0  # bytes of a frame that has begun
+        self._mask = b""
 
     def room(self) -> memoryview | None:
         """Give where the rest of a large frame goes; None if none has begun."""
-        return None if self._frame is None else self._frame[self._filled :]
-
-    def fill(self, count: int) -> memoryview | None:
-        """Note bytes that were put there; give the frame once it is whole."""
-        assert self._frame is not None
-        self._filled += count
-        if self._filled < len(self._frame):
+        if self._frame is None or self._missing < MIN_ROOM:
             return None
+        return self._frame[-self._missing :]
+
+    def fill(self, count: int) -> Bytes | None:
+        """Note bytes that were put there; give the frame once it is whole."""
+        self._missing -= count
+        if self._missing:
+            return None
+        if self._unmask is not None:
+            return self._unmask(self._store, self._mask)
         frame, self._frame = self._frame, None
         return frame
 
-    def feed(self, view: memoryview) -> Iterator[tuple[bool, memoryview | bytes]]:
+    def feed(self, view: memoryview) -> Iterator[tuple[bool, Bytes]]:
         """Part some bytes.
 
         Yields:
-            True and a large frame's payload, valid until the next step; or False and
+            True and a binary frame's payload, valid until the next step; or False and
             bytes for the library.
         """
-        at = self._end_of_response(view)
+        at = 0 if self._handshake is None else self._end_of_handshake(view)
         if at:
             yield False, view[:at]
         while at < len(view):
-            if self._passing:
-                count = min(self._passing, len(view) - at)
-                self._passing -= count
-                yield False, view[at : at + count]
-                at += count
-            elif (room := self.room()) is not None:
-                count = min(len(room), len(view) - at)
-                room[:count] = view[at : at + count]
-                at += count
-                if (frame := self.fill(count)) is not None:
-                    yield True, frame
-            else:
-                head, at = self._read_head(view, at)
-                if head:
-                    yield False, head
+            is_frame, part, at = self._step(view, at)
+            if part:
+                yield is_frame, part
 
-    def _end_of_response(self, view: memoryview) -> int:
-        """Give how many bytes still belong to the server's response."""
-        if self._response is None:
-            return 0
-        whole = self._response + view
-        found = whole.find(END_OF_RESPONSE)
+    def _step(self, view: memoryview, at: int) -> tuple[bool, Bytes | None, int]:
+        """Take a header, or what follows it; give what to yield, if that is all."""
+        if self._passing:
+            end = min(at + self._passing, len(view))
+            self._passing -= end - at
+            return False, view[at:end], end
+        if self._missing:
+            frame, at = self._gather(view, at)
+            return True, frame, at
+        head, at = self._read_head(view, at)
+        size = self._size_if_ours(head) if head else 0
+        if not size:
+            return False, head, at
+        if at + size > len(view):
+            self._begin(size)
+            return True, None, at
+        self._store = bytearray()  # no bulk just now
+        return True, self._whole(view[at : at + size]), at + size
+
+    def _end_of_handshake(self, view: memoryview) -> int:
+        """Give how many bytes still belong to the other side's handshake."""
+        assert self._handshake is not None
+        whole = self._handshake + view
+        found = whole.find(END_OF_HANDSHAKE)
         if found < 0:
-            self._response = whole[1 - len(END_OF_RESPONSE) :]
+            self._handshake = whole[1 - len(END_OF_HANDSHAKE) :]
             return len(view)
-        end = found + len(END_OF_RESPONSE) - len(self._response)
-        self._response = None
+        end = found + len(END_OF_HANDSHAKE) - len(self._handshake)
+        self._handshake = None
         return end
 
     def _read_head(self, view: memoryview, at: int) -> tuple[bytes, int]:
-        """Read on in a frame's header; give it, if it is whole and the library's."""
-        for _ in range(2):  # its second byte tells how long it is
-            size = _size_of_head(self._head)
-            taken = bytes(view[at : at + size - len(self._head)])
-            self._head += taken
-            at += len(taken)
-            if len(self._head) < size:
-                return b"", at
-        head, self._head = self._head, b""
-        form = FORMS.get(head[1] & 127)
-        length = form.unpack_from(head, 2)[0] if form else head[1]
-        is_ours = (head[0], head[1]) == (BINARY_FRAME, LENGTH_IN_64_BITS)
-        if is_ours and MIN_LARGE <= length <= self._limit:
-            self._begin(length)
-            return b"", at
-        self._store = bytearray()  # no bulk just now
-        self._passing = length if head[1] < MASKED else FOR_EVER
-        return head, at
+        """Read on in a frame's header; empty until it is whole."""
+        known = len(self._head)
+        head = self._head + view[at : at + MAX_HEAD]
+        size = _size_of_head(head)
+        if len(head) < size:
+            self._head = head
+            return b"", len(view)
+        self._head = b""
+        return head[:size], at + size - known
 
-    def _begin(self, length: int) -> None:
-        if len(self._store) < length:
-            self._store = bytearray(length)
-        self._frame, self._filled = memoryview(self._store)[:length], 0
+    def _size_if_ours(self, head: bytes) -> int:
+        """Give the size of a frame's payload; 0 if it is the library's."""
+        form = FORMS.get(head[1] & ~MASKED)
+        size: int = form.unpack_from(head, 2)[0] if form else head[1] & ~MASKED
+        is_right = (head[1] >= MASKED) is (self._unmask is not None)
+        is_binary = head[0] == BINARY_FRAME and not self._is_parted
+        if is_right and is_binary and 0 < size <= self._limit:
+            self._mask = head[-MASK_SIZE:]
+            return size
+        self._passing = size if is_right else FOR_EVER
+        if not head[0] & CONTROL:
+            self._is_parted = head[0] < LAST_PART
+        return 0
+
+    def _begin(self, size: int) -> None:
+        """Make room for a frame; a client's takes no more than what has come of it."""
+        self._missing = size
+        if self._unmask is not None:
+            self._store = bytearray()
+            return
+        if len(self._store) < size:
+            self._store = bytearray(size)
+        self._frame = memoryview(self._store)[:size]
+
+    def _gather(self, view: memoryview, at: int) -> tuple[Bytes | None, int]:
+        """Put bytes to their frame; give it once it is whole."""
+        part = view[at : at + self._missing]
+        if self._frame is None:
+            self._store += part
+        else:
+            begin = len(self._frame) - self._missing
+            self._frame[begin : begin + len(part)] = part
+        return self.fill(len(part)), at + len(part)
+
+    def _whole(self, frame: memoryview) -> Bytes:
+        return frame if self._unmask is None else self._unmask(frame, self._mask)
 
 
 def _size_of_head(head: bytes) -> int:
-    form = FORMS.get(head[1] & 127) if len(head) > 1 else None
-    return 2 + (form.size if form else 0)
+    if len(head) < 2:
+        return 2  # bytes; the second one tells how long it is
+    form = FORMS.get(head[1] & ~MASKED)
+    mask = MASK_SIZE if head[1] >= MASKED else 0
+    return 2 + (form.size if form else 0) + mask

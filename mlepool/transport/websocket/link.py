@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import struct
 from typing import cast
 
@@ -16,7 +17,12 @@ from websockets.server import ServerProtocol
 
 from mlepool.transport.base import LinkInfo, Piece, Receiver
 
-__all__ = ["MAX_FRAME", "WebSocketLink", "library_logger"]
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a platform for which it is not compiled
+    from websockets.utils import apply_mask
+
+__all__ = ["MAX_FRAME", "WebSocketLink", "apply_mask", "library_logger"]
 
 library_logger = logging.getLogger("mlepool.websockets")
 library_logger.setLevel(logging.ERROR)  # opening and closing are ours to log
@@ -24,11 +30,12 @@ library_logger.setLevel(logging.ERROR)  # opening and closing are ours to log
 MAX_FRAME = 1024 * 1024  # bytes; the library closes with code 1009 above it
 WRITE_HIGH = 256 * 1024  # bytes that may wait before bulk has to: control is behind it
 CLOSE_LIMIT = 5.0  # seconds that what was sent may take to leave after close()
-MAX_SHORT = 65535  # bytes; the size of a longer frame takes 64 bits
 BINARY_FRAME = 0x82  # the last part of a binary message
-LENGTH_IN_64_BITS = 127
+MASKED = 0x80
 PART = 112 * 1024  # bytes of a large frame that are read at once: TLS copies them twice
-_HEADER = struct.Struct(">BBQ")
+_HEAD = struct.Struct(">BB")
+_HEAD_16 = struct.Struct(">BBH")
+_HEAD_64 = struct.Struct(">BBQ")
 CONTROL = (Opcode.PING, Opcode.PONG, Opcode.CLOSE)
 
 
@@ -44,6 +51,7 @@ class WebSocketLink:
     def __init__(self, protocol: ClientProtocol | ServerProtocol) -> None:
         self.protocol = protocol
         self.info = LinkInfo()
+        self._masks = isinstance(protocol, ClientProtocol)
         self._receiver: Receiver | None = None
         self._early: list[bytes] = []
         self._parts: list[bytes] = []
@@ -67,31 +75,36 @@ class WebSocketLink:
             receiver.link_lost(self._lost)
 
     def send(self, frame: bytes) -> None:
-        """Send a frame."""
-        if self._lost is not None:
+        """Send a frame.
+
+        The library would copy it three times, and take longer for a small one than
+        all else does: a binary frame is its own bytes behind a header (RFC 6455,
+        section 5.2), which is written here.
+        """
+        if not self._is_open():
             return
-        try:
-            self.protocol.send_binary(frame)
-        except InvalidState:
-            return  # the closing handshake has begun: link_lost comes
-        self.write()
+        parts = self.protocol.data_to_send()  # the handshake's end, as a rule nothing
+        parts.append(_head(len(frame), masked=self._masks))
+        if self._masks:
+            mask = os.urandom(4)
+            parts += (mask, apply_mask(frame, mask))
+        else:
+            parts.append(frame)
+        self.transport.write(b"".join(parts))
 
     def send_file(self, head: bytes, piece: Piece) -> None:
-        """Send a frame whose second part is in a file.
-
-        The library would copy a large one three times; a server's frame is its own
-        bytes behind a header (RFC 6455, section 5.2), which is written here.
-        """
-        size = len(head) + piece.size
-        is_large = size > MAX_SHORT and isinstance(self.protocol, ServerProtocol)
-        if not is_large or self.protocol.state is not State.OPEN or self._fault:
+        """Send a frame whose second part is in a file."""
+        if self._masks:
             self.send(bytes(piece.read_behind(head)))
-        elif self._lost is None:
-            header = _HEADER.pack(BINARY_FRAME, LENGTH_IN_64_BITS, size)
-            self._send_large(header + head, piece)
+        elif self._is_open():
+            head = _head(len(head) + piece.size, masked=False) + head
+            self._send_parts(head, piece)
 
-    def _send_large(self, head: bytes, piece: Piece) -> None:
-        for at in range(0, piece.size, PART):
+    def _is_open(self) -> bool:
+        return self._lost is None and self.protocol.state is State.OPEN
+
+    def _send_parts(self, head: bytes, piece: Piece) -> None:
+        for at in range(0, max(piece.size, 1), PART):
             part = Piece(piece.fd, piece.offset + at, min(PART, piece.size - at))
             try:
                 self.transport.write(part.read_behind(head if at == 0 else b""))
@@ -127,8 +140,8 @@ class WebSocketLink:
             self._join(event)
 
     def take_large(self, frame: bytes | memoryview) -> None:
-        """Take a large frame that went past the library."""
-        if not self._fault and self.protocol.state is State.OPEN:
+        """Take a binary frame that went past the library."""
+        if self.protocol.state is State.OPEN:  # nothing that follows a Close counts
             self._hand_out(frame)
 
     def _join(self, part: Frame) -> None:
@@ -188,3 +201,13 @@ class WebSocketLink:
         if exc is not None:
             return str(exc) or type(exc).__name__
         return "the other side closed the link"
+
+
+def _head(size: int, *, masked: bool) -> bytes:
+    """Make the header of a binary frame, but for its mask."""
+    mask = MASKED if masked else 0
+    if size < 126:
+        return _HEAD.pack(BINARY_FRAME, mask | size)
+    if size < 1 << 16:
+        return _HEAD_16.pack(BINARY_FRAME, mask | 126, size)
+    return _HEAD_64.pack(BINARY_FRAME, mask | 127, size)

@@ -17,8 +17,14 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from mlepool.transport.base import Accept, LinkInfo
+from mlepool.transport.splitter import Splitter
 from mlepool.transport.tcp import Entrant, TcpAcceptor, name_of, open_listeners
-from mlepool.transport.websocket.link import MAX_FRAME, WebSocketLink, library_logger
+from mlepool.transport.websocket.link import (
+    MAX_FRAME,
+    WebSocketLink,
+    apply_mask,
+    library_logger,
+)
 
 __all__ = [
     "NOT_A_PAGE",
@@ -84,6 +90,7 @@ class _ServerEnd(Entrant):
         self._answering: asyncio.Task[None] | None = None
         self._protocol = ServerProtocol(max_size=MAX_FRAME, logger=library_logger)
         self._link = WebSocketLink(self._protocol)
+        self._splitter = Splitter(limit=MAX_FRAME, unmask=apply_mask)
         self._accept = accept
         self._channel = channel
 
@@ -96,8 +103,12 @@ class _ServerEnd(Entrant):
     def data_received(self, data: bytes) -> None:
         """Take bytes (asyncio)."""
         self._link.heard()
-        self._protocol.receive_data(data)
-        self._react()
+        for is_frame, part in self._splitter.feed(memoryview(data)):
+            if is_frame:
+                self._link.take_large(part)
+            else:
+                self._protocol.receive_data(bytes(part))
+                self._react()
 
     def eof_received(self) -> None:
         """Take the end of the other side's bytes (asyncio)."""
