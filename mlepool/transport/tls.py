@@ -70,6 +70,10 @@ class TlsEnd(asyncio.BufferedProtocol):
             self.abort()
             raise
 
+    def certificate(self) -> bytes:
+        """Give what the other side has shown, after the handshake; DER."""
+        return self._tls.getpeercert(binary_form=True) or b""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin (asyncio)."""
         # uvloop's transports are none of asyncio's classes, but work as they do.
@@ -153,7 +157,7 @@ class TlsEnd(asyncio.BufferedProtocol):
             self._fail(exc)
             return
         self._flush()
-        self._upper = _TlsTransport(self, self._transport, self._tls)
+        self._upper = _TlsTransport(self, self._transport)
         if not self._secured.done():
             self._secured.set_result(None)
         self._protocol.connection_made(self._upper)
@@ -220,17 +224,12 @@ class TlsEnd(asyncio.BufferedProtocol):
 class _TlsTransport(asyncio.Transport):
     """What the protocol above writes to."""
 
-    def __init__(
-        self, end: TlsEnd, transport: asyncio.Transport, tls: ssl.SSLObject
-    ) -> None:
+    def __init__(self, end: TlsEnd, transport: asyncio.Transport) -> None:
         super().__init__()
         self._end = end
         self._transport = transport
-        self._tls = tls
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        if name == "ssl_object":
-            return self._tls
         return self._transport.get_extra_info(name, default)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:

@@ -1,30 +1,27 @@
-"""The dialling end: the library's connect(), for its proxies, without its queue."""
+"""The dialling end: drives the library's Sans-I/O protocol itself.
+
+Its connect() would keep a queue for each link, and loads what only proxies need.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import hashlib
+import importlib
 import os
 import ssl
 import sys
-import urllib.parse
-import urllib.request
-from typing import Any, Literal, cast
 
-from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import ClientProtocol
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidMessage,
-    InvalidProxy,
     InvalidStatus,
-    ProxyError,
     WebSocketException,
 )
-from websockets.protocol import Event
-from websockets.proxy import get_proxy
-from websockets.uri import parse_uri
+from websockets.http11 import Response
+from websockets.uri import WebSocketURI, parse_uri
 
 from mlepool.errors import LinkError
 from mlepool.transport.base import LinkInfo
@@ -36,30 +33,40 @@ from mlepool.transport.websocket.link import MAX_FRAME, WebSocketLink, library_l
 
 __all__ = ["dial_websocket"]
 
+PROXIES = "mlepool.transport.websocket.proxies"  # loads much that few need
 READ_SIZE = 16 * 1024  # bytes; a TLS record's. The rest of a large frame comes at once
 
 
-class _ClientEnd(ClientConnection, asyncio.BufferedProtocol):
-    """The dialling end: the library's connection, its queue left out."""
+class _ClientEnd(asyncio.BufferedProtocol):
+    """The dialling end: the library's Sans-I/O protocol on a transport of ours."""
 
-    def __init__(self, protocol: ClientProtocol, **options: object) -> None:
-        super().__init__(protocol, ping_interval=None)
+    def __init__(self, uri: WebSocketURI) -> None:
+        loop = asyncio.get_running_loop()
+        protocol = ClientProtocol(uri, max_size=MAX_FRAME, logger=library_logger)
         self.link = WebSocketLink(protocol)
+        self._protocol = protocol
+        self._decided: asyncio.Future[None] = loop.create_future()
         self._splitter = Splitter(limit=MAX_FRAME)
         self._has_ended = False
         self._buffer: memoryview | None = None
 
+    async def opened(self) -> None:
+        """Wait for the end of the handshake.
+
+        Raises:
+            WebSocketException: If it has failed.
+        """
+        await self._decided
+        if self._protocol.handshake_exc is not None:
+            raise self._protocol.handshake_exc
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin (asyncio)."""
-        super().connection_made(transport)
         self.link.began(transport)
-
-    def process_event(self, event: Event) -> None:
-        """Take an event (websockets)."""
-        if self.response is None:
-            super().process_event(event)
-        else:
-            self.link.take(event)
+        request = self._protocol.connect()
+        request.headers["User-Agent"] = "mlepool"
+        self._protocol.send_request(request)
+        self.link.write()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Say where the next bytes go: in a large frame to its place (asyncio)."""
@@ -88,67 +95,42 @@ class _ClientEnd(ClientConnection, asyncio.BufferedProtocol):
             if is_frame:
                 self.link.take_large(part)
             else:
-                super().data_received(bytes(part))
+                self._protocol.receive_data(bytes(part))
+                self._react()
 
-    def data_received(self, data: bytes) -> None:
-        """Take bytes: uvloop gives them so (asyncio)."""
-        self.link.heard()
-        self._part(memoryview(data))
-        self.link.write()
+    def _react(self) -> None:
+        for event in self._protocol.events_received():
+            if isinstance(event, Response):
+                self._decide()
+            else:
+                self.link.take(event)
+        if self._protocol.handshake_exc is not None:
+            self._decide()
+
+    def _decide(self) -> None:
+        if not self._decided.done():
+            self._decided.set_result(None)
 
     def eof_received(self) -> None:
         """Take the end of the other side's bytes (asyncio)."""
         self._has_ended = True
-        super().eof_received()
+        self._protocol.receive_eof()
+        self._react()
         self.link.write()
 
     def pause_writing(self) -> None:
         """Note that the buffer is full (asyncio)."""
-        super().pause_writing()
         self.link.waits(full=True)
 
     def resume_writing(self) -> None:
         """Note that the buffer is low again (asyncio)."""
-        super().resume_writing()
         self.link.waits(full=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End (asyncio)."""
-        super().connection_lost(exc)
+        self._protocol.receive_eof()
+        self._decide()
         self.link.ended(exc)
-
-
-class _TlsClientEnd(_ClientEnd):
-    """The dialling end with TLS below."""
-
-    def __init__(self, protocol: ClientProtocol, **options: object) -> None:
-        super().__init__(protocol, **options)
-        host = protocol.uri.host
-        self._below = TlsEnd(self, _client_tls(), server_hostname=host)
-        self._has_begun = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin with TLS; it calls this again behind its handshake (asyncio)."""
-        if self._has_begun:
-            super().connection_made(transport)
-            return
-        self._has_begun = True
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_protocol(self._below)
-        self._below.connection_made(transport)
-
-    async def handshake(self, *args: Any, **options: Any) -> None:
-        """Shake hands, behind TLS (websockets)."""
-        await self._below.secured()
-        await super().handshake(*args, **options)
-
-
-class _Connect(connect):
-    """The library's way to a server, by way of proxies."""
-
-    def process_redirect(self, exc: Exception) -> Exception:
-        """Go nowhere else: a worker sends nobody away."""
-        return exc
 
 
 async def dial_websocket(
@@ -168,13 +150,17 @@ async def dial_websocket(
         LinkError: If it can't be reached or does not speak the protocol.
     """
     try:
-        end = await _connect(url, None if direct else proxy or True)
-    except InvalidProxy as exc:
-        # Not the whole text, and no cause: the URL may have a password in it.
-        raise LinkError("other", f"the proxy's URL is wrong: {exc.msg}") from None
+        uri = parse_uri(url)
+        if direct:
+            proxy = None
+        elif proxy is None and _may_have_proxy():
+            proxy = importlib.import_module(PROXIES).proxy_of_system(uri)
+        return await _open(uri, proxy)
+    except LinkError:
+        raise  # which is an OSError: of the proxy
     except OSError as exc:
         error = link_error(exc)
-        if not direct and _goes_through_proxy(url, proxy):
+        if proxy is not None:
             cause = error.cause.partition(";")[0]
             error = LinkError(error.kind, f"{cause} (by way of a proxy)")
         raise error from exc
@@ -183,36 +169,38 @@ async def dial_websocket(
         raise LinkError("unknown host", cause) from None
     except (WebSocketException, EOFError) as exc:
         raise _handshake_error(exc) from exc
+
+
+async def _open(uri: WebSocketURI, proxy: str | None) -> WebSocketLink:
+    end = _ClientEnd(uri)
+    below = TlsEnd(end, _client_tls(), server_hostname=uri.host) if uri.secure else None
+    transport = await _connect(uri, proxy, below or end)
     try:
-        end.link.info = _info_of(end.link.transport)
-    except AttributeError as exc:  # of asyncio's transport, if it has ended already
-        raise LinkError("other", "the link broke at once") from exc
+        if below is not None:
+            await below.secured()
+        await end.opened()
+    except BaseException:
+        transport.abort()
+        raise
+    certificate = below.certificate() if below is not None else b""
+    channel = hashlib.sha256(certificate).digest() if certificate else b""
+    end.link.info = LinkInfo(name_of(transport.get_extra_info("peername")), channel)
     return end.link
 
 
-async def _connect(url: str, proxy: str | Literal[True] | None) -> _ClientEnd:
-    if proxy is True:
-        proxy = get_proxy(parse_uri(url)) if _may_have_proxy() else None
-    # TLS is ours: for the library the link is plain.
-    end = await _Connect(
-        url.replace("wss://", "ws://", 1),
-        compression=None,
-        proxy=proxy,
-        create_connection=_TlsClientEnd if url.startswith("wss://") else _ClientEnd,
-        user_agent_header="mlepool",
-        open_timeout=None,
-        max_size=MAX_FRAME,
-        logger=library_logger,
-    )
-    assert isinstance(end, _ClientEnd)
-    return end
-
-
-def _info_of(transport: asyncio.Transport) -> LinkInfo:
-    tls = transport.get_extra_info("ssl_object")
-    certificate = tls.getpeercert(binary_form=True) if tls is not None else b""
-    channel = hashlib.sha256(certificate).digest() if certificate else b""
-    return LinkInfo(name_of(transport.get_extra_info("peername")), channel)
+async def _connect(
+    uri: WebSocketURI, proxy: str | None, end: asyncio.BufferedProtocol
+) -> asyncio.Transport:
+    if proxy is None:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(lambda: end, uri.host, uri.port)
+        return transport
+    connect_by_proxy = importlib.import_module(PROXIES).connect_by_proxy
+    way: asyncio.Transport = await connect_by_proxy(uri, proxy)
+    way.set_protocol(end)
+    end.connection_made(way)
+    way.resume_reading()
+    return way
 
 
 @functools.cache
@@ -232,14 +220,6 @@ def _may_have_proxy() -> bool:
     return any(name[-6:].lower() == "_proxy" for name in os.environ)
 
 
-def _goes_through_proxy(url: str, proxy: str | None) -> bool:
-    if proxy is not None:
-        return True
-    place = urllib.parse.urlsplit(url).netloc
-    found = {"ws", "wss", "socks", "http", "https"} & set(urllib.request.getproxies())
-    return bool(found) and not urllib.request.proxy_bypass(place)
-
-
 def _handshake_error(exc: Exception) -> LinkError:
     """Say in our words what the library met."""
     if isinstance(exc, InvalidStatus):
@@ -248,9 +228,6 @@ def _handshake_error(exc: Exception) -> LinkError:
         text = "".join(filter(str.isprintable, line))  # it may go to a terminal
         cause = f"HTTP {exc.response.status_code}: {text or 'not an mlepool worker'}"
         return LinkError("http", cause)
-    if isinstance(exc, ProxyError):
-        # Of a SOCKS proxy, what went wrong is in the cause.
-        return LinkError("http", f"the proxy failed: {exc.__cause__ or exc}")
     if isinstance(exc, InvalidMessage | ConnectionClosed | EOFError):
         cause = "the other side does not answer as an mlepool worker does"
         return LinkError("http", cause)
