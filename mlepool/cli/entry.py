@@ -13,7 +13,7 @@ def main() -> None:
     """Run the command line, or answer a shell that asks for completions."""
     is_asked = sys.argv[1:2] == ["__complete"]
     # What is loaded now stays: to look for cycles in it, again and again, takes a tenth
-    # of the time. The subcommand turns it on again.
+    # of the time. The subcommand turns it on again, for what comes then.
     gc.disable()
     module = "mlepool.cli.completing" if is_asked else "mlepool.cli.main"
     importlib.import_module(module).main()

@@ -99,6 +99,7 @@ def _load(name: str, command: Subcommand) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **keywords: Any) -> None:
+        gc.freeze()  # what was loaded stays: not even the end looks at it
         gc.enable()
         try:
             try:

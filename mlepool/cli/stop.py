@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-import signal as signals
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -14,9 +13,10 @@ from mlepool.cli.exits import FAILED, INTERRUPTED, UNKNOWN
 from mlepool.cli.reach import Found, Reached, reach, stop_job
 from mlepool.cli.wording import complain, in_words
 from mlepool.errors import MlepoolError
+from mlepool.wire.signals import signal_name
 from mlepool.wire.values import StopReport
 
-__all__ = ["signal_name", "stop"]
+__all__ = ["stop"]
 
 
 class _How(NamedTuple):
@@ -59,7 +59,7 @@ def stop(
     if bool(jobs) == everything or (everything and choice.is_empty):
         text = "name jobs, or hosts with --all"
         raise typer.BadParameter(text, param_hint="JOB")
-    how = _How(signal_name(signal), grace, as_json)
+    how = _How(_signal(signal), grace, as_json)
     try:
         status = asyncio.run(_stop(jobs, choice, how))
     except KeyboardInterrupt:
@@ -68,17 +68,12 @@ def stop(
     raise typer.Exit(status)
 
 
-def signal_name(text: str) -> str:
+def _signal(text: str) -> str:
     """Give a signal's full name; what is not known here is left to the worker."""
-    if text.isdigit():
-        try:
-            return signals.Signals(int(text)).name
-        except ValueError:
-            raise typer.BadParameter(
-                f"there is no signal {text}", param_hint="--signal"
-            ) from None
-    name = text.upper()
-    return name if name.startswith("SIG") else f"SIG{name}"
+    try:
+        return signal_name(int(text) if text.isdigit() else text)
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc), param_hint="--signal") from None
 
 
 async def _stop(texts: list[str] | None, choice: Choice, how: _How) -> int:
