@@ -83,17 +83,16 @@ class _ClientEnd(asyncio.BufferedProtocol):
         if buffer is None:
             frame = self._splitter.fill(nbytes)
             if frame is not None:
-                self.link.take_large(frame)
+                self.link.take_frame(frame)
         else:
             self._part(buffer[:nbytes])
-        self.link.write()
 
     def _part(self, view: memoryview) -> None:
         for is_frame, part in self._splitter.feed(view):
             if self._has_ended:
                 break  # a part before this one had us close, and TLS told the end
             if is_frame:
-                self.link.take_large(part)
+                self.link.take_frame(part)
             else:
                 self._protocol.receive_data(bytes(part))
                 self._react()
@@ -106,6 +105,7 @@ class _ClientEnd(asyncio.BufferedProtocol):
                 self.link.take(event)
         if self._protocol.handshake_exc is not None:
             self._decide()
+        self.link.write()
 
     def _decide(self) -> None:
         if not self._decided.done():
@@ -116,7 +116,6 @@ class _ClientEnd(asyncio.BufferedProtocol):
         self._has_ended = True
         self._protocol.receive_eof()
         self._react()
-        self.link.write()
 
     def pause_writing(self) -> None:
         """Note that the buffer is full (asyncio)."""

@@ -139,7 +139,7 @@ class WebSocketLink:
         else:
             self._join(event)
 
-    def take_large(self, frame: bytes | memoryview) -> None:
+    def take_frame(self, frame: bytes | memoryview) -> None:
         """Take a binary frame that went past the library."""
         if self.protocol.state is State.OPEN:  # nothing that follows a Close counts
             self._hand_out(frame)

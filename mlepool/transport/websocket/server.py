@@ -105,7 +105,7 @@ class _ServerEnd(Entrant):
         self._link.heard()
         for is_frame, part in self._splitter.feed(memoryview(data)):
             if is_frame:
-                self._link.take_large(part)
+                self._link.take_frame(part)
             else:
                 self._protocol.receive_data(bytes(part))
                 self._react()
