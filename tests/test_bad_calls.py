@@ -62,8 +62,12 @@ def test_a_wrong_run_is_of_the_matching_type_and_failed(
 
 
 def test_a_command_too_long_for_a_message_is_said_here(conn):
-    with pytest.raises(mlepool.LocalProtocolError, match="over the limit of 1048576"):
+    with pytest.raises(
+        ValueError, match=r"run\(\): command takes 11\d+ bytes; .* fit in 1048576"
+    ):
         conn.run(["ls", *["x" * 1000] * 1100])
+    with pytest.raises(ValueError, match=r"run\(\): env takes 20000\d\d bytes"):
+        conn.run("true", env={"A": "x" * 2_000_000})
     assert conn.run(["true", *["x" * 1000] * 900]).ok
 
 

@@ -15,7 +15,7 @@ ROOT = Path(mlepool.__file__).parent
 # beside it or above. A part is a module or a package directly in mlepool.
 LEVELS: list[set[str]] = [
     {"errors", "version"},
-    {"wire", "transport", "tree", "config"},
+    {"wire", "transport", "tree", "config", "signals"},
     {"peer", "supervisor", "files", "settings"},
     {"client", "worker", "hub"},
     {"__init__"},

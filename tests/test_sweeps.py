@@ -117,7 +117,7 @@ def test_clients_are_killed_and_each_run_happens_once(quiet_ports, tmp_path):
     with mlepool.ClientPool() as pool:
         add_all(pool, quiet_ports)
         with pool.resume(plan) as sweep:
-            sweep.check(timeout=20.0)
+            sweep.check(timeout=20.0).wait(0)
             assert sweep.counts == {"SUCCEEDED": 100}
     assert effects_in(effects) == {str(number): 1 for number in range(100)}
 

@@ -17,7 +17,8 @@ from mlepool.cli.outputs import Ending, JsonLines, Live, Output
 from mlepool.cli.reach import MAX_DIALS, leave, open_chosen, stop_job
 from mlepool.cli.tee import Tee
 from mlepool.cli.wording import come_back, complain, folder_of
-from mlepool.client.connection import AsyncConnection, new_job_id
+from mlepool.client.connection import AsyncConnection
+from mlepool.client.ids import new_job_id
 from mlepool.client.links.redial import PERMANENT
 from mlepool.client.listening.sources import chunks
 from mlepool.errors import ClientError, CommandTimeoutError, MlepoolError

@@ -13,7 +13,7 @@ from mlepool.cli.exits import FAILED, INTERRUPTED, UNKNOWN
 from mlepool.cli.reach import Found, Reached, reach, stop_job
 from mlepool.cli.wording import complain, in_words
 from mlepool.errors import MlepoolError
-from mlepool.wire.signals import signal_name
+from mlepool.signals import signal_name
 from mlepool.wire.values import StopReport
 
 __all__ = ["stop"]

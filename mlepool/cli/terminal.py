@@ -18,7 +18,8 @@ from mlepool.cli.interrupts import Interrupts
 from mlepool.cli.places import Place
 from mlepool.cli.reach import leave, open_connection
 from mlepool.cli.wording import come_back, complain
-from mlepool.client.connection import AsyncConnection, new_job_id
+from mlepool.client.connection import AsyncConnection
+from mlepool.client.ids import new_job_id
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.listening.reader import Reader
 from mlepool.errors import ClientError, MlepoolError

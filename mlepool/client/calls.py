@@ -5,60 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import posixpath
-import secrets
-import shlex
-import sys
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from mlepool.client.catalogue.commands import BoundCommand
+from mlepool.client.ids import new_job_id
+from mlepool.client.job_calls import JobCalls, Owner
 from mlepool.client.links.conversation import Call, Conversation, OpenCall
 from mlepool.client.links.open_calls import OpenCalls
 from mlepool.client.links.questions import Questions
-from mlepool.client.listening.answers import check_size, expect_more
+from mlepool.client.listening.answers import check_size, expect_more, explained
 from mlepool.client.listening.listener import AsyncListener
-from mlepool.client.listening.values import shown
 from mlepool.client.options import CallOptions, Kind, split_options
 from mlepool.client.owned import Echo, Owned, Work
-from mlepool.errors import MlepoolError
+from mlepool.client.printing import display, print_message
+from mlepool.errors import LocalProtocolError, MlepoolError
 from mlepool.wire.messages import Attach, Request
 from mlepool.wire.telemetry import JobSample
-from mlepool.wire.values import StopReport
 
-__all__ = ["Calls", "display", "new_job_id", "print_message"]
+__all__ = ["Calls"]
 
 CLOSE_GRACE = 2.0  # seconds between the signals to jobs that end with close()
 
 
-def new_job_id() -> str:
-    """Make a command's id: 64 random bits, made before anything is sent."""
-    return secrets.token_hex(8)
-
-
-def print_message(message: Any) -> None:
-    """Print a line where it came from, stdout or stderr; of a value its repr."""
-    text = shown(message)
-    file = sys.stderr if getattr(message, "stream", "") == "stderr" else sys.stdout
-    file.write(f"{text}{getattr(message, 'end', chr(10))}")
-    file.flush()
-
-
-class Owner(Protocol):
-    """The connection whose calls they are."""
-
-    name: str
-
-    def find(self, name: str) -> BoundCommand:
-        """Find a command of the worker."""
-
-    def check_usable(self) -> None:
-        """Raise ConnectionClosedError if there is no link, and none will come."""
-
-    def job_metrics(self, job_id: str) -> JobSample | None:
-        """Give what a job of the worker uses, as far as that is known."""
-
-
-class Calls:
+class Calls(JobCalls):
     """The calls of one connection that have not ended; their listeners' owner.
 
     A call is entered whether there is a link or not: each new link is told of all
@@ -181,6 +151,7 @@ class Calls:
         Raises:
             TypeError: For arguments that don't fit the command.
             ConnectionClosedError: If there is no link, and none will come.
+            ValueError: For arguments that are too large for a call.
             LocalProtocolError: If it can't be sent.
         """
         options, arguments = command.bind(args, keywords)
@@ -194,25 +165,26 @@ class Calls:
             job_id = job_id or new_job_id()
             listener = AsyncListener(job_id, display(text), options, owner=self)
         else:
-            job_id, listener.command = listener.id, display(text)
+            listener.command = display(text)
             listener.begin(self, options)
-        listener.returns, listener.gives_value = command.spec.returns, not spawns
-        if command.spec.streams:
-            listener.intake.expect_yields()
+        _describe(listener, command)
         if limit is None and options.on_timeout == "stop":
             limit = options.timeout
         window = listener.intake.window
         awaited = not options.complete
         number = self._table.next_number()
         request = Request(
-            *(number, job_id, name, arguments, window, limit, awaited),
+            *(number, listener.id, name, arguments, window, limit, awaited),
             age=age,
             cwd=self.cwd,
         )
         expect_more(self, listener, spec=command.spec, given=arguments)
-        self._table.enter(listener, request)
+        try:
+            self._table.enter(listener, request)
+        except LocalProtocolError as exc:
+            raise explained(exc, name, arguments) from None
         if command.kind is not Kind.VALUE and not options.detach:
-            self._owned.add(job_id)
+            self._owned.add(listener.id)
         return listener
 
     def check_usable(self) -> None:
@@ -235,15 +207,6 @@ class Calls:
     def own(self, job: Work) -> None:
         """Own what runs here: it ends with the connection's ``close()``."""
         self._owned.add_work(job)
-
-    async def describe(self, job_id: str) -> AsyncListener:
-        """Ask the worker for a job's facts: the listener's value.
-
-        Raises:
-            LookupError: If there is no such job.
-        """
-        keywords = {"raise_error": True}
-        return await self.call(self._owner.find("job"), (job_id,), keywords)
 
     async def attach(
         self,
@@ -308,26 +271,6 @@ class Calls:
         )
 
     # -- what listeners need (their Owner)
-
-    async def stop_job(self, job_id: str, signal: str, *, grace: float) -> StopReport:
-        """Stop a job."""
-        keywords = {"signal": signal, "grace": grace, "raise_error": True}
-        listener = await self.call(self._owner.find("stop"), (job_id,), keywords)
-        assert isinstance(listener.value, StopReport)
-        return listener.value
-
-    async def feed_job(
-        self, job_id: str, data: bytes, *, offset: int, end: bool, writer: str
-    ) -> None:
-        """Write to a job's stdin."""
-        place = {"data": data, "offset": offset, "end": end, "writer": writer}
-        keywords = {**place, "raise_error": True}
-        await self.call(self._owner.find("send_input"), (job_id,), keywords)
-
-    async def resize_job(self, job_id: str, rows: int, cols: int) -> None:
-        """Give a job's terminal another size."""
-        keywords = {"rows": rows, "cols": cols, "raise_error": True}
-        await self.call(self._owner.find("resize"), (job_id,), keywords)
 
     def give_credit(self, listener: AsyncListener, position: int) -> None:
         """Tell the worker how far it may send; a new link is told by itself."""
@@ -402,11 +345,10 @@ class Calls:
         return listener
 
 
-def display(command: Any) -> str:
-    """Write a command for people: as text, or as argv."""
-    if not isinstance(command, list | tuple):
-        return str(command)
-    return shlex.join(
-        one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one)
-        for one in command
-    )
+def _describe(listener: AsyncListener, command: BoundCommand) -> None:
+    """Tell a listener what its command gives."""
+    spec = command.spec
+    listener.returns, listener.gives_value = spec.returns, not spec.spawns
+    listener.is_question = command.kind is Kind.VALUE
+    if spec.streams:
+        listener.intake.expect_yields()

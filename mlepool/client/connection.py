@@ -7,7 +7,7 @@ import logging
 from types import TracebackType
 from typing import Any, Self
 
-from mlepool.client.calls import Calls, new_job_id, print_message
+from mlepool.client.calls import Calls
 from mlepool.client.catalogue.bindings import Bindings
 from mlepool.client.catalogue.commands import Catalogue
 from mlepool.client.checks import check_added, check_limit
@@ -18,7 +18,6 @@ from mlepool.client.links.conversation import Conversation, OpenCall
 from mlepool.client.links.handshake import Entrance, dial
 from mlepool.client.links.redial import LINK_CODES, Redial
 from mlepool.client.links.trust import Target
-from mlepool.client.owned import Echo
 from mlepool.client.state import WorkerState
 from mlepool.client.telemetry import MetricsFeed, MetricsMethods
 from mlepool.client.tidings import Tidings
@@ -34,7 +33,7 @@ from mlepool.errors import (
 )
 from mlepool.peer import Peer
 
-__all__ = ["AsyncConnection", "Echo", "new_job_id", "print_message"]
+__all__ = ["AsyncConnection"]
 
 logger = logging.getLogger("mlepool.client")
 

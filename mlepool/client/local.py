@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from mlepool.client.calls import new_job_id
+from mlepool.client.ids import new_job_id
 from mlepool.client.listening.jobless import Jobless
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import CallOptions

@@ -7,9 +7,16 @@ from typing import Any
 
 from mlepool.errors import RemoteProtocolError
 
-__all__ = ["MAX_NAMES", "WorkerState"]
+__all__ = ["MAX_NAMES", "WorkerState", "copied"]
 
 MAX_NAMES = 4096  # a worker that is well tells 20 and its user's own
+
+
+def copied(value: Any) -> Any:
+    """Copy what came over the wire, with all that is in it."""
+    if isinstance(value, dict):
+        return {key: copied(one) for key, one in value.items()}
+    return [copied(one) for one in value] if isinstance(value, list) else value
 
 
 class WorkerState:
@@ -21,6 +28,10 @@ class WorkerState:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
+
+    def copy(self) -> dict[str, Any]:
+        """Give what is known to somebody who may change it."""
+        return {name: copied(value) for name, value in self.values.items()}
 
     def replace(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Take a whole new state; it may be that of another life of the worker.

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from mlepool.client.calls import Calls, new_job_id
+from mlepool.client.calls import Calls
+from mlepool.client.ids import new_job_id
 from mlepool.errors import RemoteProtocolError
 from mlepool.wire.telemetry import FOLLOW, JobSample, Sample
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mlepool.client.events import Callbacks
-from mlepool.client.state import WorkerState
+from mlepool.client.state import WorkerState, copied
 from mlepool.client.telemetry import MetricsFeed
 from mlepool.wire.telemetry import JobSample, Sample
 
@@ -25,11 +25,11 @@ class Tidings:
     def state(self) -> dict[str, Any]:
         """What the worker tells of itself: id, name, run_status, labels, os, cpu, ...
 
-        It stays current while connected, and after each reconnect. With
-        ``connection``: new, connected, reconnecting, disconnected, lost (given up) or
-        closed.
+        It stays current while connected, and after each reconnect; what is given is a
+        copy, to keep or to change. With ``connection``: new, connected, reconnecting,
+        disconnected, lost (given up) or closed.
         """
-        return {**self._worker.values, "connection": self._state}
+        return {**self._worker.copy(), "connection": self._state}
 
     def on(self, event: str, callback: Callable[..., object]) -> None:
         """Have a function called on an event.
@@ -65,7 +65,7 @@ class Tidings:
 
     def _tell_change(self, changed: dict[str, Any]) -> None:
         if changed:
-            data = {"state": self.state, "changed": changed}
+            data = {"state": self.state, "changed": copied(changed)}
             self._callbacks.emit("state-change", self, data)
 
     def _tell_sample(self, sample: Sample) -> None:

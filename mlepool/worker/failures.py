@@ -30,11 +30,16 @@ def failure_of(exc: BaseException, traceback: str) -> Failure:
     filename = getattr(exc, "filename", None)
     return Failure(
         type(exc).__name__,
-        getattr(exc, "strerror", None) or str(exc),
-        traceback,
+        _sendable(getattr(exc, "strerror", None) or str(exc)),
+        _sendable(traceback),
         getattr(exc, "errno", None),
-        os.fsdecode(filename) if isinstance(filename, str | bytes) else None,
+        _sendable(os.fsdecode(filename)) if isinstance(filename, str | bytes) else None,
     )
+
+
+def _sendable(text: str) -> str:
+    """Write what is no UTF-8 in it, as in a file's name, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def busy(text: str) -> WorkerBusyError:

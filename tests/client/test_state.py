@@ -22,6 +22,15 @@ def test_a_whole_new_state_tells_what_is_gone():
     assert state.values == {"b": 2, "c": 4, "d": 5}
 
 
+def test_a_copy_is_one_to_its_depth():
+    state = WorkerState()
+    state.replace({"cpu": {"cores": [1, 2]}, "gpu": [{"name": "a100"}]})
+    mine = state.copy()
+    mine["cpu"]["cores"].append(3)
+    mine["gpu"][0]["name"] = "none"
+    assert state.values == {"cpu": {"cores": [1, 2]}, "gpu": [{"name": "a100"}]}
+
+
 def test_who_holds_an_old_state_keeps_it():
     state = WorkerState()
     state.replace({"a": 1})

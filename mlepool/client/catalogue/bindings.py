@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from mlepool.client.calls import Calls, print_message
+from mlepool.client.calls import Calls
 from mlepool.client.catalogue.builtin_commands import BuiltinCommands
 from mlepool.client.catalogue.commands import BoundCommand, Catalogue
 from mlepool.client.catalogue.known import KNOWN
@@ -18,6 +18,7 @@ from mlepool.client.catalogue.signatures import own_signature
 from mlepool.client.files.methods import FileMethods
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.owned import Echo, Work
+from mlepool.client.printing import print_message
 from mlepool.client.tables import Table
 
 __all__ = ["OWN_VERBS", "Bindings"]

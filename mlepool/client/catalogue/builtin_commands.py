@@ -94,7 +94,7 @@ class BuiltinCommands(Generic[R_co]):
         def stop(
             self,
             job_id: str,
-            signal: str = "SIGINT",
+            signal: str | int = "SIGINT",
             grace: float = 10.0,
             **keywords: Unpack[CallKeywords],
         ) -> R_co:

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from mlepool.client.calls import new_job_id
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.dask.script import SIGN
+from mlepool.client.ids import new_job_id
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.errors import ClientError, MlepoolError
 from mlepool.wire.values import StopReport

@@ -9,9 +9,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlepool.client.calls import Calls, new_job_id
+from mlepool.client.calls import Calls
 from mlepool.client.catalogue.commands import BoundCommand
 from mlepool.client.files.verbs import begin_collecting, local_path
+from mlepool.client.ids import new_job_id
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import CallOptions
 from mlepool.client.owned import Echo

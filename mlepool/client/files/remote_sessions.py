@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mlepool.client.calls import new_job_id
+from mlepool.client.ids import new_job_id
 from mlepool.errors import MlepoolError, RemoteError, RemoteProtocolError
 from mlepool.files.aside import aside
 from mlepool.files.base import Problem, Scan, SourceOptions, TargetOptions

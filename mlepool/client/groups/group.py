@@ -28,6 +28,7 @@ from mlepool.client.handles import Handle
 from mlepool.client.inventory.ranges import fold
 from mlepool.client.listening.values import shown
 from mlepool.client.sweeps.methods import SweepMethods
+from mlepool.errors import ConnectionClosedError
 
 __all__ = ["AsyncGroup", "GroupVerbs", "described", "in_parallel", "print_from"]
 
@@ -241,7 +242,10 @@ class GroupVerbs(GroupFiles, SweepMethods, Handle):
         check_flag("retry_lost", retry_lost)
         check_seconds("connect_timeout", connect_timeout)
         options = RunOptions(Limits.parse(**own), connect_timeout, retry_lost)
-        if not (members := self._called()):  # all went well, on nobody
+        members = self._called()
+        if not members and self._members():
+            raise ConnectionClosedError("each host of the pool", "closed")
+        if not members:  # all went well, on nobody
             logger.warning("%s: there is no host to do it", order.verb)
         return self._ward.begin(members, order, options)
 

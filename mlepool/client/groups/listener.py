@@ -18,6 +18,7 @@ from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import CallOptions
 from mlepool.client.tables import Table
 from mlepool.errors import ListenerTimeoutError
+from mlepool.signals import signal_name
 
 __all__ = ["AsyncGroupListener", "decoded"]
 
@@ -133,19 +134,20 @@ class AsyncGroupListener(GroupFacts, Mapping[str, AsyncListener]):
         return self
 
     async def stop(
-        self, signal: str = "SIGINT", *, grace: float = 10.0
+        self, signal: str | int = "SIGINT", *, grace: float = 10.0
     ) -> dict[str, Any]:
         """Stop it on all hosts, side by side; where it waits to begin, it never will.
 
         Args:
-            signal: The first signal; SIGTERM and SIGKILL follow.
+            signal: The first signal, by its name (``"SIGTERM"``, ``"TERM"``) or as
+                ``signal.SIGTERM``; SIGTERM and SIGKILL follow.
             grace: Seconds between two of them.
 
         Returns:
             By name, a :class:`~mlepool.StopReport` of each host where it ran; an
             exception for one where it could not be stopped.
         """
-        return await self._run.stop(signal, grace=grace)
+        return await self._run.stop(signal_name(signal), grace=grace)
 
     def close(self) -> None:
         """Stop listening; jobs go on, and where it waits to begin it never will."""

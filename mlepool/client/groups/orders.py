@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from msgspec import structs
 
-from mlepool.client.calls import Calls, display
+from mlepool.client.calls import Calls
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.listening.intake import MIN_MEMORY
 from mlepool.client.listening.listener import AsyncListener
@@ -22,6 +22,7 @@ from mlepool.client.options import (
     Kind,
     split_options,
 )
+from mlepool.client.printing import display
 
 __all__ = ["CommandOrder", "FileOrder", "Order"]
 

@@ -11,7 +11,6 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
-from mlepool.client.calls import new_job_id
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.groups.drain import Drain
 from mlepool.client.groups.limits import Limits
@@ -19,6 +18,7 @@ from mlepool.client.groups.orders import Order, Slow
 from mlepool.client.groups.outcomes import of_ended, of_unreached, settle, skip
 from mlepool.client.groups.slots import Slot
 from mlepool.client.groups.waves import Verdict, Waves
+from mlepool.client.ids import new_job_id
 from mlepool.client.listening.jobless import Unbegun, end_unbegun
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.errors import MlepoolError

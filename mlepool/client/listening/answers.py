@@ -17,12 +17,16 @@ from mlepool.client.listening.listener import AsyncListener
 from mlepool.errors import (
     ConnectionClosedError,
     ConnectionLostError,
+    LocalProtocolError,
     RemoteProtocolError,
 )
 from mlepool.wire.answers import MAX_CONTENT, Content, Listing
+from mlepool.wire.codec import MAX_FRAME, NOT_ENCODABLE
 from mlepool.wire.messages import CommandSpec, Outcome
 
-__all__ = ["check_size", "expect_more"]
+__all__ = ["check_size", "expect_more", "explained"]
+
+encode_value = msgspec.msgpack.encode
 
 MAX_READ = 256 * 1024 * 1024  # bytes of a file that one call brings into memory
 MAX_ENTRIES = 5_000_000  # of a listing
@@ -70,6 +74,24 @@ def check_size(name: str, arguments: dict[str, Any]) -> None:
             f"{name}(): {size} bytes are over the {MAX_CONTENT} that fit in one call; "
             "put() takes any size"
         )
+
+
+def explained(
+    error: LocalProtocolError, name: str, arguments: dict[str, Any]
+) -> Exception:
+    """Give a better error of a request that can't be sent, if it is for its size."""
+    try:
+        sizes = {key: len(encode_value(one)) for key, one in arguments.items()}
+    except NOT_ENCODABLE:
+        return error
+    largest = max(sizes, key=sizes.__getitem__, default="")
+    if sum(sizes.values()) < MAX_FRAME // 2:
+        return error
+    return ValueError(
+        f"{name}(): {largest} takes {sizes[largest]} bytes; all that a call is given "
+        f"must fit in {MAX_FRAME}: put() takes files of any size, input= feeds a "
+        "program"
+    )
 
 
 def expect_more(

@@ -54,6 +54,7 @@ class Facts(Handle):
     Attributes:
         returns: What kind of value it returns, as the worker's annotation says.
         gives_value: True if what it returns is a message, should it yield nothing.
+        is_question: True of a call for a value alone, which is no job.
         failure: What failed, where that is on this side.
         tracker: Gives how far a command of this side has come.
         collected: What was brought back before the end, of a run with ``collect``.
@@ -80,6 +81,7 @@ class Facts(Handle):
         self.raise_error = options.raise_error
         self.returns = ""
         self.gives_value = False
+        self.is_question = False
         self.intake = intake
         self.failure: Exception | None = None
         self.tracker: Callable[[], Any] | None = None

@@ -13,6 +13,7 @@ from mlepool.client.listening.sources import chunks
 from mlepool.client.listening.summary import summary
 from mlepool.client.options import CallOptions
 from mlepool.errors import JobLostError
+from mlepool.signals import signal_name
 from mlepool.wire.telemetry import JobSample
 from mlepool.wire.values import StopReport
 
@@ -121,20 +122,34 @@ class AsyncListener(Messages):
         """
         return self._owner.job_metrics(self.id)
 
-    async def stop(self, signal: str = "SIGINT", *, grace: float = 10.0) -> StopReport:
+    async def stop(
+        self, signal: str | int = "SIGINT", *, grace: float = 10.0
+    ) -> StopReport:
         """Stop the job: its whole tree of processes, with proof.
 
         Args:
-            signal: The first signal; SIGTERM and SIGKILL follow.
+            signal: The first signal, by its name (``"SIGTERM"``, ``"TERM"``) or as
+                ``signal.SIGTERM``; SIGTERM and SIGKILL follow.
             grace: Seconds between two of them.
 
         Returns:
             What was signalled, and what survived; of a job that has ended, its status.
+
+        Raises:
+            TypeError, ValueError: If that is no signal.
+            LookupError: If it is no job, but a value that was asked for: that comes,
+                or is not waited for any more.
         """
+        name = signal_name(signal)
         outcome = self.intake.outcome
         if outcome is not None and self.status is not Status.LOST:
             return StopReport(self.id, outcome.status)
-        return await self._owner.stop_job(self.id, signal, grace=grace)
+        if self.is_question:
+            raise LookupError(
+                f"{self.command}() is a question and no job that could be stopped; "
+                "close() waits for its answer no more"
+            )
+        return await self._owner.stop_job(self.id, name, grace=grace)
 
     async def send_input(self, data: str | bytes) -> None:
         """Write to the process's stdin; returns when its pipe has taken it.

@@ -8,11 +8,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlepool.client.calls import display
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.listening.jobless import Unbegun, end_unbegun
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import Kind, split_options
+from mlepool.client.printing import display
 from mlepool.client.sweeps.driver import Driver
 from mlepool.client.sweeps.fitness import Objection
 from mlepool.client.sweeps.plan import Plan

@@ -15,6 +15,7 @@ from mlepool.client.sweeps.driver import Driver
 from mlepool.client.sweeps.facts import SweepFacts
 from mlepool.client.sweeps.rows import SweepRun
 from mlepool.errors import SweepPlanError, SweepRunError
+from mlepool.signals import signal_name
 from mlepool.wire.values import StopReport
 
 __all__ = ["AsyncSweep"]
@@ -163,12 +164,13 @@ class AsyncSweep(SweepFacts):
     # -- its end
 
     async def stop(
-        self, signal: str = "SIGINT", *, grace: float = 10.0
+        self, signal: str | int = "SIGINT", *, grace: float = 10.0
     ) -> dict[int, StopReport]:
         """Stop what has begun, and begin nothing more.
 
         Args:
-            signal: The first signal; SIGTERM and SIGKILL follow.
+            signal: The first signal, by its name (``"SIGTERM"``, ``"TERM"``) or as
+                ``signal.SIGTERM``; SIGTERM and SIGKILL follow.
             grace: Seconds between two of them.
 
         Returns:
@@ -182,9 +184,10 @@ class AsyncSweep(SweepFacts):
             self._raise_problem()
             return {}
         driver = self._driver
+        name = signal_name(signal)
         driver.halt("it was stopped", stops=True)
         running = {
-            number: asyncio.ensure_future(listener.stop(signal, grace=grace))
+            number: asyncio.ensure_future(listener.stop(name, grace=grace))
             for member in driver.members.values()
             for number, listener in member.running.items()
             if member.connection is not None and member.connection.is_connected

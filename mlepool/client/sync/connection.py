@@ -8,16 +8,17 @@ from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from mlepool.client.calls import new_job_id, print_message
 from mlepool.client.catalogue.builtin_commands import BuiltinCommands
 from mlepool.client.catalogue.commands import BoundCommand
 from mlepool.client.catalogue.namespaces import Offered
 from mlepool.client.catalogue.signatures import like
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.handles import Handle
+from mlepool.client.ids import new_job_id
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import Kind
 from mlepool.client.portal import Portal
+from mlepool.client.printing import print_message
 from mlepool.client.sync.file_methods import FileMethods
 from mlepool.client.sync.interrupts import leave_alone, leaving_alone
 from mlepool.client.sync.listener import Listener

@@ -138,7 +138,7 @@ class GroupListener(GroupFacts, Viewed):
             TypeError, AttributeError, ValueError: If the call fits no host's command.
         """
         with self._on_interrupt():
-            self._portal.call(self._async.wait(), timeout)
+            self._portal.call(self._async.wait(), self._limit(timeout))
         return self
 
     def check(self, timeout: float | None = None) -> Self:
@@ -154,18 +154,19 @@ class GroupListener(GroupFacts, Viewed):
         """
         with self._on_interrupt():
             try:
-                self._portal.call(self._async.check(), timeout)
+                self._portal.call(self._async.check(), self._limit(timeout))
             except ExceptionGroup as group:
                 for one in group.exceptions:
                     self._own(one)
                 raise
         return self
 
-    def stop(self, signal: str = "SIGINT", grace: float = 10.0) -> dict[str, Any]:
+    def stop(self, signal: str | int = "SIGINT", grace: float = 10.0) -> dict[str, Any]:
         """Stop it on all hosts, side by side; where it waits to begin, it never will.
 
         Args:
-            signal: The first signal; SIGTERM and SIGKILL follow.
+            signal: The first signal, by its name (``"SIGTERM"``, ``"TERM"``) or as
+                ``signal.SIGTERM``; SIGTERM and SIGKILL follow.
             grace: Seconds between two of them.
 
         Returns:
@@ -251,6 +252,10 @@ class GroupListener(GroupFacts, Viewed):
                 return pump.take(limit)
         except queue.Empty:
             raise self._async.silence_error(limit) from None
+
+    def _limit(self, timeout: float | None) -> float | None:
+        """Bound a wait; that for an end that has come is none, whatever is given."""
+        return None if self.done else timeout
 
     def _face(self, listener: AsyncListener) -> Listener:
         found = self._listeners.get(listener)

@@ -273,11 +273,12 @@ class Listener(Viewed, Handle):
         """Let go of all messages that have come; ``next()`` goes on with new ones."""
         self._messages.clear()
 
-    def stop(self, signal: str = "SIGINT", grace: float = 10.0) -> StopReport:
+    def stop(self, signal: str | int = "SIGINT", grace: float = 10.0) -> StopReport:
         """Stop the job: its whole tree of processes, with proof.
 
         Args:
-            signal: The first signal; SIGTERM and SIGKILL follow.
+            signal: The first signal, by its name (``"SIGTERM"``, ``"TERM"``) or as
+                ``signal.SIGTERM``; SIGTERM and SIGKILL follow.
             grace: Seconds between two of them.
         """
         report = self._call(self._async.stop(signal, grace=grace))

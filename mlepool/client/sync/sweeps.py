@@ -133,7 +133,7 @@ class Sweep(Viewed, Handle):
             TimeoutError: If it takes longer.
         """
         with self._leaving():
-            self._portal.call(self._async.wait(), timeout)
+            self._portal.call(self._async.wait(), self._limit(timeout))
         return self
 
     def check(self, timeout: float | None = None) -> Self:
@@ -147,7 +147,7 @@ class Sweep(Viewed, Handle):
             TimeoutError: If it takes longer.
         """
         with self._leaving():
-            self._portal.call(self._async.check(), timeout)
+            self._portal.call(self._async.check(), self._limit(timeout))
         return self
 
     def on(self, event: str, callback: Callable[..., object]) -> None:
@@ -195,12 +195,13 @@ class Sweep(Viewed, Handle):
         return self._portal.call(self._async.output(number), timeout)
 
     def stop(
-        self, signal: str = "SIGINT", *, grace: float = 10.0
+        self, signal: str | int = "SIGINT", *, grace: float = 10.0
     ) -> dict[int, StopReport]:
         """Stop what has begun, and begin nothing more.
 
         Args:
-            signal: The first signal; SIGTERM and SIGKILL follow.
+            signal: The first signal, by its name (``"SIGTERM"``, ``"TERM"``) or as
+                ``signal.SIGTERM``; SIGTERM and SIGKILL follow.
             grace: Seconds between two of them.
 
         Returns:
@@ -229,6 +230,10 @@ class Sweep(Viewed, Handle):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _limit(self, timeout: float | None) -> float | None:
+        """Bound a wait; that for an end that has come is none, whatever is given."""
+        return None if self.done else timeout
 
     @contextmanager
     def _leaving(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from signal import Signals
 from typing import Any
 
+from mlepool.signals import signal_name
 from mlepool.wire.values import InputAck, JobInfo, StopReport
 from mlepool.worker.registry import Context, check_size, command
 
@@ -16,7 +17,7 @@ Data = Any  # str or bytes: no annotation that msgspec knows says that
 
 @command
 async def stop(
-    ctx: Context, job_id: str, signal: str = "SIGINT", grace: float = 10.0
+    ctx: Context, job_id: str, signal: str | int = "SIGINT", grace: float = 10.0
 ) -> StopReport:
     """Stop a job: its whole tree of processes, with proof.
 
@@ -26,7 +27,7 @@ async def stop(
 
     Args:
         job_id: The job.
-        signal: The first signal, e.g. ``"SIGINT"``, ``"SIGTERM"``, ``"SIGKILL"``.
+        signal: The first signal: ``"SIGTERM"``, ``"TERM"`` or ``signal.SIGTERM``.
         grace: Seconds between two stages.
 
     Returns:
@@ -37,11 +38,13 @@ async def stop(
         LookupError: If there is no such job.
         ValueError: If there is no such signal, or grace is negative.
     """
-    if signal not in Signals.__members__:
-        raise ValueError(f"stop(): there is no signal {signal!r}")
+    name = signal_name(signal)
+    if name not in Signals.__members__:
+        some = "SIGINT, SIGTERM and SIGUSR1 are some"
+        raise ValueError(f"stop(): there is no signal {signal!r}; {some}")
     if not 0 <= grace < float("inf"):
         raise ValueError(f"stop(): grace must be a number of seconds, not {grace}")
-    return await ctx.stop(job_id, signal=signal, grace=grace)
+    return await ctx.stop(job_id, signal=name, grace=grace)
 
 
 @command

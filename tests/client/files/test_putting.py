@@ -184,6 +184,8 @@ def test_odd_names_come_alone(name, conn, here, *, there):
     assert sorted(os.listdir(there)) == sorted(["a", name])
     conn.get(there / name, here / "back", raise_error=True)
     assert (here / "back").read_text() == "odd"
+    conn.put(b"new", there / f"{name}2", raise_error=True)  # looked for by its name
+    assert (there / f"{name}2").read_text() == "new"
 
 
 def test_a_plan_changes_nothing(conn, here, there):

@@ -433,6 +433,21 @@ def test_who_prints_much_keeps_no_other_waiting(some):
     assert len(turns) > 3
 
 
+def test_of_what_has_ended_no_wait_is_too_short(some):
+    done = some.run("true")
+    for _ in range(20):
+        assert done.wait(0) is done.check(timeout=0)
+
+
+def test_a_call_of_a_closed_pool_says_that_it_is_closed(worker):
+    with mlepool.ClientPool() as pool:
+        pool.add("localhost", worker.port)
+    with pytest.raises(mlepool.ConnectionClosedError, match="each host of the pool is"):
+        pool.run("true")
+    with mlepool.ClientPool() as empty:
+        assert len(empty.run("true")) == 0
+
+
 def test_a_closed_pool_begins_nothing_more(worker):
     pool = mlepool.ClientPool()
     for name in ("a", "b"):

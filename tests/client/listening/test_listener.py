@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -259,6 +260,34 @@ def test_stop_reports_what_was_signalled(conn):
     assert live.reason.startswith("stopped by 127.0.0.1:")
     again = live.stop()
     assert (again.status, again.signalled) == ("STOPPED", ())
+
+
+@pytest.mark.parametrize("said", ["TERM", signal.SIGTERM])
+def test_a_signal_may_be_said_in_several_ways(conn, said):
+    for stop in (
+        lambda live: live.stop(said),
+        lambda live: conn.stop(live.id, signal=said).value,
+    ):
+        live = conn.run("exec sleep 60", complete=False)
+        assert [one.signal for one in stop(live).signalled] == ["SIGTERM"]
+
+
+def test_what_is_no_signal_stops_nothing_and_says_what_is(conn):
+    with conn.run("exec sleep 60", complete=False) as live:
+        with pytest.raises(ValueError, match="no signal 'SIGFOO'; SIGINT, SIGTERM and"):
+            live.stop("foo")
+        with pytest.raises(ValueError, match="no signal 999"):
+            live.stop(999)
+        assert conn.is_alive(live.id).value
+        live.stop("KILL")
+
+
+def test_a_question_is_no_job_that_could_be_stopped(conn):
+    with (
+        conn.sleep(20, complete=False) as asked,
+        pytest.raises(LookupError, match=r"sleep\(\) is a question and no job"),
+    ):
+        asked.stop()
 
 
 def test_wait_with_a_timeout_leaves_the_job_alone(conn):
