@@ -1,10 +1,10 @@
-"""What ``add()`` is given, looked at before anything is done with it."""
+"""What ``add()`` and calls are given, looked at before anything is done with it."""
 
 from collections.abc import Mapping
 from types import NoneType
 from typing import Any
 
-__all__ = ["check_added", "check_limit"]
+__all__ = ["check_added", "check_limit", "check_seconds"]
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "name": (str, NoneType),
@@ -35,6 +35,22 @@ def check_added(**given: Any) -> None:
             raise TypeError(f"a label's name must be a str, not {key!r}")
 
 
+def check_seconds(name: str, seconds: Any) -> None:
+    """See if something is a number of seconds, or None.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is below 0, or no finite number.
+    """
+    if seconds is None:
+        return
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        kind = type(seconds).__name__
+        raise TypeError(f"{name} is a number of seconds or None, not {kind}")
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{name} must be a number of seconds, not {seconds}")
+
+
 def check_limit(name: str, seconds: Any) -> float | None:
     """See if a limit is a number of seconds; None is for none, as is infinity.
 
@@ -42,11 +58,6 @@ def check_limit(name: str, seconds: Any) -> float | None:
         TypeError: If it is no number.
         ValueError: If it is below 0.
     """
-    if seconds is None:
-        return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        kind = type(seconds).__name__
-        raise TypeError(f"{name} is a number of seconds or None, not {kind}")
-    if not seconds >= 0:
-        raise ValueError(f"{name} must be seconds, not {seconds}")
-    return None if seconds == float("inf") else seconds
+    limit = None if seconds == float("inf") else seconds
+    check_seconds(name, limit)
+    return limit

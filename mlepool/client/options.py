@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from mlepool.client.checks import check_seconds
 from mlepool.client.listening.sources import open_source
 
 __all__ = [
@@ -162,21 +163,6 @@ def split_options(
     if options.memory < 0:
         raise ValueError("memory must be a number of bytes")
     return options, rest
-
-
-def check_seconds(name: str, seconds: Any) -> None:
-    """See if a limit is a number of seconds, or None.
-
-    Raises:
-        TypeError: If it is no number.
-        ValueError: If it is below 0, or no finite number.
-    """
-    if seconds is None:
-        return
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise TypeError(f"{name}: expected float | None, got {type(seconds).__name__}")
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"{name} must be a number of seconds, not {seconds}")
 
 
 def _in_words(exc: msgspec.ValidationError) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from mlepool.client.catalogue.signatures import readable
+from mlepool.client.checks import check_seconds
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.groups.files import GroupFiles
 from mlepool.client.groups.limits import (
@@ -16,7 +17,6 @@ from mlepool.client.groups.limits import (
     Limits,
     check_flag,
     check_number,
-    check_seconds,
 )
 from mlepool.client.groups.listener import AsyncGroupListener
 from mlepool.client.groups.methods import GroupMethod, offered_by, part_keywords

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Batch", "Limits", "check_flag", "check_number", "check_seconds"]
+__all__ = ["Batch", "Limits", "check_flag", "check_number"]
 
 # A number of hosts, or a part of them all: "20%".
 Amount = int | str
@@ -82,21 +82,6 @@ def check_flag(name: str, value: Any) -> None:
     """
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be a bool, not {value!r}")
-
-
-def check_seconds(name: str, value: Any) -> None:
-    """See that something is a number of seconds, or None.
-
-    Raises:
-        TypeError: If it is no number.
-        ValueError: If it is below 0, or no number of seconds.
-    """
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be a number of seconds, not {value}")
 
 
 def _count(amount: Amount, total: int) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
+from mlepool.client.checks import check_seconds
 from mlepool.client.listening.facts import Facts
 from mlepool.client.listening.intake import Intake
-from mlepool.client.options import CallOptions, check_seconds
+from mlepool.client.options import CallOptions
 from mlepool.errors import ClientError, ListenerTimeoutError
 
 __all__ = ["Timed"]

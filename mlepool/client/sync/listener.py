@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
+from mlepool.client.checks import check_seconds
 from mlepool.client.handles import Handle
 from mlepool.client.listening.listener import AsyncListener, Status
 from mlepool.client.listening.output import EvictedError
 from mlepool.client.listening.points import Points
-from mlepool.client.options import check_seconds
 from mlepool.client.portal import Portal
 from mlepool.client.sync.messages import Messages
 from mlepool.client.sync.pages import is_live, listener_page
