@@ -19,6 +19,8 @@ __all__ = ["TlsEnd"]
 RECORD = 16 * 1024  # bytes; no TLS record holds more (RFC 8446, section 5.1)
 BULK = 256 * 1024  # bytes that are read at once while much comes
 
+_wanting_more = contextlib.suppress(ssl.SSLWantReadError)  # a part of a record is there
+
 
 class TlsEnd(asyncio.BufferedProtocol):
     """An asyncio protocol that puts TLS below another one.
@@ -167,7 +169,7 @@ class TlsEnd(asyncio.BufferedProtocol):
         try:
             if isinstance(self._protocol, asyncio.BufferedProtocol):
                 self._fill(self._protocol, upper)
-            elif not upper.is_closing() and (data := b"".join(iter(self._read, b""))):
+            elif not upper.is_closing() and (data := self._read()):
                 self._protocol.data_received(data)
         except ssl.SSLError as exc:
             self._fail(exc)
@@ -178,32 +180,40 @@ class TlsEnd(asyncio.BufferedProtocol):
             upper.close()
 
     def _fill(self, protocol: asyncio.BufferedProtocol, upper: _TlsTransport) -> None:
-        while not upper.is_closing():
+        """Decrypt to where the protocol above wants it, room by room."""
+        is_full = True
+        while is_full and not upper.is_closing():
             room = memoryview(protocol.get_buffer(-1))
-            filled = 0
-            while filled < len(room) and (count := self._read_into(room[filled:])):
-                filled += count
-            if not filled:
-                return
-            protocol.buffer_updated(filled)
+            filled = self._read_into(room)
+            is_full = filled == len(room)  # else there is no more
+            if filled:
+                protocol.buffer_updated(filled)
 
     def _read_into(self, room: memoryview) -> int:
-        """Decrypt a record; 0 if none is whole, or none follows."""
-        return cast(int, self._decrypt(len(room), room) or 0)
+        """Decrypt the records that are whole, as far as there is room."""
+        filled = 0
+        with _wanting_more:
+            while filled < len(room) and (
+                self._incoming.pending or self._tls.pending()
+            ):
+                count = cast(int, self._tls.read(len(room) - filled, room[filled:]))
+                if not count:
+                    self._has_ended = True
+                    break
+                filled += count
+        return filled
 
     def _read(self) -> bytes:
-        """Decrypt a record; empty if none is whole, or none follows."""
-        return cast(bytes, self._decrypt(RECORD) or b"")
-
-    def _decrypt(self, *where: Any) -> Any:
-        if not self._incoming.pending and not self._tls.pending():
-            return None
-        try:
-            found = self._tls.read(*where)
-        except ssl.SSLWantReadError:
-            return None
-        self._has_ended |= not found
-        return found
+        """Decrypt the records that are whole."""
+        parts = []
+        with _wanting_more:
+            while self._incoming.pending:
+                part = self._tls.read(RECORD)
+                if not part:
+                    self._has_ended = True
+                    break
+                parts.append(part)
+        return b"".join(parts)
 
     def _flush(self) -> None:
         if self._outgoing.pending:
