@@ -12,7 +12,7 @@ from mlepool.errors import ConfigError
 from mlepool.settings.keys import KEYS
 from mlepool.settings.reading import Found
 
-__all__ = ["Given", "options_of", "print_settings", "settings_of"]
+__all__ = ["Given", "check_commands", "options_of", "print_settings", "settings_of"]
 
 Given = Mapping[str, str | Sequence[str] | None]
 
@@ -62,6 +62,26 @@ def print_settings(found: Found) -> None:
             value /= DAY
         origin = found.origins.get(key.name, "default")
         print(f"{key.name:<16} {_shown(value):<32} {origin}")
+
+
+def check_commands(found: Found) -> None:
+    """See if the files of commands can be read; nothing in them is run.
+
+    Raises:
+        ConfigError: If one is not there, or is no Python.
+    """
+    origin = found.origins.get("commands", "default")
+    for one in found.config.commands:
+        if not one.endswith(".py") and "/" not in one:
+            continue  # a module: to look for it may run what it is in
+        try:
+            compile(Path(one).read_bytes(), one, "exec")
+        except SyntaxError as exc:
+            place = f"{one}:{exc.lineno or 1}"
+            raise ConfigError(f"{origin}: {place}: {exc.msg}") from None
+        except (OSError, ValueError) as exc:
+            cause = getattr(exc, "strerror", None) or exc
+            raise ConfigError(f"{origin}: {one}: {cause}") from None
 
 
 def _shown(value: Any) -> str:

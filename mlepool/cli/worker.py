@@ -14,7 +14,13 @@ from typing import Annotated
 import typer
 
 from mlepool.cli import service
-from mlepool.cli.flags import Given, options_of, print_settings, settings_of
+from mlepool.cli.flags import (
+    Given,
+    check_commands,
+    options_of,
+    print_settings,
+    settings_of,
+)
 from mlepool.config import ListenAddress, WorkerConfig
 from mlepool.errors import ConfigError, LinkError, WorkerError
 from mlepool.settings.reading import Source
@@ -118,6 +124,7 @@ def serve(
             logger.warning("%s", note)
         if check_config:
             print_settings(found)
+            check_commands(found)
         elif not (install or uninstall or system):
             asyncio.run(_serve(found.config, source, join_url=join_url))
         elif install == uninstall:

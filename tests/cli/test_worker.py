@@ -148,6 +148,28 @@ def test_settings_can_be_looked_at_without_a_start(tmp_path, here):
     assert not state.exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "mine.py: No such file or directory"),
+        ("x = (\n", "mine.py:1: '(' was never closed"),
+    ],
+)
+def test_files_of_commands_are_looked_at_and_not_run(content, said, *, tmp_path, here):
+    file = tmp_path / "mine.py"
+    options = ["--commands", "no.such.module", "--commands", str(file)]
+    if content is not None:
+        file.write_text(content)
+    done = here("worker", "--check-config", *options)
+    assert (done.status, done.err) == (
+        1,
+        f"mlepool worker: --commands: {tmp_path}/{said}\n",
+    )
+    file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    assert here("worker", "--check-config", *options).status == 0
+    assert not (tmp_path / "ran").exists()
+
+
 AT_TERMINAL = """
 import os, sys
 os.setsid()
