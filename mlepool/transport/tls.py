@@ -14,6 +14,8 @@ import ssl
 from collections.abc import Iterable
 from typing import Any, cast
 
+from mlepool.transport.scratch import SCRATCH_SIZE, scratch
+
 __all__ = ["TlsEnd"]
 
 RECORD = 16 * 1024  # bytes; no TLS record holds more (RFC 8446, section 5.1)
@@ -85,16 +87,16 @@ class TlsEnd(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Say where the next bytes go (asyncio)."""
         if self._buffer is None:
-            self._buffer = memoryview(bytearray(RECORD))
+            self._buffer = scratch()
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take bytes (asyncio)."""
         assert self._buffer is not None
         self._incoming.write(self._buffer[:nbytes])
-        if nbytes < RECORD:
+        if nbytes < SCRATCH_SIZE:
             self._buffer = None
-        elif len(self._buffer) == RECORD:
+        elif len(self._buffer) == SCRATCH_SIZE:
             self._buffer = memoryview(bytearray(BULK))
         if self._upper is None:
             self._shake_hands()

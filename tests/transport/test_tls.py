@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from mlepool.transport.scratch import SCRATCH_SIZE
 from mlepool.transport.tls import BULK, RECORD, TlsEnd
 from tests.tools import in_real_time
 
@@ -154,7 +155,7 @@ async def test_a_quiet_connection_keeps_no_large_buffer(identity):
         await above.until(3 * BULK)
         writer.write(b"quiet")
         await above.until(3 * BULK + 5)
-        assert len(end.get_buffer(-1)) == RECORD
+        assert len(end.get_buffer(-1)) == SCRATCH_SIZE
 
 
 # -- who breaks it

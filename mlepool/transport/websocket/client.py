@@ -26,6 +26,7 @@ from websockets.uri import WebSocketURI, parse_uri
 from mlepool.errors import LinkError
 from mlepool.transport.base import LinkInfo
 from mlepool.transport.causes import link_error
+from mlepool.transport.scratch import scratch
 from mlepool.transport.splitter import Splitter
 from mlepool.transport.tcp import name_of
 from mlepool.transport.tls import TlsEnd
@@ -34,7 +35,6 @@ from mlepool.transport.websocket.link import MAX_FRAME, WebSocketLink, library_l
 __all__ = ["dial_websocket"]
 
 PROXIES = "mlepool.transport.websocket.proxies"  # loads much that few need
-READ_SIZE = 16 * 1024  # bytes; a TLS record's. The rest of a large frame comes at once
 
 
 class _ClientEnd(asyncio.BufferedProtocol):
@@ -73,7 +73,7 @@ class _ClientEnd(asyncio.BufferedProtocol):
         room = self._splitter.room()
         if room is not None:
             return room
-        self._buffer = memoryview(bytearray(READ_SIZE))
+        self._buffer = scratch()
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
