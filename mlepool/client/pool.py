@@ -50,6 +50,9 @@ class AsyncClientPool(GroupVerbs):
     It has the verbs of a :class:`~mlepool.AsyncGroup`: they are for all connections
     that are not closed. ``async with`` closes all of them at its end.
 
+    A host is a name here: one worker under two names (``unix:`` and its address, say)
+    is two hosts, and what is run on all runs there twice.
+
     Attributes:
         groups: Names of hosts by a group's name, for ``pool["@train"]``.
     """

@@ -12,6 +12,7 @@ from mlepool.errors import MlepoolError
 from mlepool.repl.editor import Typing
 from mlepool.repl.following import Follower
 from mlepool.repl.hosts import members
+from mlepool.repl.words import OnLine
 
 __all__ = ["HostMode"]
 
@@ -21,8 +22,12 @@ A line runs on {hosts}, by /bin/sh. What begins with a colon is ours:
   :jobs        what runs there, and has run
   :attach ID   a job's output from its first byte, then live
   :stop ID     end a job and all of its processes
+  :on HOSTS    lines run there until exit; with a COMMAND behind it only that one
   :exit        leave; exit and Ctrl-D, too
 Ctrl-C ends the waiting, and the command goes on; :attach comes back to it."""
+
+# What is said in a line, and leaves no one.
+ERRORS = (MlepoolError, OSError, LookupError, ValueError, ExceptionGroup)
 
 SHOWN_JOBS = 20  # by :jobs
 
@@ -51,6 +56,7 @@ class HostMode:
         self._ask = ask
         self._words = {
             "help": self._help,
+            "on": self._on,
             "jobs": self._jobs,
             "attach": self._attach,
             "stop": self._stop,
@@ -67,6 +73,8 @@ class HostMode:
     def take(self, line: str) -> None:
         """Run one line; what fails is printed."""
         line = line.strip()
+        if line.partition(" ")[0] == "%on":  # as at the prompt around this one
+            line = f":{line[1:]}"
         word, _, rest = line.removeprefix(":").partition(" ")
         try:
             if line.startswith(":") and word in self._words:
@@ -77,7 +85,9 @@ class HostMode:
                 self._run(line)
         except KeyboardInterrupt:
             print()
-        except (MlepoolError, OSError, LookupError, ExceptionGroup) as exc:
+        except KeyError as exc:
+            print(f"mlepool: {exc.args[0]}")  # str() puts it in quotes
+        except ERRORS as exc:
             print(f"mlepool: {exc}")
 
     def _next(self) -> str | None:
@@ -112,6 +122,14 @@ class HostMode:
 
     def _help(self, _: str) -> None:
         print(HELP.format(hosts=self._hosts))
+
+    def _on(self, text: str) -> None:
+        wanted = OnLine.parse(text)
+        other = HostMode(self._pool, wanted.hosts(self._pool), ask=self._ask)
+        if wanted.command:
+            other.take(wanted.command)
+        else:
+            other.run()
 
     def _jobs(self, _: str) -> None:
         for connection in self._members:

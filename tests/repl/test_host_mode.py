@@ -91,3 +91,14 @@ def test_a_host_that_can_t_be_reached_is_said(type_lines, pool):
 def test_a_host_that_there_is_not_is_an_error(pool):
     with pytest.raises((KeyError, mlepool.MlepoolError)):
         HostMode(pool, "nobody")
+
+
+@pytest.mark.parametrize("word", [":on", "%on"])
+def test_other_hosts_are_a_line_away_and_exit_comes_back(word, type_lines):
+    said = type_lines(f"{word} gpu-2", "echo at $((6*7))", "exit", "echo back")
+    assert "lines run on gpu-2;" in said
+    assert "gpu-2> echo at $((6*7))\nat 42\n" in said
+    assert "gpu1> echo back\nback\n" in said
+    assert "\n42\n" in type_lines(f"{word} gpu-2 echo $((6*7))")
+    assert "mlepool: the pool has no 'nobody'" in type_lines(f"{word} nobody")
+    assert "mlepool: say which hosts" in type_lines(word)

@@ -22,7 +22,8 @@ class ClientPool(GroupVerbs):
     """Connections to any number of workers, by name, in the order they were added.
 
     As :class:`~mlepool.AsyncClientPool`, but blocking: it has the verbs of a
-    :class:`~mlepool.Group`. ``with`` closes all at its end.
+    :class:`~mlepool.Group`. ``with`` closes all at its end. A host is a name: one
+    worker under two names is two hosts, and what is run on all runs there twice.
     """
 
     _async: AsyncClientPool
