@@ -57,6 +57,7 @@ def drain_aside(
         _settle_in({0, 1, 2, *pipes, recorder.fileno(), line.fileno(), lock})
         Drainer(pipes, recorder, notes, line=line).run()
     except Exception as exc:
+        # The top of a process: whatever it was is logged, and the supervisor goes on.
         is_refused = isinstance(exc, OSError) and exc.errno == errno.EINVAL
         notes.is_unable = is_refused and recorder.position == before
         if not notes.is_unable:

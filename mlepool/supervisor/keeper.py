@@ -184,21 +184,8 @@ class Keeper:
         if known is not None:
             self._tell_again(known)
             return
-        slot = self._slots.take()
-        try:
-            with self._ledger.enter(order.id):
-                job = Job(
-                    order,
-                    self._folder,
-                    self._environment,
-                    limits=self._limits,
-                    disk_size=self._disk_size,
-                    slot=slot,
-                )
-        except OSError as exc:
-            self._slots.give_back(slot)
-            failure = Failure(type(exc).__name__, str(exc), "", exc.errno)
-            self._send(Spawned(order.id, failure=failure))
+        job = self._start(order)
+        if job is None:
             return
         self._jobs[job.id] = job
         if job.failure is not None:
@@ -215,6 +202,25 @@ class Keeper:
             news = Spawned(job.id, job.pid, job.started)
             tell = functools.partial(self._send, news)
             self._timers.set(f"news {job.id}", NEWS_DELAY, tell)
+
+    def _start(self, order: Spawn) -> Job | None:
+        """Start a job; if its journal can't be made, say so and give None."""
+        slot = self._slots.take()
+        try:
+            with self._ledger.enter(order.id):
+                return Job(
+                    order,
+                    self._folder,
+                    self._environment,
+                    limits=self._limits,
+                    disk_size=self._disk_size,
+                    slot=slot,
+                )
+        except OSError as exc:
+            self._slots.give_back(slot)
+            failure = Failure(type(exc).__name__, str(exc), "", exc.errno)
+            self._send(Spawned(order.id, failure=failure))
+            return None
 
     def _tell_again(self, job: Job) -> None:
         """Answer a worker that does not know if its order has arrived."""
