@@ -14,7 +14,7 @@ from mlepool.settings.properties import OWN_KEYS, check_secrets
 __all__ = ["MAX_STATE", "RunStatus", "StateBoard", "properties_of"]
 
 MAX_STATE = 256 * 1024  # bytes, encoded: with the catalogue it goes into one frame
-TELL_AFTER = 0.1  # seconds; a client that runs a thousand short jobs is told little
+TELL_AFTER = 0.25  # seconds; clients with a thousand short jobs are told little
 
 
 class StateBoard:
