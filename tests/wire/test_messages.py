@@ -22,6 +22,7 @@ from mlepool.wire.messages import (
     Request,
 )
 from tests.wire.cores import EACH_MESSAGE
+from tests.wire.frozen_v1 import FRAMES
 
 KINDS = typing.get_args(Message)
 FIRST_VERSION = {1: 2, 2: 0, 3: 1, 4: 1, 5: 0, 6: 0, 7: 3, 8: 1, 9: 2, 10: 2, 11: 2}
@@ -42,6 +43,13 @@ def from_wire(form: list[Any]) -> object:
 
 def test_there_is_an_example_of_each_message():
     assert {type(message) for message in EACH_MESSAGE} == set(KINDS)
+
+
+@pytest.mark.parametrize("message", EACH_MESSAGE, ids=lambda one: type(one).__name__)
+def test_what_was_sent_at_first_is_sent_and_understood_today(message):
+    frame = FRAMES[type(message).__name__]
+    assert decode(frame) == message
+    assert encode(message) == frame
 
 
 def test_tags_are_never_given_anew():

@@ -46,6 +46,7 @@ from tests.wire.cores import (
     session_in,
     worker_session,
 )
+from tests.wire.frozen_v1 import FRAMES, FROM_CLIENT, FROM_WORKER
 
 ROLES = list(Role)
 STATES = ["greeting", "proving", "open"]
@@ -85,6 +86,28 @@ def test_the_handshake_opens_both_sides():
     assert deliver(worker, client) == [Welcome(b"mac", "gpu1")]
     assert client.state is worker.state is State.OPEN
     assert client.frames_to_send() == worker.frames_to_send() == []
+
+
+def test_the_first_clients_are_let_in_today():
+    worker = worker_session()
+    hello, proof = [worker.receive(frame) for frame in FROM_CLIENT]
+    assert (hello, worker.version) == (worker.peer, 1)
+    expected = prove(TOKEN, Role.CLIENT, transcript=worker.transcript(CHANNEL))
+    assert proof == Proof("", expected)
+    worker.welcome(Welcome(b"mac"))
+    assert worker.receive(FRAMES["Request"]) in EACH_MESSAGE
+
+
+def test_the_first_workers_are_understood_today():
+    client = client_session()
+    hello = client.receive(FROM_WORKER[0])
+    assert (hello, client.version) == (client.peer, 1)
+    client.prove(proof_of(client))
+    welcome = client.receive(FROM_WORKER[1])
+    assert isinstance(welcome, Welcome)
+    transcript = client.transcript(CHANNEL)
+    assert welcome.mac == prove(TOKEN, Role.WORKER, transcript=transcript)
+    assert client.receive(FRAMES["Ended"]) in EACH_MESSAGE
 
 
 def test_both_say_hello_without_waiting():
