@@ -50,7 +50,7 @@ LINGER = 5.0  # seconds that an idle supervisor waits for its (first) worker
 TIMEOUT_SIGNAL = "SIGTERM"  # a deadline has passed: there is no time left to ask nicely
 TIMEOUT_GRACE = 2.0  # seconds
 MAX_WAIT = 3600.0  # seconds; epoll takes no more than 24 days
-NEWS_DELAY = 0.02  # seconds before telling of a start that nobody waits for
+NEWS_DELAY = 0.05  # seconds before telling of a start that nobody waits for
 
 
 class Keeper:

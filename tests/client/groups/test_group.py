@@ -375,7 +375,7 @@ def test_timeouts_of_all_hosts_run_at_once(some):
 
 
 def test_what_is_left_at_its_deadline_ends_the_call_and_goes_on(some):
-    done = some.run("sleep 1000", timeout=0.1, on_timeout="detach")
+    done = some.run("sleep 1000", timeout=0.3, on_timeout="detach")
     assert done.done
     assert [one.status for one in done.values()] == ["RUNNING"] * 3
     assert done.running == some.names
