@@ -9,10 +9,10 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from mlepool.errors import PortalError
+from mlepool.errors import MlepoolError, PortalError
 from mlepool.settings.loop import new_event_loop
 
-__all__ = ["Portal"]
+__all__ = ["Portal", "shorten"]
 
 T = TypeVar("T")
 
@@ -171,7 +171,18 @@ class _Call:
 
     def result(self) -> Any:
         assert self._task is not None
-        return self._task.result()
+        try:
+            return self._task.result()
+        except Exception as exc:
+            shorten(exc)
+            raise
+
+
+def shorten(exc: Exception) -> None:
+    """Leave out what an error came through in here, if it says itself what is wrong."""
+    is_file = isinstance(exc, OSError) and exc.filename is not None
+    if is_file or isinstance(exc, MlepoolError):
+        exc.__traceback__ = None
 
 
 def _lock_timeout(timeout: float | None) -> float:

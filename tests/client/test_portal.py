@@ -7,9 +7,11 @@ import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import pytest
 
+import mlepool
 from mlepool.client.portal import Portal
 from mlepool.errors import PortalError
 
@@ -187,3 +189,29 @@ def test_the_first_ctrl_c_leaves_the_job_running_and_says_its_id(worker, conn, w
     assert f"job {job_id} goes on on localhost:{worker.port}" in err
     assert conn.attach(job_id).status == "RUNNING"
     assert conn.stop(job_id).value.complete
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda conn: conn.run("exit 3", raise_error=True),
+        lambda conn: conn.ls("/no/such", raise_error=True),
+        lambda conn: conn.put("/no/such", "x", raise_error=True),
+        lambda conn: conn.run("exit 3", complete=False, raise_error=True).wait(),
+        lambda conn: list(conn.run("exit 3", complete=False, raise_error=True)),
+    ],
+)
+def test_an_error_that_says_what_is_wrong_does_not_show_what_it_came_through(
+    conn, verb
+):
+    with pytest.raises((mlepool.MlepoolError, FileNotFoundError)) as caught:
+        verb(conn)
+    ours = [one for one in caught.traceback if Path(one.path).parent.name == "sync"]
+    assert 1 <= len(ours) <= 3
+    assert len(caught.traceback) == 2 + len(ours)  # this function and the lambda
+
+
+def test_a_fault_of_ours_is_shown_with_all_that_it_came_through(portal):
+    with pytest.raises(LookupError) as caught:
+        portal.call(fail())
+    assert caught.traceback[-1].name == "fail"

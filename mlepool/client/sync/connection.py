@@ -17,7 +17,7 @@ from mlepool.client.handles import Handle
 from mlepool.client.ids import new_job_id
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import Kind
-from mlepool.client.portal import Portal
+from mlepool.client.portal import Portal, shorten
 from mlepool.client.printing import print_message
 from mlepool.client.sync.file_methods import FileMethods
 from mlepool.client.sync.interrupts import leave_alone, leaving_alone
@@ -28,13 +28,14 @@ from mlepool.wire.telemetry import Sample
 
 __all__ = ["Connection", "with_listener"]
 
-E = TypeVar("E", bound=BaseException)
+E = TypeVar("E", bound=Exception)
 
 
 def with_listener(exc: E, portal: Portal) -> E:
     """Have an error carry a Listener of this face."""
     if isinstance(getattr(exc, "listener", None), AsyncListener):
         exc.listener = Listener(exc.listener, portal)  # type: ignore[attr-defined]
+    shorten(exc)
     return exc
 
 

@@ -13,7 +13,7 @@ from mlepool.client.handles import Handle
 from mlepool.client.listening.listener import AsyncListener, Status
 from mlepool.client.listening.output import EvictedError
 from mlepool.client.listening.points import Points
-from mlepool.client.portal import Portal
+from mlepool.client.portal import Portal, shorten
 from mlepool.client.sync.messages import Messages
 from mlepool.client.sync.pages import is_live, listener_page
 from mlepool.client.sync.views import Viewed
@@ -356,4 +356,5 @@ class Listener(Viewed, Handle):
         """Have an error carry this Listener, not the one it wraps."""
         if getattr(error, "listener", None) is self._async:
             error.listener = self
+        shorten(error)
         return error
