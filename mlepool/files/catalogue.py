@@ -7,7 +7,7 @@ import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mlepool.files.base import Chunk
 from mlepool.files.database import Database
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sqlite3 import Connection
 
 __all__ = ["CHUNK_SIZE", "Catalogue", "Place", "Row", "pack_chunks", "unpack_chunks"]
+
+T = TypeVar("T")
 
 MOST_FILES = 2_000_000
 MOST_CHUNKS = 4_000_000  # rows, about 400 MB: the chunks of 1 TB
@@ -183,9 +185,10 @@ class Catalogue:
     def drop(self, files: Iterable[tuple[int, bytes]]) -> list[bytes]:
         """Forget files by number and proof: not if they were noted again since."""
         with self._database.use(write=True) as db:
-            query = f"{_ROWS} WHERE id = ? AND proof = ?"
-            found = [db.execute(query, one).fetchone() for one in files]
-            return _drop(db, [Row(*one) for one in found if one])
+            proofs = dict(files)
+            found = _in(db, f"{_ROWS} WHERE id", proofs)
+            rows = map(Row._make, found)
+            return _drop(db, [one for one in rows if one.proof == proofs[one.file]])
         return []
 
     def forget(self, path: bytes) -> list[bytes]:
@@ -228,14 +231,16 @@ def _rows(db: Connection, paths: Sequence[bytes]) -> list[Row]:
     if len(found) < most:
         asked = set(paths)
         return [one for one in found if one.path in asked]
-    found = []
-    for some in _batches(paths):
-        query = f"{_ROWS} WHERE path IN ({','.join('?' * len(some))})"
-        found += map(Row._make, db.execute(query, some))
-    return found
+    return list(map(Row._make, _in(db, f"{_ROWS} WHERE path", paths)))
 
 
-def _batches(things: Iterable[bytes]) -> Iterator[list[bytes]]:
+def _in(db: Connection, query: str, things: Iterable[Any]) -> Iterator[Any]:
+    """Ask for what is one of some things, as many at a time as fit in a query."""
+    for some in _batches(things):
+        yield from db.execute(f"{query} IN ({','.join('?' * len(some))})", some)
+
+
+def _batches(things: Iterable[T]) -> Iterator[list[T]]:
     rest = iter(things)
     while some := list(itertools.islice(rest, BATCH)):
         yield some
@@ -284,8 +289,8 @@ def _drop(db: Connection, rows: Sequence[Row]) -> list[bytes]:
     if not rows:
         return []
     numbers = [(one.file,) for one in rows]
-    query = "SELECT f.path FROM attic JOIN files f ON f.id = file WHERE file = ?"
-    held = [found[0] for one in numbers if (found := db.execute(query, one).fetchone())]
+    query = "SELECT f.path FROM attic JOIN files f ON f.id = file WHERE file"
+    held = [path for (path,) in _in(db, query, [one.file for one in rows])]
     db.executemany("DELETE FROM attic WHERE file = ?", numbers)
     db.executemany("DELETE FROM files WHERE id = ?", numbers)
     cut = (

@@ -67,6 +67,7 @@ class Store:
         self.names = TreeNames(folder / NAMES)
         self._lock = threading.Lock()
         self._kept: list[tuple[Row, int]] = []
+        self._stale: set[tuple[int, bytes]] = set()
         held = self._catalogue.held()
         self._drop((one.file, one.proof) for one in held if look(one.path) is None)
         self._attic.clear({one.path for one in held}, now=time.time())
@@ -83,14 +84,13 @@ class Store:
         paths = {one.location.path for some in places.values() for one in some}
         looks = {path: look(path) for path in paths}
         found: dict[bytes, Location] = {}
-        stale: set[tuple[int, bytes]] = set()
         for digest, some in places.items():
             for file, location in some:
                 if not is_same(location.proof, looks[location.path], location.trust):
-                    stale.add((file, location.proof))
+                    # Dropped by note(): who asks waits for files, the database is slow.
+                    self._stale.add((file, location.proof))
                 elif digest not in found or location.trust > found[digest].trust:
                     found[digest] = location
-        self._drop(stale)
         own = {one.path for one in found.values() if self._attic.has(one.path)}
         if own:
             self._catalogue.used(own)
@@ -161,8 +161,10 @@ class Store:
         self.flush()
         rows = {one.path: _row_of(one) for one in records}
         self._remove(self._catalogue.add(list(rows.values())))
+        stale, self._stale = self._stale, set()
         some = self._catalogue.next_rows(SWEEP)
-        self._drop((one.file, one.proof) for one in some if not _is_true(one))
+        stale.update((one.file, one.proof) for one in some if not _is_true(one))
+        self._drop(stale)
 
     def forget(self, path: bytes) -> None:
         """Forget a file, or all of a folder and below; unknown ones are fine."""
