@@ -243,8 +243,15 @@ class Target(Protocol):
             For each offer, the indexes of the chunks that have to be sent.
         """
 
-    async def write(self, pieces: Sequence[Piece]) -> None:
+    async def write(
+        self, pieces: Sequence[Piece], *, offers: Sequence[Offer] = ()
+    ) -> None:
         """Take bytes of missing chunks, in order within a chunk.
+
+        Args:
+            pieces: The bytes.
+            offers: What files consist of that were not offered: nothing of them is
+                looked for here. The pieces are all of them.
 
         Raises:
             ValueError: If they are not what was offered.

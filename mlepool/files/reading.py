@@ -149,6 +149,13 @@ class TreeReader:
         self._clock = file_clock()
         return [self._read_whole(*one, pack=pack) for one in entries]
 
+    def read_new(
+        self, entries: Sequence[tuple[int, Entry]]
+    ) -> list[tuple[Offer, Piece] | Problem]:
+        """Describe and read whole small files; none of them is looked up."""
+        self._clock = file_clock()
+        return [self._read_new(*one) for one in entries]
+
     def digests(self, entries: Sequence[Entry]) -> list[bytes | None]:
         """Give what is known of the content of files that have their size and mtime."""
         if self._root is None:
@@ -270,6 +277,15 @@ class TreeReader:
         if not self._is_shared:
             self._small.drop(entry.path)
         return self._pieces.whole(number, key, data, pack=pack)
+
+    def _read_new(self, number: int, entry: Entry) -> tuple[Offer, Piece] | Problem:
+        try:
+            data, chunks = self._content(entry)
+        except (OSError, ChangedError) as exc:
+            return _problem(entry, exc)
+        if not self._is_shared:
+            self._small.drop(entry.path)
+        return Offer(number, 0, chunks), Piece(number, 0, data)
 
     def _known(self, entries: Sequence[Entry]) -> list[tuple[Chunk, ...] | None]:
         """Give what is known of files that look as the entries say."""

@@ -85,18 +85,19 @@ class Stage:
 
     def offer(self, offers: Sequence[Offer]) -> list[list[int]]:
         """Take what is here of files, and tell which chunks are to be sent."""
-        wanted: list[_Wanted] = []
-        for offer in offers:
-            file = self._file(offer.number)
-            if offer.offset == file.offered and not file.is_offered:
-                wanted += self._begin(file, offer)
-            else:
-                file.check_repeated(offer)
-        self._look_around(wanted)
+        self._look_around(self._learn(offers))
         return [self._end(one) for one in offers]
 
-    def write(self, pieces: Sequence[Piece]) -> None:
-        """Take bytes of chunks that are to be sent; again is fine."""
+    def write(self, pieces: Sequence[Piece], *, offers: Sequence[Offer] = ()) -> None:
+        """Take bytes of chunks that are to be sent; again is fine.
+
+        Args:
+            pieces: The bytes.
+            offers: Files that were not offered: of these, nothing is looked for.
+        """
+        self._learn(offers)
+        for one in offers:
+            self._end(one)
         try:
             for piece in pieces:
                 self._take(piece)
@@ -139,6 +140,17 @@ class Stage:
                 raise ValueError(f"no file {number} is expected") from None
             self._files[number] = file
         return file
+
+    def _learn(self, offers: Sequence[Offer]) -> list[_Wanted]:
+        """Take what the versions in the tree have; give what they have not."""
+        wanted: list[_Wanted] = []
+        for offer in offers:
+            file = self._file(offer.number)
+            if offer.offset == file.offered and not file.is_offered:
+                wanted += self._begin(file, offer)
+            else:
+                file.check_repeated(offer)
+        return wanted
 
     def _begin(self, file: Staged, offer: Offer) -> Iterator[_Wanted]:
         """Take what the version in the tree has; give what it has not."""

@@ -90,9 +90,11 @@ class LocalTarget:
         """Tell what files consist of; gives what has to be sent."""
         return await self._run(lambda: self._writer.stage().offer(offers))
 
-    async def write(self, pieces: Sequence[Piece]) -> None:
-        """Take bytes of missing chunks."""
-        await self._run(lambda: self._writer.stage().write(pieces))
+    async def write(
+        self, pieces: Sequence[Piece], *, offers: Sequence[Offer] = ()
+    ) -> None:
+        """Take bytes of missing chunks, or of files that were not offered."""
+        await self._run(lambda: self._writer.stage().write(pieces, offers=offers))
 
     async def drop(self, numbers: Sequence[int]) -> None:
         """Forget files that won't come."""

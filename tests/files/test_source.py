@@ -152,6 +152,16 @@ def test_small_files_are_described_and_read_many_at_a_time(reader, tree):
     assert [joined([one]) for one in pieces] == contents
 
 
+def test_new_files_are_described_and_read_in_one_go(reader, tree):
+    contents = [noise(size, size) for size in (1, 4096, 65_536)]
+    entries = [(n, write(tree / str(n), data)) for n, data in enumerate(contents)]
+    write(tree / "1", b"changed")
+    first, changed, last = reader.read_new(entries)
+    assert first == (Offer(0, 0, chunk_bytes(contents[0])), Piece(0, 0, contents[0]))
+    assert changed == Problem(b"1", CHANGED)
+    assert last == (Offer(2, 0, chunk_bytes(contents[2])), Piece(2, 0, contents[2]))
+
+
 def test_describing_many_does_large_files_too_but_they_are_not_one_piece(reader, tree):
     content = noise(PART + MIB)
     entry = write(tree / "large", content)

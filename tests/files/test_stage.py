@@ -315,3 +315,24 @@ def test_any_edit_gives_the_new_content(tmp_path_factory, *, edits, part, keeps_
             bench.stage.write(pieces_of(0, at, data[at : at + chunk.length]))
     assert bench.content() == data
     bench.close()
+
+
+def test_what_comes_unasked_is_hashed_and_not_looked_for(bench):
+    data = b"so it goes"
+    offer = Offer(0, 0, chunk_bytes(data))
+    bench.places = {offer.chunks[0].digest: Somewhere(bench.path, 0, is_proven=True)}
+    bench.expect(len(data))
+    with pytest.raises(ValueError, match="not what was offered"):
+        bench.stage.write([Piece(0, 0, b"so it went")], offers=[offer])
+    for _ in range(2):  # again is fine
+        bench.stage.write([Piece(0, 0, data)], offers=[offer])
+    assert bench.content() == data
+    assert bench.stage.reused == 0
+
+
+def test_what_comes_unasked_may_be_what_is_there(bench):
+    (bench.folder / "old").write_bytes(b"the same")
+    bench.expect(8)
+    offer = Offer(0, 0, chunk_bytes(b"the same"))
+    bench.stage.write([Piece(0, 0, b"the same")], offers=[offer])
+    assert bench.content() == b"the same"

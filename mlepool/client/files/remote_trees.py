@@ -186,16 +186,23 @@ class RemoteTarget(RemoteSession):
             _check_missing(indexes, len(offer.chunks))
         return missing
 
-    async def write(self, pieces: Sequence[Piece]) -> None:
-        """Send what is missing."""
+    async def write(
+        self, pieces: Sequence[Piece], *, offers: Sequence[Offer] = ()
+    ) -> None:
+        """Send what is missing, or files that were not offered."""
         limit = FRAME if self._pace.is_slow else FAST_FRAME
-        parts = _grouped(pieces, _weight_of, limit + PIECES * ROW)
-        await asyncio.gather(*(self._send(some) for some in parts))
+        row = 2 * ROW if offers else ROW
+        parts = _grouped(pieces, lambda one: len(one.data) + row, limit + PIECES * row)
+        by_number = {one.number: one for one in offers}
+        await asyncio.gather(*(self._send(some, by_number) for some in parts))
 
-    async def _send(self, pieces: list[Piece]) -> None:
+    async def _send(self, pieces: list[Piece], offers: dict[int, Offer]) -> None:
         size = _weight(pieces)
+        place: dict[str, Any] = {"pieces": pieces}
+        if offers:
+            place["offers"] = [offers[one.number] for one in pieces]
         with self._pace.trip(size) as trip:
-            answer = await self._do("write", {"pieces": pieces}, size=size)
+            answer = await self._do("write", place, size=size)
             trip.there = as_answer(answer, float)
 
     async def drop(self, numbers: Sequence[int]) -> None:

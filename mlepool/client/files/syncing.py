@@ -179,7 +179,9 @@ class _Run:
         self._old = {one.path: one for one in old.entries if one.path in paths}
         self._problems = [*new.problems, *_hindering(old)]
         self._problems += [Problem(path, text) for path, text in plan.refused]
-        self._transfer = Transfer(source, target, meter=report.meter, done=self._say)
+        self._transfer = Transfer(
+            source, target, meter=report.meter, done=self._say, there=self._old
+        )
         self._count = 0
         report.meter.begin(len(plan.files), plan.size)
 

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Container,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from mlepool.client.files.meters import Meter
 from mlepool.files.base import Chunk, Offer, Piece, Problem, Source, Target
@@ -15,14 +23,25 @@ __all__ = ["Transfer", "run_all"]
 
 BATCH_FILES = 500  # small files that are described and sent together
 BATCH_SIZE = 2 * 1024 * 1024  # bytes of them
+FILE_COST = 256  # bytes that are said of a small file beside its content
 BATCHES = 4  # under way: while one waits for an answer, others are read and sent
 LARGE_FILES = 16  # under way: many are not much larger, and wait for answers, too
+PROBE = 32  # new files that are offered: if all are unknown, the others are not
 GROUP = 896 * 1024  # bytes of missing chunks that are read and sent together: a frame
 GROUPS = 4  # of them in memory, of whichever files
 
 Numbered = tuple[int, Entry]
 Move = asyncio.Task[Problem | None]
 T = TypeVar("T")
+
+
+@runtime_checkable
+class _Near(Protocol):
+    """A source that is not on a worker."""
+
+    async def read_new(
+        self, entries: Sequence[Numbered]
+    ) -> list[tuple[Offer, Piece] | Problem]: ...
 
 
 class Transfer:
@@ -33,6 +52,7 @@ class Transfer:
         target: The end that is written.
         meter: Counts.
         done: Called with files that have arrived, one time each.
+        there: Paths of files that the target has, in other versions.
 
     Attributes:
         digests: Content digests of the files that have arrived, by path.
@@ -46,11 +66,13 @@ class Transfer:
         *,
         meter: Meter,
         done: Callable[[Sequence[Entry]], None],
+        there: Container[bytes] = (),
     ) -> None:
         self._source = source
         self._target = target
         self._meter = meter
         self._done = done
+        self._there = there
         self._room = asyncio.Semaphore(GROUPS)
         self.digests: dict[bytes, bytes] = {}
         self.failed: dict[bytes, tuple[Entry, Problem]] = {}
@@ -63,16 +85,58 @@ class Transfer:
         """
         small: list[Numbered] = []
         large: list[Numbered] = []
+        new: list[Numbered] = []
         for one in files:
-            (small if one[1].size <= SMALL else large).append(one)
-        batches, others = _batches(small), iter(large)
+            size, is_there = one[1].size, one[1].path in self._there
+            if size > SMALL:
+                large.append(one)
+            elif is_there or not size:
+                small.append(one)
+            else:
+                new.append(one)
+        if not await self._are_unknown(new):
+            small, new = [*small, *new], []
+        batches, others = _batches(small, BATCH_SIZE), iter(large)
+        unasked = _batches(new, GROUP)  # a frame each
         movers = [_each(self._send_batch, batches) for _ in range(BATCHES)]
+        movers += [_each(self._send_unasked, unasked) for _ in range(BATCHES)]
         movers += [_each(self._send_large, others) for _ in range(LARGE_FILES)]
         await run_all(movers)
 
     # -- small files
 
-    async def _send_batch(self, batch: list[Numbered]) -> None:
+    async def _are_unknown(self, new: list[Numbered]) -> bool:
+        """Send some files all over a tree; True if the target had none of them.
+
+        False over a link that is slower than looking for files there.
+        """
+        is_fast = isinstance(self._source, _Near) and not self._target.wants_packed
+        if not is_fast or len(new) <= 2 * PROBE:
+            return False
+        some = new[:: len(new) // PROBE]
+        del new[:: len(new) // PROBE]
+        return await self._send_batch(some) == len(some)
+
+    async def _send_unasked(self, batch: list[Numbered]) -> None:
+        """Send new files, and say what they consist of."""
+        assert isinstance(self._source, _Near)
+        come: list[Numbered] = []
+        offers: list[Offer] = []
+        pieces: list[Piece] = []
+        answers = await self._source.read_new(batch)
+        for (number, entry), answer in zip(batch, answers, strict=True):
+            if isinstance(answer, Problem):
+                await self._fail(number, entry, answer)
+                continue
+            come.append((number, entry))
+            offers.append(answer[0])
+            pieces.append(answer[1])
+            self.digests[entry.path] = content_digest(answer[0].chunks)
+        await self._write(pieces, offers)
+        self._arrive(come)
+
+    async def _send_batch(self, batch: list[Numbered]) -> int:
+        """Send what the target has not; gives how many files that were."""
         answers = await self._source.describe_many(batch)
         offers: list[Offer] = []
         come: list[Numbered] = []
@@ -87,7 +151,11 @@ class Transfer:
         lacking = [one for one, some in zip(come, missing, strict=True) if some]
         if lacking:
             await self._send_whole(lacking)
-        arrived = [entry for _, entry in come if entry.path not in self.failed]
+        self._arrive(come)
+        return len(lacking)
+
+    def _arrive(self, files: list[Numbered]) -> None:
+        arrived = [entry for _, entry in files if entry.path not in self.failed]
         self._meter.add(len(arrived), sum(entry.size for entry in arrived))
         self._done(arrived)
 
@@ -158,9 +226,11 @@ class Transfer:
 
     # -- both
 
-    async def _write(self, pieces: Sequence[Piece]) -> None:
+    async def _write(
+        self, pieces: Sequence[Piece], offers: Sequence[Offer] = ()
+    ) -> None:
         if pieces:
-            await self._target.write(pieces)
+            await self._target.write(pieces, offers=offers)
             self._meter.sent += sum(len(one.data) for one in pieces)
 
     async def _fail(self, number: int, entry: Entry, problem: Problem) -> None:
@@ -185,21 +255,22 @@ async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 
 async def _each(
-    send: Callable[[T], Coroutine[Any, Any, None]], items: Iterator[T]
+    send: Callable[[T], Coroutine[Any, Any, object]], items: Iterator[T]
 ) -> None:
     for item in items:
         await send(item)
 
 
-def _batches(files: Iterable[Numbered]) -> Iterator[list[Numbered]]:
+def _batches(files: Iterable[Numbered], limit: int) -> Iterator[list[Numbered]]:
     batch: list[Numbered] = []
     size = 0
     for one in files:
-        batch.append(one)
-        size += one[1].size
-        if len(batch) >= BATCH_FILES or size >= BATCH_SIZE:
+        weight = one[1].size + FILE_COST
+        if batch and (len(batch) == BATCH_FILES or size + weight > limit):
             yield batch
             batch, size = [], 0
+        batch.append(one)
+        size += weight
     if batch:
         yield batch
 

@@ -250,11 +250,16 @@ async def tree_offer(
 
 @command
 async def tree_write(
-    ctx: Context, session: str, step: int, pieces: list[Piece]
+    ctx: Context,
+    session: str,
+    step: int,
+    pieces: list[Piece],
+    *,
+    offers: tuple[Offer, ...] = (),
 ) -> float:
     """Send what is missing; the seconds that it took here are answered."""
     tree, begin = ctx.tree(session), time.monotonic()
-    await tree.once(step, lambda: tree.target().write(pieces))
+    await tree.once(step, lambda: tree.target().write(pieces, offers=offers))
     return time.monotonic() - begin
 
 

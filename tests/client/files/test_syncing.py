@@ -111,6 +111,8 @@ class MemoryTarget(MemoryTree):
         self.prepared: dict[str, Any] = {}
         self.committed = 0
         self.received = 0
+        self.offered = 0
+        self.unasked = 0
         self.reserved: tuple[int, int] | None = None
         self.before_commit: Callable[[], Any] | None = None
         self.before_write: Callable[[], Any] | None = None
@@ -125,6 +127,7 @@ class MemoryTarget(MemoryTree):
             self.staged[number] = bytearray(entry.size)
 
     async def offer(self, offers: Any) -> list[list[int]]:
+        self.offered += len(offers)
         return [self.missing(one) for one in offers]
 
     def missing(self, offer: Offer) -> list[int]:
@@ -138,7 +141,8 @@ class MemoryTarget(MemoryTree):
             at += chunk.length
         return missing
 
-    async def write(self, pieces: Any) -> None:
+    async def write(self, pieces: Any, *, offers: Any = ()) -> None:
+        self.unasked += len(offers)
         if self.before_write is not None:
             await self.before_write()
         for one in pieces:
