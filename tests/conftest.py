@@ -148,7 +148,7 @@ def pytest_runtest_makereport() -> Generator[None, Any, Any]:
     return report
 
 
-def wait_until(condition, limit: float = 10.0) -> None:
+def wait_until(condition, limit: float = 30.0) -> None:
     """Wait for a fact; fail if it does not come true."""
     deadline = time.monotonic() + limit
     while not condition():

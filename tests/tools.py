@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,14 @@ async def listen(accept: Accept, identity: Identity | None = None) -> WebSocketA
 def url_of(acceptor: WebSocketAcceptor, *, secure: bool = False) -> str:
     """Give the URL of an acceptor's port."""
     return f"{'wss' if secure else 'ws'}://127.0.0.1:{acceptor.port}"
+
+
+@contextlib.contextmanager
+def refusing_port() -> Iterator[int]:
+    """Hold a port of loopback at which nobody listens, nor comes to."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 def transport_of(link: Link) -> asyncio.Transport:

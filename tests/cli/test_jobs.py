@@ -2,7 +2,6 @@
 
 import io
 import json
-import socket
 import sys
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 import mlepool as package
 from mlepool.cli.jobs import table
 from tests.cli.shell import mlepool
+from tests.tools import refusing_port
 
 pytestmark = pytest.mark.real
 
@@ -76,9 +76,8 @@ def test_what_a_command_is_called_steers_no_terminal(host, here, conn):
 
 
 def test_a_host_that_is_not_there_is_told_of_and_the_others_are_listed(host, here, job):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    done = here("jobs", "-H", f"{host},localhost:{port}")
+    with refusing_port() as port:
+        done = here("jobs", "-H", f"{host},localhost:{port}")
     assert done.status == 255
     assert job.id in done.out
     assert done.err.startswith(f"mlepool: cannot connect to localhost:{port}: ")

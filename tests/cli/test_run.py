@@ -15,6 +15,7 @@ import pytest
 import mlepool as package
 from tests.cli.shell import LIMIT, MLEPOOL, Finished, interrupt, running
 from tests.conftest import RunningWorker, command_line, processes, wait_until
+from tests.tools import refusing_port
 
 pytestmark = pytest.mark.real
 
@@ -57,9 +58,8 @@ def test_stderr_has_prefixes_too_and_a_host_named_twice_is_one_host(host, other,
 
 
 def test_a_host_that_is_not_there_is_255_and_the_others_go_on(host, here):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    done = here("run", "-H", f"localhost:{port},{host}", "--", "echo fine")
+    with refusing_port() as port:
+        done = here("run", "-H", f"localhost:{port},{host}", "--", "echo fine")
     assert done.status == 255
     assert done.out.split() == [host, "|", "fine"]
     assert done.err.startswith(f"localhost:{port}")

@@ -2,12 +2,13 @@
 
 import json
 import signal
-import socket
+from collections.abc import Iterator
 
 import pytest
 
 from mlepool.client.links.trust import Target
 from tests.cli.shell import interrupt, running
+from tests.tools import refusing_port
 
 pytestmark = pytest.mark.real
 
@@ -15,10 +16,10 @@ FIRST = "case $PWD in */other) false;; esac"  # it holds on the first host only
 
 
 @pytest.fixture
-def nobody() -> str:
+def nobody() -> Iterator[str]:
     """A host at which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return f"localhost:{taken.getsockname()[1]}"
+    with refusing_port() as port:
+        yield f"localhost:{port}"
 
 
 @pytest.fixture

@@ -252,7 +252,7 @@ def test_connect_in_time_or_not_at_all(tmp_path):
         began = time.monotonic()
         with pytest.raises(mlepool.ConnectTimeoutError, match="within 0.3 s"):
             conn.connect(timeout=0.3)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10  # not the 30 s of all others
         with (
             pytest.raises(TimeoutError),
             mlepool.ClientPool().add(

@@ -4,8 +4,10 @@ import contextlib
 import itertools
 import logging
 import signal
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 
 import pytest
@@ -342,12 +344,22 @@ def test_one_that_waits_can_be_listened_to_before_it_begins(pool):
     assert got == ["now"]
 
 
+def waits_for_the_loop(thread: int) -> bool:
+    """Tell if a thread is within a blocking call."""
+    stack = traceback.extract_stack(sys._current_frames()[thread])
+    return any(one.filename.endswith("client/portal.py") for one in stack)
+
+
 def test_ctrl_c_leaves_the_jobs_running_and_names_them(some, caplog):
     live = some.run("sleep 1000", complete=False, max_parallel=2)
     wait_until(lambda: sum(one.status == "RUNNING" for one in live.values()) == 2)
     main = threading.get_ident()
-    timer = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))
-    timer.start()
+
+    def press() -> None:
+        wait_until(lambda: waits_for_the_loop(main))
+        signal.pthread_kill(main, signal.SIGINT)
+
+    threading.Thread(target=press).start()
     with (
         caplog.at_level(logging.WARNING, "mlepool.client"),
         pytest.raises(KeyboardInterrupt),

@@ -23,6 +23,7 @@ from mlepool.client.dask.part import Part
 from mlepool.client.dask.script import try_to_reach
 from mlepool.worker import WorkerThread, serve_in_thread
 from tests.conftest import command_line, processes, wait_until
+from tests.tools import refusing_port
 
 pytestmark = pytest.mark.real
 
@@ -167,22 +168,21 @@ def test_versions_that_differ_are_told_with_what_to_install(pool, stub):
 def test_a_scheduler_that_is_not_reached_from_here_is_told(pool, stub):
     import distributed
 
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
     python = ".".join(map(str, sys.version_info[:2]))
     told = f'"distributed": "{distributed.__version__}", "python": "{python}"'
-    fake = stub(
-        f"cat >/dev/null; echo 'mlepool-dask: {{{told}, \"port\": {port}}}'; sleep 60"
-    )
-    with pytest.raises(mlepool.ClientError, match=f"127.0.0.1:{port} .*give address="):
-        pool.dask(python=fake, timeout=5)
+    with refusing_port() as port:
+        says = f"echo 'mlepool-dask: {{{told}, \"port\": {port}}}'"
+        fake = stub(f"cat >/dev/null; {says}; sleep 60")
+        text = f"127.0.0.1:{port} .*give address="
+        with pytest.raises(mlepool.ClientError, match=text):
+            pool.dask(python=fake, timeout=5)
     assert running(pool) == []
 
 
 def test_a_scheduler_that_is_not_reached_from_a_host_is_told(pool, stub):
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        place = "127.0.0.1", unused.getsockname()[1], 5.0
-    problem = try_to_reach(place, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    with refusing_port() as port:
+        place = "127.0.0.1", port, 5.0
+        problem = try_to_reach(place, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     assert "refused" in problem
     told = json.dumps({"problem": "unreachable", "text": problem})
     fake = stub(f"cat >/dev/null; echo 'mlepool-dask: {told}'")
