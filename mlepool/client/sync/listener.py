@@ -280,6 +280,14 @@ class Listener(Viewed, Handle):
             signal: The first signal, by its name (``"SIGTERM"``, ``"TERM"``) or as
                 ``signal.SIGTERM``; SIGTERM and SIGKILL follow.
             grace: Seconds between two of them.
+
+        Returns:
+            What was signalled, and what survived; of a job that has ended, its status.
+
+        Raises:
+            TypeError, ValueError: If that is no signal.
+            LookupError: If it is no job, but a value that was asked for: that comes,
+                or is not waited for any more.
         """
         report = self._call(self._async.stop(signal, grace=grace))
         assert isinstance(report, StopReport)
