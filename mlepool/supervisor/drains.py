@@ -95,7 +95,8 @@ class Drains:
         if self._timers.cancel(f"news {job.id}"):
             self._line.send(Spawned(job.id, job.pid, job.started))
         recorder = job.recorder
-        self._line.send(Grown(job.id, recorder.position, recorder.dropped))
+        fresh = recorder.take_fresh()
+        self._line.send(Grown(job.id, recorder.position, recorder.dropped, fresh))
         if recorder.is_pressed:
             recorder.is_pressed = False
             self._line.send(Pressed())

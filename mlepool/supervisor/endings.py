@@ -64,7 +64,7 @@ class Endings:
 
     def _tell(self, job: Job) -> None:
         assert job.outcome is not None
-        self._send(JobEnded(job.id, job.outcome))
+        self._send(JobEnded(job.id, job.outcome, job.recorder.take_fresh()))
         if job.recorder.is_saved:
             self._jobs.pop(job.id, None)  # else the next worker is told, too
 

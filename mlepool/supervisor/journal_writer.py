@@ -21,6 +21,7 @@ from mlepool.supervisor.blocks import (
     read_gap,
 )
 from mlepool.supervisor.files import Piece, punch, punches, write_whole
+from mlepool.supervisor.fresh import Fresh
 from mlepool.wire.messages import Outcome
 from mlepool.wire.records import (
     HEADER_SIZE,
@@ -43,6 +44,10 @@ class JournalWriter:
 
     Raises:
         FileExistsError: If there is a job with this id already.
+
+    Attributes:
+        position: Journal bytes written.
+        fresh: The latest of them.
     """
 
     def __init__(self, folder: Path, head: JobHead) -> None:
@@ -50,6 +55,7 @@ class JournalWriter:
         self._path = journal_path(folder, head.id)
         self._fd = os.open(self._path, flags, 0o600)
         self.position = 0
+        self.fresh = Fresh()
         self._size = 0
         streams = (STDOUT, STDERR, YIELDED) if head.streams else (STDOUT, STDERR)
         self._offsets = dict.fromkeys(streams, 0)
@@ -80,6 +86,7 @@ class JournalWriter:
         header = pack_header(stream, len(data), self._offsets[stream], time=time)
         self._write([header, data])
         self._count(stream, data)
+        self.fresh.add([header, data])
 
     def pour(self, stream: int, pipe: int, count: int, *, time: float) -> None:
         """Add what a pipe holds, as one record.

@@ -193,18 +193,26 @@ class Grown(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
     Attributes:
         dropped: Bytes of output so far that could not be kept.
+        fresh: The journal's bytes before this position, if they are few: they need not
+            be read. They are in the file, too.
     """
 
     id: str
     position: int
     dropped: int = 0
+    fresh: bytes = b""
 
 
 class JobEnded(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """The job has ended; its end is in the journal already."""
+    """The job has ended; its end is in the journal already.
+
+    Attributes:
+        fresh: As of :class:`Grown`, up to the end of the output.
+    """
 
     id: str
     outcome: Outcome
+    fresh: bytes = b""
 
 
 class Pressed(msgspec.Struct, frozen=True, array_like=True, tag=7):

@@ -141,6 +141,7 @@ class Recorder:
     def catch_up(self, notes: Notes) -> None:
         """Learn how far a drainer has come."""
         self.position, self.dropped = notes.position, notes.dropped
+        self._journal.fresh.lose()
         self.is_pressed |= notes.is_pressed
         notes.is_pressed = False
 
@@ -152,6 +153,10 @@ class Recorder:
             for stream in self._journal.digests()
         }
         self._journal.take_over(notes.position, list(notes.offsets), digests)
+
+    def take_fresh(self) -> bytes:
+        """Give what was written since it was asked for last; nothing if it is much."""
+        return self._journal.fresh.take()
 
     def fileno(self) -> int:
         """Give the journal's descriptor, which stays ours."""

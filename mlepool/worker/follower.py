@@ -117,14 +117,18 @@ class Follower:
         if job is not None:
             self._disk.dropped += grown.dropped - job.dropped
             job.position, job.dropped = grown.position, grown.dropped
+            job.fresh = grown.fresh
             for reader in tuple(job.readers):
                 reader.pump()
+            job.fresh = b""  # who has not had it reads it later
 
     def ended(self, ended: JobEnded) -> None:
         """Note that a job has ended."""
         job = self._jobs.get(ended.id)
         if job is not None and job.outcome is None:
+            job.fresh = ended.fresh
             self._jobs.end(job, ended.outcome)
+            job.fresh = b""
 
     def pressed(self) -> None:
         """Note that the disk gets full."""

@@ -74,6 +74,7 @@ class Job:
 
     Attributes:
         position: Journal bytes that may be read.
+        fresh: The last of them, while they are news.
         dropped: Bytes of output that could not be kept.
         orphan_timeout: Seconds that it may run without a reader.
         has_terminal: True if it was started at a terminal.
@@ -102,6 +103,7 @@ class Job:
         self.started = time.time()
         self.cwd = ""
         self.position = 0
+        self.fresh = b""
         self.dropped = 0
         self.orphan_timeout: float | None = None
         self.has_terminal = False
@@ -177,14 +179,17 @@ class Job:
 
     def after_gap(self, position: int) -> int:
         """Give the position itself, or the next one that was not let go."""
-        return self._open().after_gap(position)
+        return position if self._news(position) else self._open().after_gap(position)
 
     def piece(self, position: int, size: int) -> Piece | None:
         """Find output bytes that are known to be there; fewer, to cut no record.
 
         Returns:
-            None where they may be let go while they are sent: :meth:`read` them.
+            None where they may be let go while they are sent, or are at hand: then
+            :meth:`read` them.
         """
+        if self._news(position):
+            return None
         journal = self._open()
         if size >= MAX_DATA and position + size < self.position:
             size = journal.whole_records(position, size)
@@ -194,7 +199,12 @@ class Job:
 
     def read(self, position: int, size: int) -> bytes:
         """Read output bytes that are known to be there."""
-        return self._open().read(position, size)
+        return self._news(position)[:size] or self._open().read(position, size)
+
+    def _news(self, position: int) -> bytes:
+        """Give what is at hand from a position on."""
+        begin = self.position - len(self.fresh)
+        return self.fresh[position - begin :] if position >= begin else b""
 
     def _open(self) -> Journal:
         if self._journal is None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from mlepool.supervisor.fresh import MOST_FRESH
 from mlepool.supervisor.keeper import LINGER
 from mlepool.supervisor.messages import (
     SOCKET_FILE,
@@ -23,6 +24,7 @@ from mlepool.supervisor.messages import (
     Greet,
     Greeting,
     Grown,
+    JobEnded,
     Spawn,
     Spawned,
     Stop,
@@ -30,6 +32,7 @@ from mlepool.supervisor.messages import (
     encode,
 )
 from mlepool.supervisor.processes import command_line
+from mlepool.wire.records import RecordParser
 from tests.conftest import wait_until
 from tests.needs import lacking
 from tests.supervisor.conftest import RunningSupervisor
@@ -69,6 +72,28 @@ def test_positions_are_told_while_a_job_writes(line, supervisor):
     assert supervisor.output("job")["stdout"] == b"one\n"
     line.send(Feed("job", 0, b"go\n"))
     assert line.outcome("job").end > grown.position
+
+
+def test_a_little_output_comes_with_the_news_and_is_in_the_journal(line, supervisor):
+    line.spawn("job", "echo one; read x; echo two >&2", stdin=True)
+    grown = line.wait_for(Grown, "job")
+    assert len(grown.fresh) == grown.position
+    line.send(Feed("job", 0, b"go\n"))
+    told = grown.fresh
+    while not isinstance(message := line.receive(), JobEnded):
+        told += message.fresh if isinstance(message, Grown) else b""
+    records = RecordParser().feed(told + message.fresh)
+    assert records == supervisor.records("job")
+    assert [one.data for one in records] == [b"one\n", b"two\n"]
+
+
+def test_much_output_does_not_come_with_the_news(line):
+    line.spawn(
+        "job", f"read x; head -c {MOST_FRESH + 1} /dev/zero; sleep 60", stdin=True
+    )
+    line.send(Feed("job", 0, b"go\n"))
+    grown = line.wait_for(Grown, "job")
+    assert (grown.position > MOST_FRESH, grown.fresh) == (True, b"")
 
 
 def test_output_is_told_though_something_else_is_said_at_once(line, supervisor):

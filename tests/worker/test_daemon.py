@@ -272,7 +272,7 @@ def test_a_supervisor_that_drops_the_worker_keeps_its_jobs(own_worker, pool):
 def test_a_journal_that_is_removed_under_a_job_harms_only_its_readers(own_worker, pool):
     connection = connect(pool, own_worker)
     job = connection.run(
-        "read x; echo one; read x; echo two", stdin=True, detach=True, complete=False
+        "read x; seq 9999; read x; echo two", stdin=True, detach=True, complete=False
     )
     (journal,) = (own_worker.state_dir / "jobs").glob("*.journal")
     journal.unlink()
