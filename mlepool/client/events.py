@@ -46,6 +46,10 @@ class Callbacks:
             raise TypeError(f"a callback is a function, not {type(callback).__name__}")
         self._callbacks.setdefault(event, []).append(callback)
 
+    def has(self, event: str) -> bool:
+        """Tell if anybody wants to know of an event."""
+        return event in self._callbacks
+
     def emit(self, event: str, *data: Any) -> None:
         """Call those that want to know. What they raise is logged."""
         for callback in tuple(self._callbacks.get(event, ())):

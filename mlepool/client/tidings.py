@@ -64,7 +64,7 @@ class Tidings:
         return self._feed.job(job_id)
 
     def _tell_change(self, changed: dict[str, Any]) -> None:
-        if changed:
+        if changed and self._callbacks.has("state-change"):
             data = {"state": self.state, "changed": copied(changed)}
             self._callbacks.emit("state-change", self, data)
 
