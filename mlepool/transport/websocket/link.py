@@ -32,7 +32,9 @@ WRITE_HIGH = 256 * 1024  # bytes that may wait before bulk has to: control is be
 CLOSE_LIMIT = 5.0  # seconds that what was sent may take to leave after close()
 BINARY_FRAME = 0x82  # the last part of a binary message
 MASKED = 0x80
-PART = 112 * 1024  # bytes of a large frame that are read at once: TLS copies them twice
+# Bytes of a large frame that are read, or masked, at once: TLS copies them twice. It is
+# a multiple of four, as masks are repeated.
+PART = 112 * 1024
 _HEAD = struct.Struct(">BB")
 _HEAD_16 = struct.Struct(">BBH")
 _HEAD_64 = struct.Struct(">BBQ")
@@ -83,6 +85,9 @@ class WebSocketLink:
         """
         if not self._is_open():
             return
+        if self._masks and len(frame) > PART:
+            self._send_masked(memoryview(frame))
+            return
         parts = self.protocol.data_to_send()  # the handshake's end, as a rule nothing
         parts.append(_head(len(frame), masked=self._masks))
         if self._masks:
@@ -91,6 +96,16 @@ class WebSocketLink:
         else:
             parts.append(frame)
         self.transport.write(b"".join(parts))
+
+    def _send_masked(self, frame: memoryview) -> None:
+        """Send a large frame part by part: one copy of a whole one is costly memory."""
+        mask = os.urandom(4)
+        parts = self.protocol.data_to_send()
+        parts += (_head(len(frame), masked=True), mask)
+        for at in range(0, len(frame), PART):
+            parts.append(apply_mask(frame[at : at + PART], mask))
+            self.transport.write(b"".join(parts))
+            parts = []
 
     def send_file(self, head: bytes, piece: Piece) -> None:
         """Send a frame whose second part is in a file."""

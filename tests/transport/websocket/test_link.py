@@ -7,6 +7,7 @@ from mlepool.transport.websocket import (
     link as websocket_link,
 )
 from mlepool.transport.websocket.client import dial_websocket
+from mlepool.transport.websocket.link import PART
 from tests.tools import (
     Accepted,
     in_real_time,
@@ -92,6 +93,17 @@ async def test_a_part_of_a_frame_is_a_sign_of_life():
     await far.until(lambda: far.frames == [b"payload"])
     stranger.leaves()
     await far.lost()
+
+
+@pytest.mark.parametrize("size", [PART, PART + 1, 3 * PART - 1])
+@in_real_time
+async def test_large_frames_are_masked_part_by_part(identity, size):
+    frame, far = (bytes(range(251)) * (size // 251 + 1))[:size], Recorder()
+    async with websocket_links(identity) as pair:
+        pair.accepted.attach(far)
+        pair.dialled.send(frame)
+        pair.dialled.send(b"after it")
+        await far.until(lambda: far.frames == [frame, b"after it"])
 
 
 # -- a server that breaks the protocol after the handshake
