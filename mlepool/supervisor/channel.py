@@ -10,6 +10,7 @@ __all__ = ["Channel"]
 _LENGTH = struct.Struct(">I")
 MAX_FRAME = 1024 * 1024  # bytes; the same limit as on every other link
 READ_SIZE = 64 * 1024  # bytes
+FRAMES_AT_ONCE = 8  # then jobs' ends have their turn
 
 
 class Channel:
@@ -29,31 +30,44 @@ class Channel:
         """True while bytes wait for the worker to read."""
         return bool(self._outgoing)
 
+    @property
+    def has_frames(self) -> bool:
+        """True while a whole frame has come and was not given."""
+        return self._next_end() is not None
+
     def receive(self) -> list[bytes]:
-        """Read what is there and give the frames that are whole.
+        """Give some frames that are whole; read what is there if there are none.
 
         Raises:
             EOFError: If the worker has closed.
             RemoteProtocolError: If a frame is too long.
         """
-        try:
-            data = self.sock.recv(READ_SIZE)
-        except BlockingIOError:
-            return []
-        if not data:
-            raise EOFError
-        self._incoming += data
-        frames = []
-        while len(self._incoming) >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._incoming)
-            if length > MAX_FRAME:
-                raise RemoteProtocolError(f"a frame of {length} bytes was announced")
-            end = _LENGTH.size + length
-            if len(self._incoming) < end:
-                break
+        if not self.has_frames:
+            self._read()
+        frames: list[bytes] = []
+        while len(frames) < FRAMES_AT_ONCE and (end := self._next_end()) is not None:
             frames.append(bytes(self._incoming[_LENGTH.size : end]))
             del self._incoming[:end]
         return frames
+
+    def _read(self) -> None:
+        try:
+            data = self.sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        if not data:
+            raise EOFError
+        self._incoming += data
+
+    def _next_end(self) -> int | None:
+        """Give where the next frame ends, if it is whole."""
+        if len(self._incoming) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._incoming)
+        if length > MAX_FRAME:
+            raise RemoteProtocolError(f"a frame of {length} bytes was announced")
+        end: int = _LENGTH.size + length
+        return end if len(self._incoming) >= end else None
 
     def send(self, frame: bytes) -> None:
         """Queue a frame."""

@@ -118,6 +118,8 @@ class WorkerLine:
         try:
             for frame in channel.receive() if channel is not None else ():
                 self._received(decode_to_supervisor(frame))
+            if channel is not None and channel.has_frames:
+                self._timers.set("orders", 0, self._read)
         except EOFError:
             self.drop()
         except (OSError, ValueError, RemoteProtocolError) as exc:

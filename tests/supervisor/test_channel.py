@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from mlepool.errors import RemoteProtocolError
-from mlepool.supervisor.channel import MAX_FRAME, Channel
+from mlepool.supervisor.channel import FRAMES_AT_ONCE, MAX_FRAME, Channel
 
 
 @pytest.fixture
@@ -31,6 +31,20 @@ def test_frames_come_whole_however_their_bytes_are_cut(pair):
         theirs.sendall(data[at : at + 7])
         frames += channel.receive()
     assert frames == [b"one", b"", b"x" * 1000]
+
+
+def test_many_frames_come_some_at_a_time_and_before_the_end(pair):
+    channel, theirs = pair
+    data = [b"%d" % number for number in range(2 * FRAMES_AT_ONCE + 1)]
+    theirs.sendall(b"".join(map(framed, data)) + b"\0")
+    theirs.close()
+    taken = [channel.receive()]
+    while channel.has_frames:
+        taken.append(channel.receive())
+    assert [len(some) for some in taken] == [FRAMES_AT_ONCE, FRAMES_AT_ONCE, 1]
+    assert [frame for some in taken for frame in some] == data
+    with pytest.raises(EOFError):
+        channel.receive()
 
 
 def test_nothing_there_is_no_frame(pair):

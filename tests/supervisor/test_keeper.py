@@ -66,6 +66,17 @@ def test_a_job_is_spawned_drained_reaped_and_its_end_is_told(line, supervisor):
     assert not is_alive(spawned.pid)
 
 
+def test_the_first_of_many_ends_before_the_last_begins(line):
+    names = [f"job{number}" for number in range(200)]
+    true = (b"true",)
+    line.send(*(Spawn(name, true, "true", "/", {}, is_awaited=True) for name in names))
+    told = [line.receive() for _ in range(2 * len(names))]
+    begun = [one.id for one in told if isinstance(one, Spawned)]
+    ended = [one.id for one in told if isinstance(one, JobEnded)]
+    assert (begun, sorted(ended)) == (names, sorted(names))
+    assert any(isinstance(one, JobEnded) for one in told[: len(names)])
+
+
 def test_positions_are_told_while_a_job_writes(line, supervisor):
     line.spawn("job", "echo one; read x; echo two", stdin=True)
     grown = line.wait_for(Grown, "job")
