@@ -302,23 +302,19 @@ def test_a_stop_that_is_repeated_is_one_stop(conn, proxy):
     assert [live.next(), live.next()] == ["term", None]
 
 
-def test_input_is_taken_once_whatever_is_cut(conn, proxy):
+def test_input_is_taken_once_whatever_is_cut(conn, proxy, monkeypatch):
+    monkeypatch.setattr("mlepool.client.links.redial.MAX_PAUSE", 0.05)
     data = b"".join(b"%d\n" % number for number in range(100_000))
-    done = threading.Event()
-
-    def harm() -> None:
-        while not done.wait(0.02):
-            proxy.cut()
-
-    thread = threading.Thread(target=harm)
-    thread.start()
-    try:
-        result = conn.run("cksum; echo x", input=data, encoding=None)
-    finally:
-        done.set()
-        thread.join()
+    seed = random.randrange(2**32)
+    rng = random.Random(seed)
+    # By bytes and not by time: on a busy machine no link would live long enough.
+    cuts = [Cut(rng.randrange(300_000), "to_worker") for _ in range(25)]
+    proxy.schedule(cuts)
+    proxy.cut(after_bytes=100_000, direction="to_worker")
+    result = conn.run("cksum; echo x", input=data, encoding=None)
     expected = subprocess.run(["cksum"], input=data, capture_output=True, check=True)
-    assert result.stdout == expected.stdout + b"x\n"
+    assert result.stdout == expected.stdout + b"x\n", f"seed {seed}"
+    assert proxy.connections > 3
 
 
 def test_many_readers_of_one_job_live_through_cuts(conn, proxy):
