@@ -114,6 +114,7 @@ def _parameters(names: tuple[str, ...]) -> list[inspect.Parameter]:
 
 CLIENT_PARAMETERS = {kind: _parameters(names) for kind, names in _BY_KIND.items()}
 _NAMES = {kind: frozenset(names) for kind, names in _BY_KIND.items()}
+_NO_OPTIONS = CallOptions()
 
 
 def option_docs(names: Iterable[str], *, kind: Kind) -> str:
@@ -142,6 +143,8 @@ def split_options(
         ValueError: If an option has an impossible value.
         LookupError: If there is no such encoding.
     """
+    if not arguments:
+        return _NO_OPTIONS, {}
     names = _NAMES[kind]
     own = {name: value for name, value in arguments.items() if name in names}
     rest = {name: value for name, value in arguments.items() if name not in names}

@@ -121,9 +121,7 @@ class RecordParser:
 
     def __init__(self, *, checked: bool = True) -> None:
         self._rest = b""
-        self._offsets: dict[int, int | None] = {
-            stream: 0 if checked else None for stream in STREAM_NAMES
-        }
+        self._offsets = dict.fromkeys(STREAM_NAMES, 0 if checked else None)
 
     @property
     def pending(self) -> int:

@@ -35,7 +35,7 @@ class Feeder:
 
     def __init__(self, send: Send) -> None:
         self._transmit = send
-        self._writer = secrets.token_hex(8)
+        self._writer = ""  # named with its first word: most never write
         self._sent = 0
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -83,6 +83,7 @@ class Feeder:
                 await self._send_chunk(b"", end=True)
 
     async def _send_chunk(self, data: bytes, *, end: bool = False) -> None:
+        self._writer = self._writer or secrets.token_hex(8)
         offset = self._sent
         self._sent += len(data)
         try:
