@@ -128,6 +128,8 @@ def encode_data(call: int, position: int, payload: bytes) -> bytes:
 def decode(frame: bytes | memoryview) -> Message | Data:
     """Read one frame.
 
+    A message holds nothing of a view that it came in; :class:`Data` does.
+
     Raises:
         RemoteProtocolError: For anything that is not a valid frame.
     """
@@ -141,6 +143,6 @@ def decode(frame: bytes | memoryview) -> Message | Data:
         _, call, position = _HEADER.unpack_from(frame)
         return Data(call, position, frame)
     try:
-        return _decoder.decode(frame)
+        return _decoder.decode(bytes(frame))  # what is raw in it refers to this
     except NOT_DECODABLE as exc:
         raise RemoteProtocolError(f"not a message: {exc}") from exc

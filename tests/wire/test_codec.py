@@ -74,6 +74,15 @@ def test_any_value_comes_out_as_it_went_in(value):
     assert decode(encode(Event("value", value))) == Event("value", value)
 
 
+@pytest.mark.parametrize("message", EACH_MESSAGE, ids=lambda m: type(m).__name__)
+def test_a_message_does_not_change_with_the_room_it_was_read_into(message):
+    room = bytearray(encode(message))
+    found = decode(memoryview(room))
+    room[:] = b"\xc1" * len(room)  # no MessagePack: the next frame has come
+    assert not isinstance(found, Data)
+    assert encode(found) == encode(message)
+
+
 def test_numbers_that_are_none_survive():
     event = decode(encode(Event("value", [math.inf, -math.inf, math.nan])))
     assert isinstance(event, Event)
