@@ -47,8 +47,8 @@ class Splitter:
         self._mask = b""
 
     def room(self) -> memoryview | None:
-        """Give where the rest of a large frame goes; None if none has begun."""
-        if self._frame is None or self._missing < MIN_ROOM:
+        """Give where the rest of a server's large frame goes; None if none has begun."""
+        if self._unmask or self._frame is None or self._missing < MIN_ROOM:
             return None
         return self._frame[-self._missing :]
 
@@ -57,10 +57,8 @@ class Splitter:
         self._missing -= count
         if self._missing:
             return None
-        if self._unmask is not None:
-            return self._unmask(self._store, self._mask)
         frame, self._frame = self._frame, None
-        return frame
+        return memoryview(self._store) if frame is None else frame
 
     def feed(self, view: memoryview) -> Iterator[tuple[bool, Bytes]]:
         """Part some bytes.
@@ -136,25 +134,31 @@ class Splitter:
     def _begin(self, size: int) -> None:
         """Make room for a frame; a client's takes no more than what has come of it."""
         self._missing = size
-        if self._unmask is not None:
-            self._store = bytearray()
-            return
         if len(self._store) < size:
-            self._store = bytearray(size)
-        self._frame = memoryview(self._store)[:size]
+            self._store = bytearray(size if self._unmask is None else 0)
+        if len(self._store) >= size:
+            self._frame = memoryview(self._store)[:size]
 
     def _gather(self, view: memoryview, at: int) -> tuple[Bytes | None, int]:
         """Put bytes to their frame; give it once it is whole."""
         part = view[at : at + self._missing]
+        whole = self._whole(part)
+        self._mask = _turned(self._mask, len(part))
         if self._frame is None:
-            self._store += part
+            self._store += whole
         else:
             begin = len(self._frame) - self._missing
-            self._frame[begin : begin + len(part)] = part
+            self._frame[begin : begin + len(part)] = whole
         return self.fill(len(part)), at + len(part)
 
     def _whole(self, frame: memoryview) -> Bytes:
         return frame if self._unmask is None else self._unmask(frame, self._mask)
+
+
+def _turned(mask: bytes, count: int) -> bytes:
+    """Give a mask as it goes on after some bytes."""
+    by = count % MASK_SIZE
+    return mask[by:] + mask[:by]
 
 
 def _size_of_head(head: bytes) -> int:
