@@ -47,7 +47,10 @@ class Splitter:
         self._mask = b""
 
     def room(self) -> memoryview | None:
-        """Give where the rest of a server's large frame goes; None if none has begun."""
+        """Give where the rest of a large frame goes; None if none has begun.
+
+        And for a client's: those are unmasked on their way there.
+        """
         if self._unmask or self._frame is None or self._missing < MIN_ROOM:
             return None
         return self._frame[-self._missing :]
