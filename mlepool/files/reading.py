@@ -259,10 +259,15 @@ class TreeReader:
         held = self._small.get(entry.path)
         if held is not None and held[0] == entry:
             return held[1:]
+        data, chunks = self._fresh(entry)
+        self._small.put(entry.path, (entry, data, chunks), size=len(data) + OVERHEAD)
+        return data, chunks
+
+    def _fresh(self, entry: Entry) -> tuple[bytes, tuple[Chunk, ...]]:
+        """Read a small file."""
         root = self._root or self._open()
         data, chunks, stat, noted_ns = read_small(root, entry, self._clock)
         self._notes.add(entry.path, stat, chunks, noted_ns=noted_ns)
-        self._small.put(entry.path, (entry, data, chunks), size=len(data) + OVERHEAD)
         return data, chunks
 
     def _read_whole(self, number: int, entry: Entry, *, pack: bool) -> Piece | Problem:
@@ -280,11 +285,10 @@ class TreeReader:
 
     def _read_new(self, number: int, entry: Entry) -> tuple[Offer, Piece] | Problem:
         try:
-            data, chunks = self._content(entry)
+            read = self._content if self._is_shared else self._fresh
+            data, chunks = read(entry)
         except (OSError, ChangedError) as exc:
             return _problem(entry, exc)
-        if not self._is_shared:
-            self._small.drop(entry.path)
         return Offer(number, 0, chunks), Piece(number, 0, data)
 
     def _known(self, entries: Sequence[Entry]) -> list[tuple[Chunk, ...] | None]:

@@ -93,14 +93,19 @@ class Stage:
 
         Args:
             pieces: The bytes.
-            offers: Files that were not offered: of these, nothing is looked for.
+            offers: Files that were not offered, each with a piece: of these, nothing
+                is looked for.
         """
-        self._learn(offers)
-        for one in offers:
-            self._end(one)
+        new = {one.number: one for one in offers}
         try:
             for piece in pieces:
-                self._take(piece)
+                offer = new.pop(piece.number, None)
+                if offer is None:
+                    self._take(piece)
+                elif not self._take_whole(piece, offer):
+                    self._learn([offer])
+                    self._end(offer)
+                    self._take(piece)
         finally:
             self._log.flush()
 
@@ -268,6 +273,32 @@ class Stage:
             for offset, chunk in file.copied
         )
 
+    def _take_whole(self, piece: Piece, offer: Offer) -> bool:
+        """Take a small file that is new here; False if it is none, or is wrong."""
+        number, data = piece.number, piece.data
+        entry = self._expected.get(number)
+        if entry is None or number in self._files or self._has_old(entry):
+            return False
+        if piece.packed or piece.offset or not len(data) == entry.size < HOLE:
+            return False
+        chunk = Chunk(blake3(data).digest(), len(data))
+        if offer != Offer(number, 0, (chunk,)):
+            return False
+        write_at(self._handles.get(number), data, 0)
+        file = Staged(entry)
+        file.add(chunk)
+        file.is_offered = True
+        self._files[number] = file
+        self._note(chunk, number, 0)
+        self._finish(file, number)
+        return True
+
+    def _has_old(self, entry: Entry) -> bool:
+        old = self._open_old(entry)
+        if old is not None:
+            old.close()
+        return old is not None
+
     def _take(self, piece: Piece) -> None:
         file = self._file(piece.number)
         data = unpack(piece.data, piece.packed) if piece.packed else piece.data
@@ -284,18 +315,17 @@ class Stage:
         write(fd, data, piece.offset)
         del file.missing[piece.offset]
         if part.is_whole():
-            self._note(part, piece.number)
+            self._note(part.chunk, piece.number, part.begin)
         else:
             file.missing[piece.offset + len(data)] = part
         if file.is_offered and not file.missing:
             self._finish(file, piece.number)
 
-    def _note(self, part: Part, number: int) -> None:
+    def _note(self, chunk: Chunk, number: int, begin: int) -> None:
         """Write down that a chunk is here: in this session, or another, it serves."""
-        self._log.note(part.chunk, number, part.begin)
-        if part.chunk.length >= WORTH_KNOWING:
-            place = StagedChunk(self._folder, number, part.begin)
-            self._own[part.chunk.digest] = place
+        self._log.note(chunk, number, begin)
+        if chunk.length >= WORTH_KNOWING:
+            self._own[chunk.digest] = StagedChunk(self._folder, number, begin)
 
     def _finish(self, file: Staged, number: int) -> None:
         """Give a whole file its size, mode and time."""

@@ -336,3 +336,27 @@ def test_what_comes_unasked_may_be_what_is_there(bench):
     offer = Offer(0, 0, chunk_bytes(b"the same"))
     bench.stage.write([Piece(0, 0, b"the same")], offers=[offer])
     assert bench.content() == b"the same"
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("data", [b"a" * 5000, bytes(65_536)])
+def test_what_comes_unasked_may_be_packed_or_sparse(bench, data, is_packed):
+    bench.expect(len(data))
+    packed = pack(data) if is_packed else None
+    piece = Piece(0, 0, packed or data, len(data) if packed else 0)
+    bench.stage.write([piece], offers=[Offer(0, 0, chunk_bytes(data))])
+    assert bench.content() == data
+    found = (bench.path / "0").stat()
+    assert (found.st_mode & 0o777, found.st_mtime_ns) == (0o640, MTIME)
+
+
+@pytest.mark.parametrize(
+    "piece", [Piece(0, 1, b"right"), Piece(0, 0, b"wrong"), Piece(0, 0, b"right!")]
+)
+def test_what_comes_unasked_must_be_what_was_said(bench, piece):
+    bench.expect(5)
+    offer = Offer(0, 0, chunk_bytes(b"right"))
+    with pytest.raises(ValueError, match="file 0"):
+        bench.stage.write([piece], offers=[offer])
+    with pytest.raises(ValueError, match="expected"):
+        bench.stage.write([Piece(1, 0, b"right")], offers=[Offer(1, 0, offer.chunks)])
