@@ -4,8 +4,6 @@ Who is told that a journal has grown by a line or two is given them with the new
 open the file and read them takes longer than all else that is done with them.
 """
 
-from collections.abc import Sequence
-
 from mlepool.supervisor.files import Piece
 
 __all__ = ["MOST_FRESH", "Fresh"]
@@ -17,23 +15,20 @@ class Fresh:
     """What was written since it was asked for last; nothing once that is too much."""
 
     def __init__(self) -> None:
-        self._parts: list[Piece] = []
-        self._size = 0
+        self._data = b""
+        self._is_much = False
 
-    def add(self, parts: Sequence[Piece]) -> None:
-        """Note what was written at the journal's end."""
-        self._size += sum(map(len, parts))
-        if self._size <= MOST_FRESH:
-            self._parts += parts
-        else:
-            self._parts.clear()
+    def add(self, header: bytes, data: Piece) -> None:
+        """Note a record that was written at the journal's end."""
+        size = len(self._data) + len(header) + len(data)
+        self._is_much |= size > MOST_FRESH
+        self._data = b"" if self._is_much else self._data + header + data
 
     def lose(self) -> None:
         """Note that others have written."""
-        self._size = MOST_FRESH + 1
-        self._parts.clear()
+        self._is_much, self._data = True, b""
 
     def take(self) -> bytes:
         """Give the journal's last bytes, those that are not known yet, or nothing."""
-        parts, self._parts, self._size = self._parts, [], 0
-        return b"".join(parts)
+        data, self._data, self._is_much = self._data, b"", False
+        return data

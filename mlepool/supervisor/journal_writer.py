@@ -86,7 +86,7 @@ class JournalWriter:
         header = pack_header(stream, len(data), self._offsets[stream], time=time)
         self._write([header, data])
         self._count(stream, data)
-        self.fresh.add([header, data])
+        self.fresh.add(header, data)
 
     def pour(self, stream: int, pipe: int, count: int, *, time: float) -> None:
         """Add what a pipe holds, as one record.

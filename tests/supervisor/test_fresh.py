@@ -12,16 +12,16 @@ def test_it_is_all_that_was_written_since_or_nothing(turns):
     fresh = Fresh()
     for pieces in turns:
         for piece in pieces:
-            fresh.add([piece[:3], piece[3:]])
+            fresh.add(piece[:3], memoryview(piece)[3:])
         whole = b"".join(pieces)
         assert fresh.take() == (whole if len(whole) <= MOST_FRESH else b"")
 
 
 def test_what_others_have_written_is_not_known():
     fresh = Fresh()
-    fresh.add([b"ours"])
+    fresh.add(b"ours", b"")
     fresh.lose()
-    fresh.add([b"behind theirs"])
+    fresh.add(b"behind ", b"theirs")
     assert fresh.take() == b""
-    fresh.add([b"and then"])
+    fresh.add(b"and ", b"then")
     assert fresh.take() == b"and then"
