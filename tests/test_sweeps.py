@@ -109,7 +109,10 @@ def test_clients_are_killed_and_each_run_happens_once(quiet_ports, tmp_path):
         client = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
         wait_until(lambda moment=moment: len(effects_in(effects)) > moment)
         client.send_signal(end)
-        _, said = client.communicate(timeout=20.0)
+        try:
+            _, said = client.communicate(timeout=20.0)
+        finally:
+            client.kill()
     # Ctrl-C says how to go on.
     assert f"pool.resume({str(plan)!r}) goes on" in said
     assert "KeyboardInterrupt" in said
