@@ -326,14 +326,9 @@ def many_files(root: Path, count: int) -> None:
         (folder / str(number)).write_bytes(os.urandom(2000 + number))
 
 
-@pytest.mark.parametrize("way", ["push", "push unasked", "pull"])
-def test_links_that_are_cut_all_the_time_lose_nothing(
-    worker, tree, *, way, monkeypatch
-):
+@pytest.mark.parametrize("pull", [False, True])
+def test_links_that_are_cut_all_the_time_lose_nothing(worker, tree, pull):
     many_files(tree, 600)
-    pull = way == "pull"
-    if way == "push unasked":
-        monkeypatch.setattr("mlepool.client.files.pace.FAST", 0)
     sizes = (200_000, 31_234, 500_000, 65_536, 400_000, 150_000)
     with FaultProxy(worker.port) as proxy, mlepool.ClientPool() as pool:
         direction: Direction = "to_client" if pull else "to_worker"

@@ -150,11 +150,11 @@ class TreeReader:
         return [self._read_whole(*one, pack=pack) for one in entries]
 
     def read_new(
-        self, entries: Sequence[tuple[int, Entry]]
+        self, entries: Sequence[tuple[int, Entry]], *, pack: bool = True
     ) -> list[tuple[Offer, Piece] | Problem]:
         """Describe and read whole small files; none of them is looked up."""
         self._clock = file_clock()
-        return [self._read_new(*one) for one in entries]
+        return [self._read_new(*one, pack=pack) for one in entries]
 
     def digests(self, entries: Sequence[Entry]) -> list[bytes | None]:
         """Give what is known of the content of files that have their size and mtime."""
@@ -283,13 +283,18 @@ class TreeReader:
             self._small.drop(entry.path)
         return self._pieces.whole(number, key, data, pack=pack)
 
-    def _read_new(self, number: int, entry: Entry) -> tuple[Offer, Piece] | Problem:
+    def _read_new(
+        self, number: int, entry: Entry, *, pack: bool
+    ) -> tuple[Offer, Piece] | Problem:
         try:
             read = self._content if self._is_shared else self._fresh
             data, chunks = read(entry)
         except (OSError, ChangedError) as exc:
             return _problem(entry, exc)
-        return Offer(number, 0, chunks), Piece(number, 0, data)
+        key = entry.path, entry.mtime_ns, 0, entry.size
+        piece = self._pieces.held(number, key)
+        piece = piece or self._pieces.whole(number, key, data, pack=pack)
+        return Offer(number, 0, chunks), piece
 
     def _known(self, entries: Sequence[Entry]) -> list[tuple[Chunk, ...] | None]:
         """Give what is known of files that look as the entries say."""

@@ -112,10 +112,10 @@ class LocalSource:
         return await self._run(self._reader.read_many, entries, pack=pack)
 
     async def read_new(
-        self, entries: Sequence[tuple[int, Entry]]
+        self, entries: Sequence[tuple[int, Entry]], *, pack: bool = True
     ) -> list[tuple[Offer, Piece] | Problem]:
-        """Describe and read small files, each of them whole, in one go; not packed."""
-        return await self._run(self._reader.read_new, entries)
+        """Describe and read small files, each of them whole, in one go."""
+        return await self._run(self._reader.read_new, entries, pack=pack)
 
     async def digests(self, entries: Sequence[Entry]) -> list[bytes | None]:
         """Give the content digests of files that are known from before.

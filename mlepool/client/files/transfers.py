@@ -40,7 +40,7 @@ class _Near(Protocol):
     """A source that is not on a worker."""
 
     async def read_new(
-        self, entries: Sequence[Numbered]
+        self, entries: Sequence[Numbered], *, pack: bool
     ) -> list[tuple[Offer, Piece] | Problem]: ...
 
 
@@ -108,10 +108,9 @@ class Transfer:
     async def _are_unknown(self, new: list[Numbered]) -> bool:
         """Send some files all over a tree; True if the target had none of them.
 
-        False over a link that is slower than looking for files there.
+        Then it is expected to have at most one in so many of the others, too.
         """
-        is_fast = isinstance(self._source, _Near) and not self._target.wants_packed
-        if not is_fast or len(new) <= 2 * PROBE:
+        if not isinstance(self._source, _Near) or len(new) <= 2 * PROBE:
             return False
         some = new[:: len(new) // PROBE]
         del new[:: len(new) // PROBE]
@@ -123,7 +122,8 @@ class Transfer:
         come: list[Numbered] = []
         offers: list[Offer] = []
         pieces: list[Piece] = []
-        answers = await self._source.read_new(batch)
+        pack = self._target.wants_packed
+        answers = await self._source.read_new(batch, pack=pack)
         for (number, entry), answer in zip(batch, answers, strict=True):
             if isinstance(answer, Problem):
                 await self._fail(number, entry, answer)

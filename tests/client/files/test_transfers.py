@@ -1,4 +1,4 @@
-"""Small new files: offered over a slow link, sent at once over a fast one."""
+"""Small new files: offered where some are known, else sent at once."""
 
 from typing import Any
 
@@ -14,7 +14,9 @@ COUNT = 1000
 class NearTree(MemoryTree):
     """A source that is not on a worker."""
 
-    async def read_new(self, entries: Any) -> list[tuple[Offer, Piece] | Problem]:
+    async def read_new(
+        self, entries: Any, *, pack: bool
+    ) -> list[tuple[Offer, Piece] | Problem]:
         found: list[tuple[Offer, Piece] | Problem] = []
         for number, entry in entries:
             problem = self.check(entry)
@@ -24,31 +26,25 @@ class NearTree(MemoryTree):
         return found
 
 
-class FastTarget(MemoryTarget):
-    """A target over a fast link."""
-
-    wants_packed = False
-
-
 def many_files() -> dict[bytes, bytes]:
     return {b"%04d" % number: b"%d" % number for number in range(COUNT)}
 
 
 @in_jumping_time
-async def test_what_a_fast_target_never_had_is_sent_unasked():
-    source, target = NearTree(many_files()), FastTarget({})
+async def test_what_a_target_never_had_is_sent_unasked():
+    source, target = NearTree(many_files()), MemoryTarget({})
     listener = await sync(source, target)
     assert target.files == source.files
     assert PROBE <= target.offered <= 2 * PROBE
     assert target.unasked == COUNT - target.offered
     assert len(list(listener)) == listener.value.sent == COUNT
-    other = MemoryTarget({})
-    assert (await sync(source, other)).value.digest == listener.value.digest
+    again = await sync(MemoryTree(source.files), MemoryTarget({}))
+    assert again.value.digest == listener.value.digest
 
 
 @in_jumping_time
-async def test_over_a_slow_link_all_are_offered():
-    source, target = NearTree(many_files()), MemoryTarget({})
+async def test_what_is_on_a_worker_is_offered():
+    source, target = MemoryTree(many_files()), MemoryTarget({})
     await sync(source, target)
     assert target.files == source.files
     assert (target.offered, target.unasked) == (COUNT, 0)
@@ -58,7 +54,7 @@ async def test_over_a_slow_link_all_are_offered():
 async def test_where_some_content_is_there_all_are_offered():
     source = NearTree(many_files())
     moved = {b"before/" + path: data for path, data in source.files.items()}
-    target = FastTarget(moved)
+    target = MemoryTarget(moved)
     await sync(source, target)
     assert (target.offered, target.received) == (COUNT, 0)
 
@@ -68,7 +64,7 @@ async def test_old_versions_and_empty_files_are_offered():
     source = NearTree(many_files())
     old = {path: b"another" for path in list(source.files)[::2]}
     source.files |= {b"empty-%d" % number: b"" for number in range(50)}
-    target = FastTarget(dict(old))
+    target = MemoryTarget(dict(old))
     await sync(source, target)
     assert target.files == source.files
     assert COUNT / 2 - 2 * PROBE <= target.unasked <= COUNT / 2 - PROBE
@@ -76,7 +72,7 @@ async def test_old_versions_and_empty_files_are_offered():
 
 @in_jumping_time
 async def test_what_changes_while_it_is_read_is_looked_at_again():
-    source, target = NearTree(many_files()), FastTarget({})
+    source, target = NearTree(many_files()), MemoryTarget({})
     changed: set[bytes] = set()
 
     def change(path: bytes) -> None:
