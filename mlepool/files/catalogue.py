@@ -139,9 +139,12 @@ class Catalogue:
         return []
 
     def add(self, rows: Sequence[Row]) -> list[bytes]:
-        """Note files, in place of what was noted of their paths."""
+        """Note files, in place of what was noted of their paths if that differs."""
         with self._database.use(write=True) as db:
-            _add(db, rows)
+            old = _rows(db, [one.path for one in rows])
+            known, new = {one[:4] for one in old}, {one[:4] for one in rows}
+            _drop(db, [one for one in old if one[:4] not in new])
+            _add(db, [one for one in rows if one[:4] not in known])
             return _shrink(db, *self._most)
         return []
 
@@ -156,6 +159,7 @@ class Catalogue:
             limit: Bytes that all may take.
         """
         with self._database.use(write=True) as db:
+            _drop(db, _rows(db, [one.path for one in rows]))
             numbers = _add(db, rows)
             now = time.time_ns()
             held = [
@@ -254,8 +258,10 @@ def _below(db: Connection, folder: bytes) -> list[Row]:
 
 
 def _add(db: Connection, rows: Sequence[Row]) -> range:
-    """Note files; gives their numbers. The later a file was noted, the higher it is."""
-    _drop(db, _rows(db, [one.path for one in rows]))
+    """Note files of paths that nothing is noted of; gives their numbers.
+
+    The later a file was noted, the higher it is.
+    """
     (last,) = db.execute("SELECT coalesce(max(id), 0) FROM files").fetchone()
     numbers = range(last + 1, last + 1 + len(rows))
     # Side by side, in C: this is most of the work of a tree of many small files.

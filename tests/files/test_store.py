@@ -435,6 +435,27 @@ def test_a_chunk_that_a_file_has_a_million_times_is_noted_once(tmp_path):
     catalogue.close()
 
 
+def test_what_is_noted_again_and_is_the_same_stays_as_it_is(tmp_path):
+    catalogue = Catalogue(tmp_path / FILE)
+    rows = [Row(b"/%d" % n, b"proof", SOUND, pack_chunks(two(n))) for n in range(4)]
+    paths = [one.path for one in rows]
+    catalogue.add(rows)
+    before = catalogue.rows(paths)
+    changed = [
+        *rows[:1],
+        rows[1]._replace(proof=b"other"),
+        rows[2]._replace(trust=LOOSE),
+        rows[3]._replace(chunks=pack_chunks(two(9))),
+    ]
+    catalogue.add(changed)
+    after = catalogue.rows(paths)
+    assert after[b"/0"] == before[b"/0"]
+    assert [after[one.path]._replace(file=0) for one in changed] == changed
+    assert catalogue.places([two(3)[0].digest]) == {}
+    assert list(catalogue.places([two(9)[1].digest])) == [two(9)[1].digest]
+    catalogue.close()
+
+
 # -- what can go wrong with the index
 
 
