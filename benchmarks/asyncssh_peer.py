@@ -17,6 +17,7 @@ from .contender import (
     seconds,
     settled,
     timed_async,
+    times,
 )
 from .cuts import Trial, fault_proxy
 from .sshd import Sshd
@@ -70,7 +71,7 @@ class AsyncSsh(Contender):
         """Run `true` on many connections, gathered: seconds."""
         if not self._crowd:
             self._crowd = self._runner.run(self._dial_many(work.hosts))
-        return [seconds(lambda: self._runner.run(_run_on(self._crowd)))]
+        return times(lambda: self._runner.run(_run_on(self._crowd)), work.waves)
 
     def hosts_connect(self, work: Work) -> list[float]:
         """Connect and run `true`, gathered: seconds."""

@@ -140,6 +140,11 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def times(call: Callable[[], object], count: int) -> list[float]:
+    """Time `count` calls one by one, in seconds: each is long, and warm by itself."""
+    return [seconds(call) for _ in range(count)]
+
+
 async def timed_async(call: Callable[[], Awaitable[object]], count: int) -> list[float]:
     """Time `count` awaited calls one by one, in seconds, after some not counted."""
     samples = []

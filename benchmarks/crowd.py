@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .contender import Contender, expect, rate, seconds, timed
+from .contender import Contender, expect, rate, seconds, timed, times
 from .work import Work
 
 
@@ -34,7 +34,9 @@ class ManyHosts(Contender):
             self._crowd = self._many(work.hosts)
             all_ended_well(self._crowd.run(["true"]), work.hosts)
         crowd = self._crowd
-        return [seconds(lambda: all_ended_well(crowd.run(["true"]), work.hosts))]
+        return times(
+            lambda: all_ended_well(crowd.run(["true"]), work.hosts), work.waves
+        )
 
     def hosts_connect(self, work: Work) -> list[float]:
         """Run `true` on a pool whose connections are not open: seconds."""

@@ -5,7 +5,7 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
-from .contender import Contender, expect, seconds
+from .contender import Contender, expect, seconds, times
 from .sshd import Sshd
 from .work import Work
 
@@ -39,7 +39,7 @@ class Fabric(Contender):
         if self._group is None:
             self._group = self._dial(work.hosts)
             _run_true(self._group)
-        return [seconds(lambda: _run_true(self._group))]
+        return times(lambda: _run_true(self._group), work.waves)
 
     def hosts_connect(self, work: Work) -> list[float]:
         """Run `true` with a new group: seconds."""

@@ -19,10 +19,10 @@ from .contender import (
     delay,
     expect,
     rate,
-    seconds,
     settled,
     timed,
     timed_async,
+    times,
 )
 from .files import run_all
 from .processes import end, free_port, wait_for_port
@@ -93,7 +93,7 @@ class Local(Contender):
             for _ in range(work.hosts):
                 spawn_true()
 
-        return [seconds(spawn_all)]
+        return times(spawn_all, work.waves)
 
     def hosts_connect(self, work: Work) -> list[float]:
         """Spawn and reap: here is nothing to connect."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
-from .contender import Contender, delay, expect, rate, seconds, settled, timed
+from .contender import Contender, delay, expect, rate, seconds, settled, timed, times
 from .cuts import Trial, fault_proxy
 from .files import run_all
 from .local import count_bytes, count_lines
@@ -88,7 +88,7 @@ class OpenSsh(Contender):
 
     def hosts_open(self, work: Work) -> list[float]:
         """Run a client for each host, all over the open connection: seconds."""
-        return [seconds(lambda: self._run_many(work.hosts))]
+        return times(lambda: self._run_many(work.hosts), work.waves)
 
     def hosts_connect(self, work: Work) -> list[float]:
         """Run a client for each host, with a connection of its own: seconds."""

@@ -5,7 +5,7 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
-from .contender import Contender, expect, seconds
+from .contender import Contender, expect, seconds, times
 from .sshd import Sshd
 from .work import Work
 
@@ -37,7 +37,7 @@ class ParallelSsh(Contender):
         if self._client is None:
             self._client = self._dial(work.hosts)
             _run_true(self._client)
-        return [seconds(lambda: _run_true(self._client))]
+        return times(lambda: _run_true(self._client), work.waves)
 
     def hosts_connect(self, work: Work) -> list[float]:
         """Run `true` with a new client: seconds."""

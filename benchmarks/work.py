@@ -49,6 +49,7 @@ class Work:
         environment: Bytes of a virtual environment at most, for `files`.
         workers: How many get the small files at once, for `files`.
         hosts: Connections, for `hosts`.
+        waves: Commands on all of them, one after another, if they are open.
         sweep: Commands in all, for `sweep`.
         slots: How many of them run at once.
         tools: Whole processes, for `tools`.
@@ -70,6 +71,7 @@ class Work:
     environment: int
     workers: int
     hosts: int = 100
+    waves: int = 5
     sweep: int
     slots: int = 8
     tools: int
