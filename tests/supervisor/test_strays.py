@@ -31,6 +31,10 @@ from mlepool.wire.records import STDOUT, RecordParser
 from tests.conftest import wait_until
 from tests.supervisor.conftest import RunningSupervisor
 
+# Strays are found by their job's id, on the whole machine: so also those of a test
+# that runs beside this one, in a process of its own, if its job had this name.
+JOB = f"job{os.getpid()}"
+
 
 @pytest.fixture
 def stranger() -> Iterator[subprocess.Popen[bytes]]:
@@ -86,17 +90,17 @@ def outcome_of(folder: Path, job_id: str) -> Outcome:
 def test_a_job_that_still_runs_is_lost_by_name_and_can_be_stopped(
     line, supervisor, successor
 ):
-    line.spawn("job", "echo hi; sleep 61 & exec sleep 62", is_awaited=True)
+    line.spawn(JOB, "echo hi; sleep 61 & exec sleep 62", is_awaited=True)
     pid = line.wait_for(Spawned).pid
-    wait_until(lambda: supervisor.output("job")["stdout"] == b"hi\n")
+    wait_until(lambda: supervisor.output(JOB)["stdout"] == b"hi\n")
     second = successor()
     new = second.connect()
     (info,) = new.greet().jobs
-    assert (info.id, info.status, info.pid) == ("job", "LOST", pid)
+    assert (info.id, info.status, info.pid) == (JOB, "LOST", pid)
     assert f"still runs as pid {pid}" in info.outcome.reason
-    assert second.output("job")["stdout"] == b"hi\n"
+    assert second.output(JOB)["stdout"] == b"hi\n"
     assert alive(pid)
-    new.send(Stop("job", "SIGTERM", 5.0))
+    new.send(Stop(JOB, "SIGTERM", 5.0))
     report = new.wait_for(Stopped).report
     assert (report.status, report.complete) == ("LOST", True)
     assert {"sleep 61", "sleep 62"} <= {one.command for one in report.signalled}
@@ -106,7 +110,7 @@ def test_a_job_that_still_runs_is_lost_by_name_and_can_be_stopped(
 def test_it_is_found_after_a_second_death_and_after_an_orderly_end(
     line, supervisor, successor
 ):
-    line.spawn("job", "exec sleep 62", is_awaited=True)
+    line.spawn(JOB, "exec sleep 62", is_awaited=True)
     pid = line.wait_for(Spawned).pid
     second = successor()
     second.process.kill()
@@ -123,7 +127,7 @@ def test_it_is_found_after_a_second_death_and_after_an_orderly_end(
     try:
         new = fourth.connect()
         assert new.greet().jobs == ()
-        new.send(Stop("job", "SIGTERM", 5.0))
+        new.send(Stop(JOB, "SIGTERM", 5.0))
         report = new.wait_for(Stopped).report
         assert [one.pid for one in report.signalled] == [pid]
         assert not alive(pid)
@@ -132,11 +136,11 @@ def test_it_is_found_after_a_second_death_and_after_an_orderly_end(
 
 
 def test_a_job_that_has_ended_keeps_its_outcome(line, supervisor, successor):
-    line.spawn("job", "exit 3")
-    told = line.outcome("job")
+    line.spawn(JOB, "exit 3")
+    told = line.outcome(JOB)
     second = successor()
     assert second.connect().greet().jobs == ()
-    assert second.outcome("job") == told
+    assert second.outcome(JOB) == told
     assert told.exit_code == 3
 
 
@@ -174,25 +178,25 @@ def test_no_journal_of_the_past_is_opened_to_find_the_open_jobs(
 
 
 def test_without_a_ledger_each_journal_is_read(line, supervisor, successor):
-    line.spawn("job", "exit 3")
-    line.outcome("job")
+    line.spawn(JOB, "exit 3")
+    line.outcome(JOB)
     line.spawn("going", "exec sleep 62", is_awaited=True)
     line.wait_for(Spawned, "going")
     (supervisor.folder / JOBS_FOLDER / LEDGER_FILE).unlink()
     second = successor(WATCHED)
     (info,) = second.connect().greet().jobs
     assert info.id == "going"
-    assert set(opened(second.log)) == {"job", "going"}
+    assert set(opened(second.log)) == {JOB, "going"}
 
 
 def test_a_job_that_died_with_its_supervisor_is_lost(line, supervisor, successor):
-    line.spawn("job", "exec sleep 62", is_awaited=True)
+    line.spawn(JOB, "exec sleep 62", is_awaited=True)
     pid = line.wait_for(Spawned).pid
     os.kill(supervisor.process.pid, signal.SIGSTOP)  # it will not see the end
     os.kill(pid, signal.SIGKILL)
     second = successor()
     assert second.connect().greet().jobs == ()
-    outcome = second.outcome("job")
+    outcome = second.outcome(JOB)
     assert outcome is not None
     assert (outcome.status, outcome.exit_code) == ("LOST", None)
     assert "supervisor was killed" in outcome.reason
@@ -238,13 +242,13 @@ def test_the_right_birth_is_proof(tmp_path, stranger):
 
 
 def test_a_command_inside_the_worker_is_the_workers_own(tmp_path):
-    head = JobHead("job", "work", "/tmp", 1.0, streams=True)
+    head = JobHead(JOB, "work", "/tmp", 1.0, streams=True)
     writer = JournalWriter(tmp_path, head)
     writer.begin(JobProcess(0, (0, 0), 1.0))
-    assert find_strays(tmp_path, ["job"]) == []
+    assert find_strays(tmp_path, [JOB]) == []
     writer.append(STDOUT, b"it goes on", time=2.0)
     writer.finish(writer.complete(Outcome("SUCCEEDED")))
-    with contextlib.closing(Journal(tmp_path, "job")) as journal:
+    with contextlib.closing(Journal(tmp_path, JOB)) as journal:
         outcome = journal.outcome()
     assert outcome is not None
     assert outcome.status == "SUCCEEDED"
@@ -257,9 +261,9 @@ def test_what_a_job_prints_without_its_supervisor_ends_it_by_sigpipe(
     deaf, heedless = tmp_path / "deaf", tmp_path / "heedless"
     go = tmp_path / "go"
     wait = f"while ! test -e {go}; do sleep 0.02; done"
-    line.spawn("one", f"{wait}; echo x; touch {heedless}", is_awaited=True)
-    line.spawn("two", f"trap '' PIPE; {wait}; echo x; touch {deaf}", is_awaited=True)
-    pids = [line.wait_for(Spawned, one).pid for one in ("one", "two")]
+    line.spawn("stray1", f"{wait}; echo x; touch {heedless}", is_awaited=True)
+    line.spawn("stray2", f"trap '' PIPE; {wait}; echo x; touch {deaf}", is_awaited=True)
+    pids = [line.wait_for(Spawned, one).pid for one in ("stray1", "stray2")]
     supervisor.process.kill()
     supervisor.process.wait()
     assert all(alive(pid) for pid in pids)

@@ -29,6 +29,10 @@ from mlepool.worker import supervision
 from mlepool.worker.supervision import LOG_FILE, Supervision
 from tests.tools import in_real_time
 
+# Strays are found by their job's id, on the whole machine: so also those of a test
+# that runs beside this one, in a process of its own, if its job had this name.
+JOB = f"job{os.getpid()}"
+
 pytestmark = pytest.mark.real
 
 ENVIRONMENT = {b"PATH": os.environb[b"PATH"]}
@@ -113,14 +117,14 @@ def spawn(job_id: str, command: str) -> Spawn:
 @in_real_time
 async def test_a_supervisor_is_started_where_none_is_and_found_later(tmp_path):
     async with opened(tmp_path) as (line, notes):
-        line.spawn(spawn("job", "exec sleep 60"))
+        line.spawn(spawn(JOB, "exec sleep 60"))
         first = await notes.wait_for("greeted")
         await notes.wait_for("spawned")
     async with opened(tmp_path) as (line, notes):
         second = await notes.wait_for("greeted")
         assert second.pid == first.pid
-        assert [one.id for one in second.jobs] == ["job"]
-        report = await line.stop(Stop("job"))
+        assert [one.id for one in second.jobs] == [JOB]
+        report = await line.stop(Stop(JOB))
         assert report.complete
         assert (await notes.wait_for("ended")).outcome.status == "STOPPED"
 
@@ -128,8 +132,8 @@ async def test_a_supervisor_is_started_where_none_is_and_found_later(tmp_path):
 @in_real_time
 async def test_several_who_stop_one_job_are_all_answered(tmp_path):
     async with opened(tmp_path) as (line, _):
-        line.spawn(spawn("job", "exec sleep 60"))
-        reports = await asyncio.gather(*(line.stop(Stop("job")) for _ in range(3)))
+        line.spawn(spawn(JOB, "exec sleep 60"))
+        reports = await asyncio.gather(*(line.stop(Stop(JOB)) for _ in range(3)))
         assert all(one.complete for one in reports)
 
 
@@ -144,7 +148,7 @@ async def bereaved(
     """
     async with opened(folder) as (line, notes):
         greeting = await notes.wait_for("greeted")
-        line.spawn(Spawn("job", (b"sleep", b"60"), "sleep", "/", {}, stdin=True))
+        line.spawn(Spawn(JOB, (b"sleep", b"60"), "sleep", "/", {}, stdin=True))
         job = await notes.wait_for("spawned")
         os.kill(greeting.pid, signal.SIGSTOP)
         try:
@@ -157,8 +161,8 @@ async def bereaved(
 
 def ask(line: Supervision) -> asyncio.Future[Any]:
     """Stop a job, twice, and write to its stdin."""
-    feed = line.feed(Feed("job", 0, bytes(900_000)))
-    return asyncio.gather(line.stop(Stop("job")), line.stop(Stop("job")), feed)
+    feed = line.feed(Feed(JOB, 0, bytes(900_000)))
+    return asyncio.gather(line.stop(Stop(JOB)), line.stop(Stop(JOB)), feed)
 
 
 @pytest.mark.parametrize("is_asked", ["before it was killed", "after that"])
@@ -216,7 +220,7 @@ async def test_a_command_that_is_too_long_is_refused_and_the_line_goes_on(tmp_pa
     async with opened(tmp_path) as (line, notes):
         with pytest.raises(OSError, match="Argument list too long"):
             line.spawn(Spawn("long", (b"x" * 2**20,), "long", "/", {}))
-        line.spawn(spawn("job", "exit 3"))
+        line.spawn(spawn(JOB, "exit 3"))
         assert (await notes.wait_for("ended")).outcome.exit_code == 3
 
 
@@ -279,9 +283,9 @@ async def test_nonsense_from_a_supervisor_closes_the_line(tmp_path, nonsense):
 @in_real_time
 async def test_the_end_of_a_job_answers_who_feeds_it(tmp_path):
     async with opened(tmp_path) as (line, notes):
-        wish = Spawn("job", (b"sleep", b"0.2"), "sleep", "/", {}, stdin=True)
+        wish = Spawn(JOB, (b"sleep", b"0.2"), "sleep", "/", {}, stdin=True)
         line.spawn(wish)
-        fed = await line.feed(Feed("job", 0, bytes(900_000)))
+        fed = await line.feed(Feed(JOB, 0, bytes(900_000)))
         assert fed.closed
         outcome: Outcome = (await notes.wait_for("ended")).outcome
         assert outcome.exit_code == 0
