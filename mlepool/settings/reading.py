@@ -27,7 +27,13 @@ __all__ = ["CONFIG_FILES", "Flags", "Found", "Source"]
 
 CONFIG_FILES = ("config.toml", "config.json")  # in the state folder; one of them
 CONFIG_VARIABLE = "MLEPOOL_CONFIG"
-OTHER_VARIABLES = {CONFIG_VARIABLE, "MLEPOOL_HOME", "MLEPOOL_JOB", "MLEPOOL_LOOP"}
+OTHER_VARIABLES = {
+    CONFIG_VARIABLE,
+    "MLEPOOL_HOME",
+    "MLEPOOL_JOB",
+    "MLEPOOL_JOB_STATE_DIR",
+    "MLEPOOL_LOOP",
+}
 ALIKE = 0.85  # of 1: a variable is taken for a setting's, mistyped
 FLAGS = {
     "commands": "--commands",

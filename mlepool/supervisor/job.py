@@ -12,7 +12,7 @@ from mlepool.config import Limits
 from mlepool.supervisor.blocks import JobHead, JobProcess
 from mlepool.supervisor.cgroups import Slot
 from mlepool.supervisor.messages import Spawn
-from mlepool.supervisor.processes import Process, boot_id, members
+from mlepool.supervisor.processes import Process, boot_id, members, stamp_of
 from mlepool.supervisor.recorder import Recorder
 from mlepool.supervisor.spawn import grow_pipe, start
 from mlepool.supervisor.stdin import Stdin
@@ -99,8 +99,9 @@ class Job:
             owner=order.owner,
         )
         self.recorder = Recorder(folder, head, limits, disk_size=disk_size)
+        self._stamp = stamp_of(order.id, folder.parent)
         try:
-            self._start(order, environment)
+            self._start(order, {**environment, **order.env, **self._stamp})
         except OSError:
             self._undo()
             raise
@@ -179,7 +180,7 @@ class Job:
         """Find the job's living processes."""
         others = [pid for pid in leaders() if pid != self.pid]
         inside = self.slot.pids() if self.slot is not None else ()
-        return members(self.id, self.pid, others=others, inside=inside)
+        return members(self._stamp, self.pid, others=others, inside=inside)
 
     def try_to_end(self) -> bool:
         """End the job if its process is reaped and its pipes have ended.

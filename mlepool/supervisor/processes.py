@@ -5,10 +5,11 @@ is first-class; where there is no ``/proc`` a job's process group stands for its
 """
 
 import ctypes
+import functools
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,12 +23,16 @@ __all__ = [
     "identify",
     "ignores",
     "members",
+    "read_stamp",
     "relatives",
     "send_signal",
     "signal_group",
+    "stamp_of",
 ]
 
-JOB_VARIABLE = b"MLEPOOL_JOB"  # the stamp in a job's environment that says whose it is
+JOB_VARIABLE = b"MLEPOOL_JOB"  # in a job's environment: its id
+STATE_VARIABLE = b"MLEPOOL_JOB_STATE_DIR"  # ... and the state folder of its worker
+STAMP = frozenset((JOB_VARIABLE, STATE_VARIABLE))
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 PROC = Path("/proc")
 
@@ -113,8 +118,41 @@ def command_line(pid: int) -> str:
     return raw.replace(b"\0", b" ").decode("utf-8", "replace").strip()
 
 
+def stamp_of(job_id: str, folder: Path) -> dict[bytes, bytes]:
+    """Make what the processes of a job are known by, in their environment.
+
+    Its id alone does not do: of two workers on a machine each may have a job of that
+    id, as when a sweep begins a run again whose first host was lost.
+
+    Args:
+        job_id: The job's id.
+        folder: The state folder of its worker, by any name.
+    """
+    return {JOB_VARIABLE: job_id.encode(), STATE_VARIABLE: _true_name(folder)}
+
+
+@functools.lru_cache
+def _true_name(folder: Path) -> bytes:
+    return os.fsencode(os.path.realpath(folder))
+
+
+def read_stamp(pid: int) -> dict[bytes, bytes]:
+    """Read what a process is stamped with; nothing if we may not know."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environment = file.read()
+    except OSError:
+        return {}
+    pairs = (one.partition(b"=") for one in environment.split(b"\0"))
+    return {name: value for name, _, value in pairs if name in STAMP}
+
+
 def members(
-    job_id: str, leader: int, *, others: Iterable[int], inside: Iterable[int] = ()
+    stamp: Mapping[bytes, bytes],
+    leader: int,
+    *,
+    others: Iterable[int],
+    inside: Iterable[int] = (),
 ) -> list[Process]:
     """Find the living processes of a job.
 
@@ -122,7 +160,7 @@ def members(
     all that its jobs start, so a stranger with a recycled number is never among them.
 
     Args:
-        job_id: The stamp to look for in environments.
+        stamp: What to look for in environments.
         leader: The pid of the job's first process, which may be dead by now.
         others: Leaders of other jobs, whose sessions are not this job's.
         inside: Who is in the job's control group.
@@ -136,7 +174,7 @@ def members(
         if (
             process.session == leader
             or process.parent in found
-            or _has_stamp(process.pid, job_id)
+            or read_stamp(process.pid) == stamp
         ):
             found[process.pid] = process
     for pid in set(inside) - set(found):
@@ -146,18 +184,17 @@ def members(
     return [process for process in found.values() if not process.is_zombie]
 
 
-def relatives(job_id: str, leader: int) -> list[Process]:
+def relatives(stamp: Mapping[bytes, bytes], leader: int) -> list[Process]:
     """Find the living processes of a job that another supervisor has started.
 
     Args:
-        job_id: The stamp to look for in environments.
+        stamp: What to look for in environments.
         leader: The pid of the job's first process; 0 if it is gone.
     """
     found: dict[int, Process] = {}
     for process in _descendants(0):
-        if (leader and leader in (process.session, process.pid)) or _has_stamp(
-            process.pid, job_id
-        ):
+        is_near = leader and leader in (process.session, process.pid)
+        if is_near or read_stamp(process.pid) == stamp:
             found[process.pid] = process
     return [one for one in found.values() if not one.is_zombie]
 
@@ -173,15 +210,6 @@ def _descendants(root: int) -> list[Process]:
     for process in found:  # grows while it is walked
         found.extend(children.get(process.pid, ()))
     return found
-
-
-def _has_stamp(pid: int, job_id: str) -> bool:
-    try:
-        environment = (PROC / str(pid) / "environ").read_bytes()
-    except OSError:
-        return False
-    stamp = JOB_VARIABLE + b"=" + job_id.encode()
-    return stamp in environment.split(b"\0")
 
 
 def send_signal(process: Process, number: int) -> bool:

@@ -11,11 +11,12 @@ import functools
 import os
 import signal
 import termios
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mlepool.supervisor.cgroups import Slot
 from mlepool.supervisor.messages import Spawn
-from mlepool.supervisor.processes import JOB_VARIABLE, boot_ticks
+from mlepool.supervisor.processes import boot_ticks
 
 __all__ = ["Started", "grow_pipe", "start"]
 
@@ -23,8 +24,15 @@ DEFAULT_PATH = os.defpath.encode()
 INPUT_IS_UTF8 = 0o40000  # IUTF8 of termios(3): a backspace removes a whole character
 PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for on Linux
 
-# What Python ignores, and a program expects not to be.
-_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
+# Python ignores two signals that a program expects to be told of. Who ignored another
+# one before us wants it ignored. The rest is named because the C library looks first at
+# each signal that is not, and our loop waits meanwhile.
+_PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
+_RESTORED = tuple(
+    int(number)
+    for number in signal.valid_signals()
+    if number in _PYTHON_IGNORES or signal.getsignal(number) != signal.SIG_IGN
+)
 
 
 class Started(NamedTuple):
@@ -46,7 +54,7 @@ class Started(NamedTuple):
 
 
 def start(
-    order: Spawn, environment: dict[bytes, bytes], *, slot: Slot | None = None
+    order: Spawn, environment: Mapping[bytes, bytes], *, slot: Slot | None = None
 ) -> Started:
     """Start a process in a session of its own.
 
@@ -54,7 +62,7 @@ def start(
 
     Args:
         order: What to start.
-        environment: What it gets besides what the order sets.
+        environment: All that it gets.
         slot: The control group to start it in; None for ours.
 
     Raises:
@@ -85,7 +93,7 @@ def start(
 
 def _start_at_terminal(
     order: Spawn,
-    environment: dict[bytes, bytes],
+    environment: Mapping[bytes, bytes],
     size: tuple[int, int],
     *,
     slot: Slot | None,
@@ -130,16 +138,15 @@ def _pipes(order: Spawn, ends: list[int]) -> tuple[Any, ...]:
 
 
 def _spawn(
-    order: Spawn, environment: dict[bytes, bytes], actions: tuple[Any, ...]
+    order: Spawn, environment: Mapping[bytes, bytes], actions: tuple[Any, ...]
 ) -> int:
-    env = {**environment, **order.env, JOB_VARIABLE: order.id.encode()}
     here = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.chdir(order.cwd)  # posix_spawn has no other way to say where
         return os.posix_spawn(
-            _find(order.argv[0], env.get(b"PATH", DEFAULT_PATH)),
+            _find(order.argv[0], environment.get(b"PATH", DEFAULT_PATH)),
             order.argv,
-            env,
+            environment,
             file_actions=actions,
             setsid=True,
             setsigdef=_RESTORED,

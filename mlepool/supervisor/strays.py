@@ -13,7 +13,13 @@ from pathlib import Path
 from mlepool.errors import WorkerError
 from mlepool.supervisor.blocks import JobHead, JobProcess
 from mlepool.supervisor.journal import Journal, seal
-from mlepool.supervisor.processes import Process, boot_id, identify, relatives
+from mlepool.supervisor.processes import (
+    Process,
+    boot_id,
+    identify,
+    relatives,
+    stamp_of,
+)
 from mlepool.supervisor.stop import Stopping
 from mlepool.wire.messages import Outcome
 from mlepool.wire.values import JobInfo
@@ -26,13 +32,24 @@ MAX_NAMED = 5  # processes of a job that its reason names
 class Stray:
     """A job whose supervisor was killed, and whose processes may still run.
 
+    Args:
+        head: Of its journal.
+        process: What it was begun as.
+        outcome: Its end, as far as one is written.
+        stamp: What its processes are known by.
+
     Attributes:
         outcome: That it is LOST; None before that is written.
         pipes: None of ours: they ended with the supervisor before us.
     """
 
     def __init__(
-        self, head: JobHead, process: JobProcess, outcome: Outcome | None
+        self,
+        head: JobHead,
+        process: JobProcess,
+        outcome: Outcome | None,
+        *,
+        stamp: dict[bytes, bytes],
     ) -> None:
         self.id = head.id
         self.outcome = outcome
@@ -40,6 +57,7 @@ class Stray:
         self.stopping: Stopping | None = None
         self._head = head
         self._process = process
+        self._stamp = stamp
 
     @property
     def is_of_this_boot(self) -> bool:
@@ -76,7 +94,7 @@ class Stray:
 
     def living(self, _: Callable[[], list[int]]) -> list[Process]:
         """Find its processes that still run: its session's, or with its stamp."""
-        return relatives(self.id, self.leader()) if self.is_of_this_boot else []
+        return relatives(self._stamp, self.leader()) if self.is_of_this_boot else []
 
     def lost(self, reason: str) -> Outcome:
         """Say that how it ends is not known."""
@@ -135,8 +153,9 @@ def _look(folder: Path, job_id: str) -> Iterator[Stray]:
 
 
 def _open(folder: Path, job_id: str) -> Stray:
+    stamp = stamp_of(job_id, folder.parent)
     with contextlib.closing(Journal(folder, job_id)) as journal:
-        return Stray(journal.head, journal.process, journal.outcome())
+        return Stray(journal.head, journal.process, journal.outcome(), stamp=stamp)
 
 
 def _is_lost(stray: Stray) -> bool:

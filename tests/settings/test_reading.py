@@ -276,7 +276,8 @@ def test_what_is_wrong_elsewhere_is_named_too(settings):
         settings.read({"nam": "x"})
     with pytest.raises(ConfigError, match="^MLEPOOL_LABELS: labels = 'a': give KEY="):
         settings.read(MLEPOOL_LABELS="a")
-    found = settings.read(MLEPOOL_JOB_QUTA="5", MLEPOOL_WHATEVER="5", MLEPOOL_JOB="x")
+    a_jobs = {"MLEPOOL_JOB": "x", "MLEPOOL_JOB_STATE_DIR": "/x"}
+    found = settings.read(MLEPOOL_JOB_QUTA="5", MLEPOOL_WHATEVER="5", **a_jobs)
     assert found.notes == [
         "MLEPOOL_JOB_QUTA is no setting; did you mean MLEPOOL_JOB_QUOTA?"
     ]

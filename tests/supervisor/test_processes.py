@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import pytest
 
 from mlepool.supervisor.processes import (
-    JOB_VARIABLE,
     Process,
     boot_id,
     command_line,
@@ -19,10 +18,11 @@ from mlepool.supervisor.processes import (
     members,
     send_signal,
     signal_group,
+    stamp_of,
 )
-from mlepool.supervisor.spawn import Started, start
+from mlepool.supervisor.spawn import Started
 from tests.conftest import wait_until
-from tests.supervisor.test_spawn import BASE, order, output
+from tests.supervisor.test_spawn import STAMP, STATE, begin, order, output
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_ignored_signals_are_seen(child):
 
 
 def tree(command: str) -> tuple[Started, Process]:
-    started = start(order("sh", "-c", command), BASE)
+    started = begin(order("sh", "-c", command))
     return started, identity(started.pid)
 
 
@@ -129,18 +129,18 @@ def kill(found: list[Process]) -> None:
 )
 def test_children_are_members_whatever_session_they_are_in(command, expected):
     started, leader = tree(command)
-    wait_until(lambda: expected < commands(members("job-1", leader.pid, others=[])))
-    kill(members("job-1", leader.pid, others=[]))
+    wait_until(lambda: expected < commands(members(STAMP, leader.pid, others=[])))
+    kill(members(STAMP, leader.pid, others=[]))
     output(started)
-    assert members("job-1", leader.pid, others=[]) == []
+    assert members(STAMP, leader.pid, others=[]) == []
 
 
 def test_another_jobs_processes_are_not_members():
     started, leader = tree("exec sleep 61")
     other, other_leader = tree("exec sleep 62")
-    (found,) = members("job-1", leader.pid, others=[other.pid])
+    (found,) = members(STAMP, leader.pid, others=[other.pid])
     assert (found.pid, found.start_ticks) == (leader.pid, leader.start_ticks)
-    (found,) = members("job-2", leader.pid, others=[other.pid])
+    (found,) = members(stamp_of("job-2", STATE), leader.pid, others=[other.pid])
     assert found.pid == leader.pid
     kill([leader, other_leader])
     output(started)
@@ -151,9 +151,9 @@ def test_a_stranger_is_no_member_even_with_the_stamp():
     code = (
         "import os, subprocess, sys\n"
         "from mlepool.supervisor.processes import members\n"
-        "print(members('job-1', 0, others=[]))\n"
+        f"print(members({STAMP}, 0, others=[]))\n"
     )
-    stamped = {**os.environ, JOB_VARIABLE.decode(): "job-1"}
+    stamped = {**os.environb, **STAMP}
     with subprocess.Popen(["sleep", "60"], env=stamped) as stranger:
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

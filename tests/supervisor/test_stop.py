@@ -21,12 +21,11 @@ from mlepool.supervisor.processes import (
     members,
     send_signal,
 )
-from mlepool.supervisor.spawn import start
 from mlepool.supervisor.stop import KILL_LIMIT, POLL, Stopping
 from mlepool.wire.values import StopReport
 from tests.conftest import wait_until
+from tests.supervisor.test_spawn import STAMP, begin
 
-BASE = {b"PATH": os.environb[b"PATH"]}
 DEAF = "import signal, time; {}; print('deaf', flush=True); time.sleep(60)"
 IGNORE = "signal.signal(signal.{}, signal.SIG_IGN)"
 
@@ -36,14 +35,14 @@ class Tree:
 
     def __init__(self, command: str) -> None:
         argv = (b"/bin/sh", b"-c", command.encode())
-        self._started = start(Spawn("job-1", argv, command, "/", {}), BASE)
+        self._started = begin(Spawn("job-1", argv, command, "/", {}))
         found = identify(self._started.pid)
         assert found is not None
         self.leader = found
         self._seen = {found.pid}
 
     def find(self) -> list[Process]:
-        living = members("job-1", self.leader.pid, others=[])
+        living = members(STAMP, self.leader.pid, others=[])
         self._seen.update(one.pid for one in living)
         return living
 

@@ -31,9 +31,7 @@ from mlepool.wire.records import STDOUT, RecordParser
 from tests.conftest import wait_until
 from tests.supervisor.conftest import RunningSupervisor
 
-# Strays are found by their job's id, on the whole machine: so also those of a test
-# that runs beside this one, in a process of its own, if its job had this name.
-JOB = f"job{os.getpid()}"
+JOB = "job"  # as another test's may be, that runs beside this one
 
 
 @pytest.fixture
@@ -105,6 +103,45 @@ def test_a_job_that_still_runs_is_lost_by_name_and_can_be_stopped(
     assert (report.status, report.complete) == ("LOST", True)
     assert {"sleep 61", "sleep 62"} <= {one.command for one in report.signalled}
     assert not alive(pid)
+
+
+def stray_in(folder: Path) -> set[int]:
+    """Give the pids of a job whose supervisor was killed."""
+    supervisor = RunningSupervisor(folder)
+    line = supervisor.connect()
+    line.greet()
+    line.spawn(JOB, "setsid sleep 61 & echo $!; exec sleep 62", is_awaited=True)
+    leader = line.wait_for(Spawned).pid
+    wait_until(lambda: supervisor.output(JOB)["stdout"].endswith(b"\n"))
+    daemon = int(supervisor.output(JOB)["stdout"])
+    supervisor.process.kill()
+    supervisor.process.wait()
+    supervisor.end()  # its job goes on
+    return {leader, daemon}
+
+
+def stop_strays(folder: Path) -> set[int]:
+    """Stop the job as the next supervisor does; give the pids that it signalled."""
+    supervisor = RunningSupervisor(folder)
+    try:
+        line = supervisor.connect()
+        line.greet()
+        line.send(Stop(JOB, "SIGTERM", 5.0))
+        report = line.wait_for(Stopped).report
+        assert report.complete
+        return {one.pid for one in report.signalled}
+    finally:
+        supervisor.end()
+
+
+def test_another_workers_job_of_the_same_id_is_left_alone(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    ours, theirs = stray_in(one), stray_in(other)
+    renamed = tmp_path / "renamed"
+    renamed.symlink_to(one)  # the folder is the same by any name
+    assert stop_strays(renamed) == ours
+    assert [alive(pid) for pid in theirs] == [True, True]
+    assert stop_strays(other) == theirs
 
 
 def test_it_is_found_after_a_second_death_and_after_an_orderly_end(

@@ -128,9 +128,9 @@ def test_output_stops_where_credit_ends_and_goes_on_with_more(client):
     client.send(Credit(1, 700), Credit(1, PLENTY))
     position = 1500
     while not isinstance(message := client.receive(), Ended):
-        assert isinstance(message, Data)
-        assert message.position == position
-        position += len(message.payload)
+        if isinstance(message, Data):  # and not that the worker is busy
+            assert message.position == position
+            position += len(message.payload)
     assert message.outcome.end == position
     assert message.outcome.stdout == 1_000_000
 
@@ -234,7 +234,7 @@ def test_who_leaves_gets_no_more_and_the_job_goes_on(client):
     feed = {"job_id": job_id, "data": b"go\n"}
     client.send(Leave(1), Leave(1), Request(2, "f", "send_input", feed))
     client.send(Attach(3, job_id, 0, PLENTY))
-    while getattr(client.receive(), "call", None) == 1:
+    while getattr(client.receive(), "call", 1) == 1:
         pass  # on its way before it was known that nobody listens
     seen = []
     while not isinstance(message := client.receive(), Ended) or message.call != 3:
@@ -259,7 +259,8 @@ def test_a_job_gets_the_workers_environment_without_its_settings(set_worker, tmp
         lines = list(conn.run(["env"], env={"B": "job", "C": "$A ü"}))
         assert {"A=worker", "B=job", "C=$A ü", "PYTHONUNBUFFERED=1"} <= set(lines)
         ours = [one for one in lines if one.startswith("MLEPOOL_")]
-        assert [one.partition("=")[0] for one in ours] == ["MLEPOOL_JOB"]
+        names = {one.partition("=")[0] for one in ours}
+        assert names == {"MLEPOOL_JOB", "MLEPOOL_JOB_STATE_DIR"}
         assert conn.run("pwd").stdout == f"{tmp_path}\n"
         (tmp_path / "sub").mkdir()
         assert conn.run("pwd", cwd="sub").stdout == f"{tmp_path}/sub\n"

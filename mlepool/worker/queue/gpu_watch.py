@@ -24,7 +24,7 @@ class GpuWatch:
     """Looks, in a thread, and takes back what is free.
 
     Args:
-        path: Where leases are written.
+        path: Where leases are written: a file in the worker's state folder.
         driver: Tells of GPUs.
         seen: Called after each look: whoever may begin leases GPUs then, since what
             was seen is old a moment later. Tells if looks are wanted still.
@@ -37,6 +37,7 @@ class GpuWatch:
         self, path: Path, driver: GpuDriver, *, seen: Callable[[], bool]
     ) -> None:
         self.leases = Leases(path)
+        self._folder = path.parent
         self._driver = driver
         self._seen = seen
         self._wanted = asyncio.Event()
@@ -103,7 +104,7 @@ class GpuWatch:
 
     async def _look(self) -> bool:
         """Look once; a driver that hangs is waited for, and not asked again."""
-        see = functools.partial(look, self._driver, self.leases.ended)
+        see = functools.partial(look, self._driver, self.leases.ended, self._folder)
         looking = asyncio.ensure_future(in_thread(see, name="look at GPUs"))
         try:
             while True:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlepool.config import write_private
-from mlepool.supervisor.processes import relatives
+from mlepool.supervisor.processes import relatives, stamp_of
 from mlepool.worker.queue.gpus import Device, GpuDriver
 
 __all__ = ["Leases", "Look", "environment", "look"]
@@ -33,15 +33,24 @@ class Look(NamedTuple):
     problem: str = ""
 
 
-def look(driver: GpuDriver, ended: Collection[str]) -> Look:
-    """Look at the GPUs, and for processes of jobs that have ended; blocking."""
+def look(driver: GpuDriver, ended: Collection[str], folder: Path) -> Look:
+    """Look at the GPUs, and for processes of jobs that have ended; blocking.
+
+    Args:
+        driver: Tells of GPUs.
+        ended: The ids of these jobs.
+        folder: The state folder of their worker.
+    """
     try:
         devices = tuple(driver.devices())
     except Exception as exc:
         # The top of a look: whatever a driver raises, nothing was seen.
         return Look(problem=str(exc) or type(exc).__name__)
-    living = {one: tuple(found.pid for found in relatives(one, 0)) for one in ended}
-    return Look(devices, living)
+    return Look(devices, {one: _living(one, folder) for one in ended})
+
+
+def _living(job_id: str, folder: Path) -> tuple[int, ...]:
+    return tuple(one.pid for one in relatives(stamp_of(job_id, folder), 0))
 
 
 class Leases:

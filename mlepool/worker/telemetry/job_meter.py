@@ -8,14 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mlepool.supervisor.processes import JOB_VARIABLE, boot_ticks
+from mlepool.supervisor.processes import JOB_VARIABLE, boot_ticks, read_stamp, stamp_of
 from mlepool.wire.telemetry import JobSample
 
 __all__ = ["JobMeter"]
 
 PROC = Path("/proc")
 MAX_JOBS = 2000  # in a sample: what a frame has room for
-_STAMP = JOB_VARIABLE + b"="
 
 
 class _Process(NamedTuple):
@@ -48,9 +47,13 @@ class JobMeter:
 
     A process is a job's if it is in the session of its first process, has a parent
     that is the job's, or has the job's stamp in its environment.
+
+    Args:
+        folder: The state folder of the worker whose jobs these are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._tick = 1.0 / os.sysconf("SC_CLK_TCK")
         self._page = os.sysconf("SC_PAGE_SIZE")
         self._known: dict[str, _Known] = {}
@@ -93,8 +96,13 @@ class JobMeter:
         """Give the job that a process is stamped with; what was read once is kept."""
         key = process.pid, process.start_ticks
         stamp = self._stamps.get(key)
-        seen[key] = stamp = _read_stamp(process.pid) if stamp is None else stamp
+        seen[key] = stamp = self._read(process.pid) if stamp is None else stamp
         return stamp
+
+    def _read(self, pid: int) -> str:
+        found = read_stamp(pid)
+        job_id = found.get(JOB_VARIABLE, b"").decode("ascii", "replace")
+        return job_id if found == stamp_of(job_id, self._folder) else ""
 
     def _sample(self, job_id: str, tree: list[_Process], now: float) -> JobSample:
         known = self._known.get(job_id)
@@ -162,17 +170,6 @@ def _parents_first(processes: Iterable[_Process]) -> list[_Process]:
     for process in found:  # grows while it is walked
         found.extend(children.get(process.pid, ()))
     return found
-
-
-def _read_stamp(pid: int) -> str:
-    try:
-        environment = (PROC / str(pid) / "environ").read_bytes()
-    except OSError:
-        return ""
-    for variable in environment.split(b"\0"):
-        if variable.startswith(_STAMP):
-            return variable[len(_STAMP) :].decode("ascii", "replace")
-    return ""
 
 
 def _moved(pid: int) -> tuple[int, int]:

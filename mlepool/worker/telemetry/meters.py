@@ -39,14 +39,14 @@ class Meters:
     """Measures; rates count from the measurement before.
 
     Args:
-        folders: The file systems of these are measured, besides those of disks.
+        folder: The worker's state folder; its file system is measured as well.
         gpus: Tells of GPUs.
     """
 
-    def __init__(self, folders: Collection[Path], gpus: GpuDriver) -> None:
-        self._folders = folders
+    def __init__(self, folder: Path, gpus: GpuDriver) -> None:
+        self._folders = (Path("/"), folder)
         self._gpus = gpus
-        self._jobs = JobMeter()
+        self._jobs = JobMeter(folder)
         self._rates: dict[str, Rates] = {
             kind: Rates() for kind in ("cpu", "disks", "network")
         }

@@ -9,7 +9,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 
 import msgspec
 from msgspec import structs
@@ -110,7 +109,7 @@ class Telemetry:
         folder = config.state_dir
         self.store = SampleStore(folder / SAMPLES_FOLDER, size=config.sample_size)
         self.delivery = Delivery(self.store)
-        self.meters = Meters([Path("/"), folder], gpus or NvmlDriver())
+        self.meters = Meters(folder, gpus or NvmlDriver())
         self._jobs = jobs
         self._default = config.sample_interval
         self._schedule = Schedule(config.sample_interval)

@@ -184,10 +184,10 @@ def test_leases_are_written_before_they_count(tmp_path):
     rack = Rack(2)
     leases = Leases(tmp_path / "gpus.json")
     assert leases.free() == []  # nobody has looked
-    leases.note(look(rack, ()))
+    leases.note(look(rack, (), tmp_path))
     assert leases.lease("a", 1) == rack.found[:1]
     again = Leases(tmp_path / "gpus.json")
-    again.note(look(rack, ()))
+    again.note(look(rack, (), tmp_path))
     assert (again.holders(), again.indices("a")) == (["a"], (0,))
     assert again.free() == rack.found[1:]
     assert (again.end("a"), again.end("b")) == (True, False)
@@ -195,7 +195,7 @@ def test_leases_are_written_before_they_count(tmp_path):
     assert again.holders() == ["a"]
     again.note(Look(problem="no answer"))
     assert (again.free(), again.total) == ([], 2)
-    again.note(look(rack, again.ended))
+    again.note(look(rack, again.ended, tmp_path))
     assert (again.holders(), again.ended) == ([], frozenset())
 
 

@@ -5,16 +5,18 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from mlepool.supervisor.processes import JOB_VARIABLE
+from mlepool.supervisor.processes import stamp_of
 from mlepool.wire.telemetry import JobSample
 from mlepool.worker.telemetry.job_meter import JobMeter
 from tests.conftest import wait_until
 
 pytestmark = pytest.mark.real
 
+STATE = Path("/state")
 BURN = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"
 
 
@@ -25,7 +27,7 @@ class Tree:
         self.id = job_id
         self.process = subprocess.Popen(
             ["sh", "-c", script],
-            env={**os.environ, JOB_VARIABLE.decode(): job_id},
+            env={**os.environb, **stamp_of(job_id, STATE)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -58,7 +60,7 @@ def measure(meter: JobMeter, tree: Tree) -> JobSample:
 
 @pytest.mark.parametrize("tree", [f"sh -c '{BURN}'; echo done; read x"], indirect=True)
 def test_what_a_child_has_used_that_ended_is_counted_once(tree):
-    meter = JobMeter()
+    meter = JobMeter(STATE)
     first = measure(meter, tree)
     assert tree.reads() == "done"
     second = measure(meter, tree)
@@ -74,7 +76,7 @@ def test_jobs_are_told_apart_and_others_are_nobodys(tree):
     assert tree.reads() == "up"
     other = Tree("echo up; read x", "job-2")
     other.reads()
-    meter = JobMeter()
+    meter = JobMeter(STATE)
     jobs = {tree.id: tree.process.pid, other.id: other.process.pid}
     counts = {one.id: one.processes for one in meter.measure(jobs, time.monotonic())}
     assert counts == {"job-1": 2, "job-2": 1}
@@ -91,7 +93,7 @@ def test_a_daemon_is_found_by_its_stamp(tree):
     daemon = int(tree.reads())
     try:
         tree.end()
-        meter = JobMeter()
+        meter = JobMeter(STATE)
         wait_until(lambda: measure(meter, tree).processes == 2)  # with its sleep
     finally:
         os.killpg(daemon, signal.SIGKILL)
