@@ -28,7 +28,7 @@ __all__ = ["CALLED_OFF", "drain_aside"]
 
 CALLED_OFF = b"q"  # take what is there, and come to an end
 NEWS = b"."
-NEWS_PAUSE = 0.002  # seconds between two times that the supervisor is woken up
+NEWS_PAUSE = 0.02  # seconds between two times that the supervisor is woken up
 NICENESS = 5  # as nice(1) has it: a third of what others get, where all want some
 OWN_SHARE = Path("/proc/self/autogroup")  # sched(7): niceness counts within a session
 
