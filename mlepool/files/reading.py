@@ -29,7 +29,7 @@ __all__ = ["CHANGED", "VANISHED", "TreeReader"]
 CHANGED = "it was changed meanwhile"
 VANISHED = "it vanished"
 
-PART = 16 * 1024 * 1024  # bytes of a file that are read and described at a time
+PART = 4 * 1024 * 1024  # bytes of a file that are described while others are sent
 KEPT = 16 * 1024 * 1024  # bytes of small files that are held until they are asked for
 DESCRIBED = 256  # files whose descriptions are held
 

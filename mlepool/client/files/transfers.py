@@ -15,6 +15,7 @@ from collections.abc import (
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from mlepool.client.files.meters import Meter
+from mlepool.client.files.parts import Parts
 from mlepool.files.base import Chunk, Offer, Piece, Problem, Source, Target
 from mlepool.files.chunks import SMALL, content_digest
 from mlepool.tree import Entry
@@ -175,11 +176,13 @@ class Transfer:
     async def _send_large(self, file: Numbered) -> None:
         number, entry = file
         moves: list[Move] = []
+        parts = Parts(self._source, self._target, number=number, entry=entry)
         try:
-            problem = await self._send_parts(number, entry, moves)
+            problem = await self._send_parts(entry, parts, moves)
             for move in moves:
                 problem = await move or problem
         finally:
+            await parts.close()
             await _cancel(moves)
         if problem is not None:
             await self._fail(number, entry, problem)
@@ -188,28 +191,25 @@ class Transfer:
             self._done([entry])
 
     async def _send_parts(
-        self, number: int, entry: Entry, moves: list[Move]
+        self, entry: Entry, parts: Parts, moves: list[Move]
     ) -> Problem | None:
-        """Offer a file part by part, and begin to send what is missing of each."""
+        """Begin to send what is missing of each part."""
         chunks: list[Chunk] = []
-        offset, is_last = 0, False
-        while not is_last:
-            offer = await self._source.describe(entry, number, offset=offset)
-            if isinstance(offer, Problem):
-                return offer
-            (missing,) = await self._target.offer([offer])
+        async for part in parts:
+            if isinstance(part, Problem):
+                return part
+            offer, missing = part
             chunks += offer.chunks
             sizes = [chunk.length for chunk in offer.chunks]
             self._meter.add(size=sum(sizes) - sum(sizes[one] for one in missing))
             for ranges in _groups(offer, missing):
                 await self._room.acquire()
-                move = asyncio.create_task(self._move(number, entry, ranges))
+                move = asyncio.create_task(self._move(offer.number, entry, ranges))
                 move.add_done_callback(lambda _: self._room.release())
                 moves.append(move)
             problem = _first_problem(moves)
             if problem is not None:
                 return problem
-            offset, is_last = offer.offset + sum(sizes), offer.is_last
         self.digests[entry.path] = content_digest(chunks)
         return None
 

@@ -308,13 +308,15 @@ def test_a_full_disk_is_told_before_the_first_byte(verb, conn, here, *, there):
 
 
 def test_what_only_looks_like_a_file_is_refused(conn, there):
-    for call in (
-        lambda: conn.get("/proc/version"),
-        lambda: conn.put("/dev/null", there),
+    for call, path, cause in (
+        (lambda: conn.get("/proc/version"), "version", "it has more or less in it"),
+        (lambda: conn.put("/dev/null", there), "null", "a character device is not"),
     ):
         done = call()
         assert isinstance(done.error, mlepool.SyncIncompleteError)
-        assert [one.path for one in done.value.problems] in (["version"], ["null"])
+        ((found, text),) = [(one.path, one.text) for one in done.value.problems]
+        assert found == path
+        assert text.startswith(cause)
     assert names_in(there) == []
 
 
