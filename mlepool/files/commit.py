@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
@@ -20,7 +21,7 @@ import msgspec
 from mlepool.files.base import Problem
 from mlepool.files.descent import Root
 from mlepool.files.moving import place
-from mlepool.files.proofs import pack_proof
+from mlepool.files.proofs import file_clock, pack_proof
 from mlepool.files.staged import Staged
 from mlepool.files.trash import Trash
 from mlepool.tree import FILE, Entry, order_of
@@ -29,6 +30,9 @@ __all__ = ["Commit", "Work"]
 
 LINK_NAME = b"link"  # in the stage folder; files have numbers
 ACCESS = stat.S_IRWXU
+LARGE = 1 << 20  # bytes that take longer to read than to wait for the clock of files
+TICK = 0.002  # seconds; that clock has ticks of 1 to 10 ms
+MOST_TICKS = 10  # waited for; a server may have another clock
 
 
 class Work(msgspec.Struct):
@@ -69,6 +73,7 @@ class Commit:
         placed: Files with new content.
         trashed: Paths that went to the trash, and where they are now.
         problems: What could not be done.
+        ended_ns: What :func:`~mlepool.files.proofs.file_clock` said when all was done.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Commit:
         self.placed: list[Placed] = []
         self.trashed: list[tuple[bytes, bytes]] = []
         self.problems: list[Problem] = []
+        self.ended_ns = 0
 
     def run(self, work: Work, files: Iterable[tuple[int, Staged]]) -> None:
         """Do it all: what is deleted first, as others may come in its place."""
@@ -104,6 +110,8 @@ class Commit:
         for entry in work.touched.values():
             self._do(entry.path, partial(self._touch_known, entry))
         self._finish(folders)
+        self._let_tick()
+        self.ended_ns = file_clock()
 
     def _do(self, path: bytes, action: Callable[[], None]) -> None:
         """Do something at a path; if a folder forbids it that is ours, open it up."""
@@ -195,6 +203,18 @@ class Commit:
                     self._touch(final[path])
                 else:
                     self._tree.set_mode(path, self._opened[path])
+
+    def _let_tick(self) -> None:
+        """Wait for the clock of files: what changes in one tick looks unchanged.
+
+        Where only small files would have to be read again for that, go on.
+        """
+        large = [one.entry for one in self.placed if one.entry.size >= LARGE]
+        with contextlib.suppress(OSError):
+            for _ in range(MOST_TICKS if large else 0):
+                if file_clock() > self._tree.stat(large[-1].path).st_ctime_ns:
+                    return
+                time.sleep(TICK)
 
     @contextlib.contextmanager
     def _problem_of(self, path: bytes) -> Iterator[None]:

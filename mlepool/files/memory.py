@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Mapping, Sequence
 
 from mlepool.files.base import Chunk
 from mlepool.files.commit import Commit
 from mlepool.files.descent import Root
-from mlepool.files.proofs import Location, Record, file_clock
+from mlepool.files.proofs import Location, Record
 from mlepool.files.store import Store
 
 __all__ = ["TreeMemory"]
-
-TICK = 0.002  # seconds; the clock of files has ticks of 1 to 10 ms
-MOST_TICKS = 10  # waited for; a server may have another clock
 
 
 class TreeMemory:
@@ -54,30 +50,14 @@ class TreeMemory:
             return
         for old, new in commit.trashed:
             self._store.moved(self._prefix + old, new)
-        if commit.placed:
-            _let_tick(root, commit.placed[-1].entry.path)
         records = []
         for placed in commit.placed:
-            path, clock = placed.entry.path, file_clock()
+            path, chunks = placed.entry.path, placed.file.chunks
             with contextlib.suppress(OSError):
                 seen = root.stat(path)
-                # Who has written to it since has changed its time as well.
+                # Who has written to it since has changed its time as well; or put
+                # that back: its ctime is no earlier than the commit's end.
                 if seen.st_mtime_ns == placed.entry.mtime_ns:
-                    chunks = placed.file.chunks
-                    records.append(Record(self._prefix + path, seen, chunks, clock))
+                    full = self._prefix + path
+                    records.append(Record(full, seen, chunks, commit.ended_ns))
         self._store.note(records)
-
-
-def _let_tick(root: Root, path: bytes) -> None:
-    """Wait for the clock of files: what changes in one tick looks unchanged.
-
-    Args:
-        root: The tree.
-        path: What was changed last in it.
-    """
-    with contextlib.suppress(OSError):
-        last = root.stat(path).st_ctime_ns
-        for _ in range(MOST_TICKS):
-            if file_clock() > last:
-                return
-            time.sleep(TICK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from stat import S_ISREG
 from typing import NamedTuple
@@ -78,6 +79,8 @@ def _read(fd: int, entry: Entry) -> tuple[bytes, os.stat_result]:
             raise
         raise ChangedError from None  # a folder or a pipe by now
     stat = os.fstat(fd)
-    if len(data) != entry.size or not is_as_said(stat, entry):
+    if not is_as_said(stat, entry):
         raise ChangedError
+    if len(data) != entry.size:  # as in /proc, where all sizes are 0
+        raise OSError(errno.EINVAL, "it has more or less in it than its size says")
     return data, stat

@@ -109,6 +109,28 @@ def test_a_checksum_finds_what_size_and_time_hide(tmp_path):
     assert contents(tmp_path / "dst") == contents(source)
 
 
+@pytest.mark.parametrize("content", [b"right", LARGE])
+def test_a_checksum_finds_what_was_written_before_the_store_was_told(tmp_path, content):
+    source = make_tree(tmp_path / "src", {"a": content})
+    dst, state, store = tmp_path / "dst", tmp_path / "state", Store(tmp_path / "store")
+
+    async def run():
+        target = LocalTarget(dst, TargetOptions(), state=state, store=store)
+        sender = Sender(source, target)
+        await sender.begin()
+        await sender.send()
+        await sender.end()
+        make_tree(dst, {"a": content[:-1] + b"!"})
+        await target.close()
+
+    asyncio.run(run())
+    assert sync(source, dst, state, store=store)[1].written == 0
+    _, report = sync(source, dst, state, checksum=True, store=store)
+    store.close()
+    assert report.written == 1
+    assert (dst / "a").read_bytes() == content
+
+
 @pytest.mark.parametrize("length", [0, 1_500_000, len(LARGE) - 1])
 def test_a_file_that_became_shorter_ends_where_it_should(tmp_path, length):
     source = make_tree(tmp_path / "src", {"a": LARGE})
