@@ -13,7 +13,7 @@ from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.owned import Echo, Work
 from mlepool.client.printing import print_message
 
-__all__ = ["Beginnings"]
+__all__ = ["Beginnings", "takes_files"]
 
 # Files take libraries that a program which only runs commands need not load.
 _ERRANDS = "mlepool.client.files.errands"
@@ -54,17 +54,35 @@ class Beginnings(FileMethods):
             ConnectionClosedError: If there is no link, and none will come.
         """
         command = self._present(command)
-        keywords = {"raise_error": self.raise_error, **keywords}
-        if command.spec.spawns and not _WITH_FILES.isdisjoint(keywords):
-            errands = importlib.import_module(_ERRANDS)
-            return errands.run_with_files(  # type: ignore[no-any-return]
-                *(self._calls, self.sync, command),
-                args=args,
-                keywords=keywords,
-                job_id=job_id,
-                echo=echo,
+        keywords = self._with_default(keywords)
+        if takes_files(command, keywords):
+            return self._with_files(
+                command, args=args, keywords=keywords, job_id=job_id, echo=echo
             )
         return self._calls.call(command, args, keywords, job_id=job_id, echo=echo)
+
+    def start_call(
+        self,
+        command: BoundCommand,
+        args: tuple[Any, ...],
+        keywords: dict[str, Any],
+        *,
+        job_id: str,
+    ) -> AsyncListener:
+        """Call a command that takes no files, and wait for nothing.
+
+        Raises:
+            TypeError, LookupError, ConnectionClosedError: As :meth:`call`.
+        """
+        command, keywords = self._present(command), self._with_default(keywords)
+        listener = self._calls.start(command, args, keywords, job_id=job_id)
+        if listener.options.input is not None:
+            listener.feed_from(listener.options.input)
+        return listener
+
+    def give_up_call(self, listener: AsyncListener) -> None:
+        """Note that nobody waits for a command any more: it must not begin now."""
+        self._calls.give_up(listener)
 
     def begin_call(
         self,
@@ -90,11 +108,11 @@ class Beginnings(FileMethods):
         Raises:
             TypeError, LookupError, ConnectionClosedError: As :meth:`call`.
         """
-        keywords = {"raise_error": self.raise_error, **keywords}
-        if command.spec.spawns and not _WITH_FILES.isdisjoint(keywords):
-            errands = importlib.import_module(_ERRANDS)
-            return errands.run_with_files(  # type: ignore[no-any-return]
-                *(self._calls, sync or self.sync, command),
+        keywords = self._with_default(keywords)
+        if takes_files(command, keywords):
+            return self._with_files(
+                command,
+                sync=sync,
                 args=args,
                 keywords={**keywords, "complete": False},
                 job_id=listener.id,
@@ -170,7 +188,7 @@ class Beginnings(FileMethods):
             ConnectError: If it was never connected, and can't be: as :meth:`connect`.
         """
         await self._open()
-        keywords = {"raise_error": self.raise_error, **keywords}
+        keywords = self._with_default(keywords)
         if keywords.get("collect_to") is None:
             return await self._calls.attach(job_id, offset, keywords)
         errands = importlib.import_module(_ERRANDS)
@@ -199,6 +217,29 @@ class Beginnings(FileMethods):
         """Tell if the worker may have heard of a job."""
         return self._calls.was_sent(job_id)
 
+    def _with_default(self, keywords: dict[str, Any]) -> dict[str, Any]:
+        """Add our own default; best nothing, since that need not be read."""
+        if not self.raise_error:
+            return keywords
+        return {"raise_error": self.raise_error, **keywords}
+
     def _present(self, command: BoundCommand) -> BoundCommand:
         """Give what a command is by now: it may have changed since it was found."""
         raise NotImplementedError
+
+    def _with_files(
+        self,
+        command: BoundCommand,
+        *,
+        sync: Callable[..., Coroutine[Any, Any, AsyncListener]] | None = None,
+        **rest: Any,
+    ) -> Coroutine[Any, Any, AsyncListener]:
+        errands = importlib.import_module(_ERRANDS)
+        return errands.run_with_files(  # type: ignore[no-any-return]
+            self._calls, sync or self.sync, command, **rest
+        )
+
+
+def takes_files(command: BoundCommand, keywords: dict[str, Any]) -> bool:
+    """Tell if files go before or after a call of a command."""
+    return command.spec.spawns and not _WITH_FILES.isdisjoint(keywords)

@@ -109,10 +109,14 @@ class Calls(JobCalls):
                     echo(message)
             return await listener.wait()
         except asyncio.CancelledError:
-            if listener.id in self._table.unsent:
-                self.leave(listener)  # nobody waits any more: it must not begin
-                listener.feeder.stop()
+            self.give_up(listener)
             raise
+
+    def give_up(self, listener: AsyncListener) -> None:
+        """Note that nobody waits for a command any more: it must not begin now."""
+        if listener.id in self._table.unsent:
+            self.leave(listener)
+            listener.feeder.stop()
 
     @contextlib.contextmanager
     def preparing(self, job_id: str) -> Iterator[None]:
@@ -202,6 +206,7 @@ class Calls(JobCalls):
         self.own(job)
         if job.listener.options.complete:
             return await job.finish(echo)
+        await asyncio.sleep(0)  # it has begun then: its progress can be asked for
         return job.listener
 
     def own(self, job: Work) -> None:

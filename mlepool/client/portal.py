@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import inspect
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from mlepool.errors import MlepoolError, PortalError
 from mlepool.settings.loop import new_event_loop
 
-__all__ = ["Portal", "shorten"]
+__all__ = ["Errand", "Portal", "shorten"]
 
 T = TypeVar("T")
 
 STOP_LIMIT = 2.0  # seconds for the loop's last tasks when the interpreter ends
+
+
+class Errand(Protocol):
+    """What a thread waits for while the loop does it."""
+
+    def start(self) -> None:
+        """Begin, in the loop's thread."""
+
+    def cancel(self) -> None:
+        """Give it up, in the loop's thread: nobody waits any more."""
+
+    def wait(self, lock_timeout: float) -> bool:
+        """Wait in the caller's thread; False if it took longer."""
 
 
 class Portal:
@@ -55,14 +69,18 @@ class Portal:
             coroutine.close()
             raise
         call = _Call(coroutine)
-        loop.call_soon_threadsafe(call.start)
-        try:
-            if not call.wait(limit):
-                raise TimeoutError(f"not done within {timeout:g} s")
-        except BaseException:
-            self._cancel(loop, call)
-            raise
+        if not self._wait_for(call, loop, limit):
+            raise TimeoutError(f"not done within {timeout:g} s")
         return call.result()  # type: ignore[no-any-return]
+
+    def wait_for(self, errand: Errand) -> None:
+        """Start something in the loop and wait for its end.
+
+        Raises:
+            KeyboardInterrupt: On Ctrl-C; it is cancelled.
+            PortalError: If the loop can't take calls here or any more.
+        """
+        self._wait_for(errand, self._running_loop(), _lock_timeout(None))
 
     def do(self, function: Callable[[], T]) -> T:
         """Call a function in the loop's thread and wait for what it returns.
@@ -141,41 +159,67 @@ class Portal:
             loop.run_until_complete(asyncio.wait([gathered], timeout=1.0))
             loop.close()
 
-    def _cancel(self, loop: asyncio.AbstractEventLoop, call: _Call) -> None:
-        if self._is_alive():
-            loop.call_soon_threadsafe(call.cancel)
+    def _wait_for(
+        self, errand: Errand, loop: asyncio.AbstractEventLoop, limit: float
+    ) -> bool:
+        """Give False if it takes longer; then it is cancelled."""
+        is_done = False
+        loop.call_soon_threadsafe(errand.start)
+        try:
+            is_done = errand.wait(limit)
+        finally:
+            if not is_done and self._is_alive():
+                loop.call_soon_threadsafe(errand.cancel)
+        return is_done
 
 
 class _Call:
     """One coroutine on its way through the loop.
 
-    A lock that is let go by the loop: half the price of a concurrent Future.
+    A lock that is let go by the loop: half the price of a concurrent Future. It is let
+    go within the task: what a task calls back comes a turn of the loop later.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._coroutine = coroutine
         self._task: asyncio.Task[Any] | None = None
+        self._value: Any = None
+        self._error: BaseException | None = None
         self._done = threading.Lock()
         self._done.acquire()
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._coroutine)
-        self._task.add_done_callback(lambda _: self._done.release())
+        self._task = asyncio.get_running_loop().create_task(self._run())
 
     def cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
+        if inspect.getcoroutinestate(self._coroutine) == inspect.CORO_CREATED:
+            self._coroutine.close()
 
     def wait(self, lock_timeout: float) -> bool:
         return self._done.acquire(timeout=lock_timeout)
 
     def result(self) -> Any:
-        assert self._task is not None
+        if self._error is None:
+            return self._value
         try:
-            return self._task.result()
+            raise self._error
         except Exception as exc:
             shorten(exc)
             raise
+        finally:
+            self._error = None  # it would hold its own frames
+
+    async def _run(self) -> None:
+        try:
+            self._value = await self._coroutine
+        except BaseException as exc:
+            self._error = exc
+            if not isinstance(exc, Exception):
+                raise
+        finally:
+            self._done.release()
 
 
 def shorten(exc: Exception) -> None:

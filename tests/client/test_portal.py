@@ -68,6 +68,21 @@ def test_a_timeout_cancels_the_coroutine(portal):
     assert cancelled.wait(5)
 
 
+def test_a_coroutine_that_is_cancelled_before_it_begins_never_does(portal):
+    begun, go_on = threading.Event(), threading.Event()
+
+    async def begin():
+        begun.set()
+
+    portal.call(give(1))
+    portal.post(go_on.wait)  # the loop is busy while the call comes and is given up
+    with pytest.raises(TimeoutError):
+        portal.call(begin(), 0)
+    go_on.set()
+    portal.call(give(1))
+    assert not begun.is_set()
+
+
 def test_a_call_from_the_loop_s_own_thread_is_refused(portal):
     async def call_back():
         portal.call(give(1))

@@ -103,6 +103,9 @@ class Entrance:
         self.peer.start()
         try:
             return await self._welcomed
+        except UntrustedWorkerError:
+            self.peer.close("untrusted", "this is not the worker that it trusts")
+            raise
         except BaseException:
             self.peer.close()
             raise

@@ -168,6 +168,20 @@ class Messages(Timed):
         self.end_reached()
         return self
 
+    def end_seen(self) -> bool:
+        """Tell if :meth:`wait` would return now.
+
+        Raises:
+            CommandTimeoutError, CommandError, RemoteError, ConnectionLostError: What
+                it would raise.
+        """
+        error = self.take_expiry() or self.shut_error()
+        if error is not None:
+            raise error
+        if self.intake.is_over:
+            self.end_reached()
+        return self.intake.is_over
+
     async def expect(self, pattern: str | re.Pattern[str]) -> re.Match[str]:
         """Read on, at the place of :meth:`next`, until a pattern is found.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from mlepool.client.beginnings import takes_files
 from mlepool.client.catalogue.builtin_commands import BuiltinCommands
 from mlepool.client.catalogue.commands import BoundCommand
 from mlepool.client.catalogue.namespaces import Offered
@@ -19,6 +20,7 @@ from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import Kind
 from mlepool.client.portal import Portal, shorten
 from mlepool.client.printing import print_message
+from mlepool.client.sync.ends import End
 from mlepool.client.sync.file_methods import FileMethods
 from mlepool.client.sync.interrupts import leave_alone, leaving_alone
 from mlepool.client.sync.listener import Listener
@@ -302,10 +304,30 @@ class Connection(BuiltinCommands[Listener], FileMethods, Handle):
             lambda one: self._async.release(one) and is_job, job_id, self.name
         ):
             try:
-                call = self._async.call(command, args, keywords, job_id=job_id)
-                return Listener(self._portal.call(call), self._portal)
+                found = self._run(command, args, keywords, job_id=job_id)
+                return Listener(found, self._portal)
             except Exception as exc:
                 raise with_listener(exc, self._portal) from None
+
+    def _run(
+        self,
+        command: BoundCommand,
+        args: tuple[Any, ...],
+        keywords: dict[str, Any],
+        *,
+        job_id: str,
+    ) -> AsyncListener:
+        """Call a command; where its end alone is waited for, without a task."""
+        is_whole = keywords.get("complete", True) is True
+        if not is_whole or takes_files(command, keywords):
+            call = self._async.call(command, args, keywords, job_id=job_id)
+            return self._portal.call(call)
+        begin = functools.partial(
+            self._async.start_call, command, args, keywords, job_id=job_id
+        )
+        end = End(begin, self._async.give_up_call)
+        self._portal.wait_for(end)
+        return end.result()
 
     def _listen(
         self,

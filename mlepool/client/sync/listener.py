@@ -333,8 +333,7 @@ class Listener(Viewed, Handle):
 
         Who waits for more, now or later, is told so by a ClientError.
         """
-        self._messages.stop()
-        self._portal.post(self._async.close)
+        self._portal.post(self._shut)
 
     def __enter__(self) -> Self:
         return self
@@ -346,6 +345,11 @@ class Listener(Viewed, Handle):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _shut(self) -> None:
+        # In one turn of the loop: who waited asks why as soon as no more comes.
+        self._messages.end()
+        self._async.close()
 
     def _text(self, stream: str | None) -> Any:
         names = {"stdout": "stdout", "stderr": "stderr", None: "output"}

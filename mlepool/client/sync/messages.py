@@ -120,17 +120,19 @@ class Messages:
 
     def clear(self) -> None:
         """Let go of all that has come; ``next()`` goes on with what is new."""
-        self.stop()
+        if self._pump is not None:
+            self._pump.stop()
         self._waiting = iter(())
         self._expectation.clear()
         self._pump = Pump(self._listener, self._portal, new=True)
         self._decoder = None
         self._portal.do(self._clear)
 
-    def stop(self) -> None:
-        """Have nothing more come to ``next()``; twice is fine."""
-        if self._pump is not None:
-            self._pump.stop()
+    def end(self) -> None:
+        """Have nothing more come to ``next()``; in the loop's thread, twice is fine."""
+        pump = self._pump  # the reader's thread lets go of it at the end
+        if pump is not None:
+            pump.end()
 
     def _clear(self) -> None:
         self._listener.clear_messages()

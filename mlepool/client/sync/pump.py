@@ -72,14 +72,21 @@ class Pump:
         if self._has_said_so:
             return
         self._has_said_so = True
-        # Closing is asked of the loop in two steps, of which this thread saw the first.
         error = self._portal.do(self._listener.shut_error)
         if error is not None:
             raise error
 
     def stop(self) -> None:
         """Move no more; twice is fine."""
-        self._portal.post(self._end)
+        self._portal.post(self.end)
+
+    def end(self) -> None:
+        """Stop at once; in the loop's thread."""
+        if self._queue is not None:
+            self._listener.intake.unwatch(self._move)
+            if self._task is not None:
+                self._task.cancel()
+            self._queue.close()
 
     def begin(self) -> None:
         """Begin to move; called in the loop's thread."""
@@ -144,10 +151,3 @@ class Pump:
                 item = None if self._listener.done else ()
             if item != ():
                 await self._queue.async_q.put(item)
-
-    def _end(self) -> None:
-        if self._queue is not None:
-            self._listener.intake.unwatch(self._move)
-            if self._task is not None:
-                self._task.cancel()
-            self._queue.close()

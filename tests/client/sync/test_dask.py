@@ -201,7 +201,7 @@ def test_a_scheduler_that_is_not_reached_from_a_host_is_told(pool, stub):
 def test_a_start_that_takes_too_long_says_what_it_waits_for(pool, stub):
     with pytest.raises(mlepool.ClientError) as caught:
         pool.dask(
-            timeout=0.5, python=stub("cat >/dev/null; echo loading >&2; exec sleep 60")
+            timeout=1.5, python=stub("cat >/dev/null; echo loading >&2; exec sleep 60")
         )
     text = "scheduler on one: not ready in time (RUNNING; its last line: loading)"
     assert str(caught.value) == text

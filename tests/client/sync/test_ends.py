@@ -1,0 +1,76 @@
+"""Ends that a thread waits for: given up, refused, in time."""
+
+import functools
+
+import pytest
+
+import mlepool
+from mlepool.client.ids import new_job_id
+from mlepool.client.sync.ends import End
+from mlepool.testing.proxy import FaultProxy
+from tests.conftest import wait_until
+
+
+def end_of(conn: mlepool.Connection, command: str) -> End:
+    begin = functools.partial(
+        conn._async.start_call,
+        conn._async.find("run"),
+        (command,),
+        {},
+        job_id=new_job_id(),
+    )
+    return End(begin, conn._async.give_up_call)
+
+
+def test_what_is_given_up_before_it_was_sent_is_never_run(worker, tmp_path):
+    path = tmp_path / "ran"
+    with FaultProxy(worker.port) as proxy, mlepool.ClientPool() as pool:
+        conn = pool.add("localhost", proxy.port)
+        conn.connect()
+        proxy.refuse()
+        proxy.reset()
+        wait_until(lambda: conn.state["connection"] == "reconnecting")
+        end = end_of(conn, f"touch {path}")
+        conn._portal.do(end.start)
+        assert not end.wait(0)
+        conn._portal.do(end.cancel)
+        assert not conn._async.owned()
+        proxy.accept()
+        assert conn.run("true").ok
+        assert not path.exists()
+
+
+def test_what_is_given_up_after_its_start_goes_on_and_is_not_listened_to(conn):
+    end = end_of(conn, "sleep 30")
+    conn._portal.do(end.start)
+    live = conn._portal.do(lambda: end._listener)
+    for _ in range(2):  # twice is fine
+        conn._portal.do(end.cancel)
+    assert conn.attach(live.id).status == "RUNNING"
+    assert live.intake._drains == 0
+    assert not live.intake._watchers
+    assert conn.stop(live.id).value.complete
+
+
+def test_what_cannot_begin_is_an_error_of_the_caller(conn):
+    with pytest.raises(TypeError, match="nonsense"):
+        conn.run("true", nonsense=1)
+    with pytest.raises(TypeError, match="complete"):
+        conn.run("true", complete="no")
+    assert conn.run("true").ok
+
+
+def test_a_call_ends_with_its_deadline_whether_the_job_does_or_not(conn):
+    with pytest.raises(mlepool.CommandTimeoutError) as caught:
+        conn.run("sleep 30", timeout=0.1)
+    assert caught.value.listener.status == "TIMED_OUT"
+    with pytest.raises(mlepool.CommandTimeoutError) as caught:
+        conn.run("echo hi; sleep 30", timeout=0.1, on_timeout="detach")
+    live = caught.value.listener
+    assert conn.attach(live.id).status == "RUNNING"
+    assert conn.stop(live.id).value.complete
+
+
+def test_output_comes_whole_however_much_it_is(conn):
+    done = conn.run("head -c 3000000 /dev/zero", encoding=None)
+    assert len(done.stdout) == 3_000_000
