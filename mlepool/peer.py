@@ -16,6 +16,7 @@ __all__ = ["Handler", "Peer"]
 
 logger = logging.getLogger("mlepool.peer")
 
+MAX_CAUSE = 1000  # characters of what ended a link
 CLOSE_LIMIT = 6.0  # seconds; a link that the other side holds is cut after five
 
 
@@ -29,7 +30,10 @@ class Handler(Protocol):
         """Note that bulk may be sent again."""
 
     def peer_gone(self, cause: str, code: str) -> None:
-        """Note the end, once. ``code`` is the Bye's, or ``"lost"`` without one."""
+        """Note the end, once. ``code`` is the Bye's, or ``"lost"`` without one.
+
+        The cause is one printable line, whoever said it.
+        """
 
 
 class Peer:
@@ -177,4 +181,12 @@ class Peer:
         if self._timer is not None:
             self._timer.cancel()
         self.link.close()
-        self._handler.peer_gone(cause, code)
+        self._handler.peer_gone(_one_line(cause), code)
+
+
+def _one_line(text: str) -> str:
+    """Make a line of what anybody may have said: it goes to logs and terminals."""
+    text = text[: MAX_CAUSE + 1]
+    if len(text) > MAX_CAUSE:
+        text = text[: MAX_CAUSE - 3] + "..."
+    return "".join(one if one.isprintable() else " " for one in text)

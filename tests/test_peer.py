@@ -6,7 +6,7 @@ import os
 import pytest
 
 from mlepool.errors import LocalProtocolError, RemoteProtocolError
-from mlepool.peer import CLOSE_LIMIT, Peer
+from mlepool.peer import CLOSE_LIMIT, MAX_CAUSE, Peer
 from mlepool.testing.links import MemoryLink, Recorder, memory_pair
 from mlepool.testing.loop import run
 from mlepool.transport.base import Piece
@@ -414,6 +414,17 @@ async def test_a_bye_without_a_reason_gives_its_code():
     client.peer.close()
     assert (await worker.ended())[1:] == ("closed", "closed")
     assert [end[1:] for end in client.ends] == [("closed", "closed")]
+
+
+@in_jumping_time
+async def test_a_reason_from_elsewhere_is_one_printable_line_and_no_long_one():
+    side, far, _ = start_against_recorder(Role.WORKER)
+    far.send(encode(Bye("protocol", "bad\n2026-01-01 forged\x1b[31m" + "x" * 100_000)))
+    _, cause, code = await side.ended()
+    assert code == "protocol"
+    assert cause.startswith("bad 2026-01-01 forged [31mxxx")
+    assert cause.endswith("x...")
+    assert len(cause) == MAX_CAUSE
 
 
 @in_jumping_time

@@ -83,12 +83,14 @@ def _sentence(line: dict[str, Any]) -> str:
     known = [str(line[key]) for key in ("token", "address") if key in line]
     who = f" [{' '.join(known)}]" if known else ""
     rest = {key: line[key] for key in line if key not in FRONT}
-    facts = " ".join(f"{key}={_shown(value)}" for key, value in rest.items())
+    facts = " ".join(f"{key}={_shown(value, key)}" for key, value in rest.items())
     text = f"{when.isoformat(' ', 'seconds')} {line['event']}{who} {facts}"
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, key: str) -> str:
+    if key == "expires" and isinstance(value, float | int):
+        return datetime.fromtimestamp(value).astimezone().isoformat("T", "seconds")
     if isinstance(value, list):
         return f"[{shlex.join(map(str, value))}]"
     text = str(value)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mlepool.cli.choosing import Choice
+from mlepool.cli.crowds import fold
 from mlepool.cli.places import Place, local_places
 from mlepool.cli.wording import complain, visible
 from mlepool.client.connection import AsyncConnection
@@ -229,7 +230,8 @@ def _local() -> dict[str, Place]:
     found = local_places()
     if not found:
         raise JobLookupError(
-            "no worker of this account runs on this machine; name hosts with -H"
+            "no worker of this account runs on this machine; name hosts with -H, "
+            "or all that are known with -H '*'"
         )
     return found
 
@@ -271,9 +273,9 @@ async def _connect_all(
 
 
 def _unknown(text: str, reached: Reached, jobs: list[Found]) -> JobLookupError:
-    names = ", ".join(one.name for one in reached.connections) or "any host"
+    names = fold([one.name for one in reached.connections]) or "any host"
     latest = sorted(jobs, key=lambda one: one.info.started if one.info else 0)[::-1]
-    there = f"; there are:{_listed(latest)}" if jobs else "; it has none at all"
+    there = f"; there are:{_listed(latest)}" if jobs else "; there is none at all"
     return JobLookupError(f"there is no job {visible(text)!r} on {names}{there}")
 
 

@@ -182,4 +182,7 @@ def _line(message: Any) -> str:
 def _in_words(error: Exception) -> str:
     if isinstance(error, SyncHaltedError):
         return f"{error.cause}; nothing was changed, --force syncs nevertheless"
+    is_ours = isinstance(error, MlepoolError)
+    if not is_ours and isinstance(error, OSError) and error.filename:
+        return visible(f"{error.strerror}: {error.filename!r}")
     return visible(str(error))

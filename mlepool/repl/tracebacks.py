@@ -17,20 +17,26 @@ CLIENT = os.path.join(LIBRARY, "client", "")
 # Whose frames run what is typed.
 PROMPTS = (f"{os.sep}code.py", f"{os.sep}interactiveshell.py")
 
-# What may be told in short. The last ones where the client raises them: of what was
-# mistyped; elsewhere they may be somebody's fault, and are shown whole.
-SHORT = (MlepoolError, ExceptionGroup, AttributeError, TypeError, ValueError, KeyError)
+# What may be told in short. Those of MISTYPED where the client raises them; elsewhere
+# they may be somebody's fault, and are shown whole.
+MISTYPED = (AttributeError, TypeError, ValueError, KeyError)
+SHORT = (MlepoolError, ExceptionGroup, KeyboardInterrupt, *MISTYPED)
 
 
 def is_short(exc: BaseException) -> bool:
-    """Tell if an error says all by itself: a host is away, a name is not known."""
+    """Tell if an error says all by itself: a host is away, a name is not known.
+
+    So does Ctrl-C while the client waited.
+    """
     if isinstance(exc, ExceptionGroup):
         return all(map(is_short, exc.exceptions))
     if isinstance(exc, MlepoolError):
         return True
     frames = traceback.extract_tb(exc.__traceback__)
-    is_ours = bool(frames) and frames[-1].filename.startswith(CLIENT)
-    return is_ours and isinstance(exc, SHORT)
+    are_ours = [one.filename.startswith(CLIENT) for one in frames]
+    if isinstance(exc, KeyboardInterrupt):
+        return any(are_ours)
+    return are_ours[-1:] == [True] and isinstance(exc, MISTYPED)
 
 
 def shortened(exc: BaseException) -> str:

@@ -171,8 +171,8 @@ class Bye(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """The last message of a side that closes in order, with the reason.
 
     Attributes:
-        code: ``"closed"``, ``"version"``, ``"refused"``, ``"protocol"``,
-            ``"silent"``, ``"busy"`` or ``"ending"``.
+        code: ``"closed"``, ``"version"``, ``"refused"``, ``"untrusted"``,
+            ``"protocol"``, ``"silent"``, ``"busy"`` or ``"ending"``.
     """
 
     code: str

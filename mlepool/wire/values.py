@@ -43,7 +43,7 @@ class JobInfo(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         id: The job's id, for ``attach`` and ``stop``.
         command: The command, for people.
-        pid: Its first process; 0 if none could be started.
+        pid: Its first process; 0 if none could be started, or it was over at once.
         started: Seconds since the epoch.
         position: Journal bytes written so far.
         outcome: How it ended; None while it runs.

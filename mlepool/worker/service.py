@@ -109,7 +109,7 @@ class Service:
         self._house.gate.left(self)
         self._house.telemetry.delivery.left(self)
         self._house.left(self)
-        if code in ("protocol", "version"):
+        if code in ("protocol", "version", "untrusted"):
             logger.warning("closed the link to %s: %s", self._link.info.address, cause)
 
     async def leave(self) -> None:

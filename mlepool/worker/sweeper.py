@@ -90,6 +90,7 @@ class Sweeper:
             self._wanted.clear()
             self._ended = 0
             live = {job.id for job in self._jobs.current()}
+            self.disk.look()  # before there is room again: output may have been lost
             try:
                 self._jobs.forget(await asyncio.to_thread(self._shelf.sweep, live))
             except OSError as exc:

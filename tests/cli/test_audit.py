@@ -1,6 +1,7 @@
 """mlepool audit: the log for people, and for programs."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,13 @@ def test_what_nobody_did_names_nobody(here, state):
     line = {"time": "2026-01-01T00:00:00+00:00", "event": "lost", "lines": 2}
     write_private(state / "audit" / "audit.jsonl", f"{json.dumps(line)}\n".encode())
     assert here("audit").out.endswith(" lost lines=2\n")
+
+
+def test_when_a_token_ends_is_a_time_for_people(here, state):
+    line = {"time": "2026-01-01T00:00:00+00:00", "event": "token", "expires": 4e9}
+    write_private(state / "audit" / "audit.jsonl", f"{json.dumps(line)}\n".encode())
+    ends = here("audit").out.rpartition("=")[2]
+    assert datetime.fromisoformat(ends.strip()).timestamp() == 4e9
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,8 @@ def test_where_no_worker_is_known_it_says_so(here):
     done = here("jobs")
     assert (done.status, done.out) == (1, "")
     assert done.err == (
-        "mlepool: no worker of this account runs on this machine; name hosts with -H\n"
+        "mlepool: no worker of this account runs on this machine; name hosts with -H, "
+        "or all that are known with -H '*'\n"
     )
 
 
@@ -109,6 +110,8 @@ def test_it_says_when_there_is_nothing_to_list(start_worker, here):
     assert here("jobs", "-H", host) == (0, "no job runs; see --all\n", "")
     assert here("jobs", "-H", host, "--all") == (0, "no job is known\n", "")
     assert here("jobs", "-H", host, "--json") == (0, "[]\n", "")
+    none = f"mlepool: there is no job 'dead' on {host}; there is none at all\n"
+    assert here("stop", "dead", "-H", host) == (1, "", none)
     with package.ClientPool() as pool, pool.add(host) as conn:
         conn.run("true")
     assert here("jobs", "-H", host) == (0, "no job runs; see --all\n", "")

@@ -59,6 +59,15 @@ def test_an_error_is_as_short_as_it_can_be(at):
     at.wait_for(r"ZeroDivisionError: division by zero.*In \[")
 
 
+def test_ctrl_c_while_it_waits_says_what_goes_on_and_where_it_was(at):
+    at.type("gpu1.run('echo beg' + 'un; sleep 60', echo_response=True)\r")
+    at.wait_for("\nbegun\r\n")
+    at.type("\x03")
+    said = at.wait_for(r"job \w{16} goes on on gpu1.*\nKeyboardInterrupt.*In \[")[0]
+    assert "Traceback (most" in said
+    assert "portal" not in said
+
+
 def test_host_mode_has_each_line_run_there(at):
     at.type(":on gpu1\r")
     at.wait_for("gpu1> ")

@@ -65,3 +65,4 @@ def test_other_errors_are_shown_whole():
     assert not is_short(raised(lambda: "".nosuch))  # type: ignore[attr-defined]
     assert not is_short(ExceptionGroup("", [mlepool.ClientError(""), OSError()]))
     assert not is_short(KeyError())
+    assert not is_short(KeyboardInterrupt())

@@ -78,10 +78,10 @@ def run(
     Raises:
         FileNotFoundError: If the program or cwd is missing.
         PermissionError: If the program may not be executed.
-        ValueError: If the command is empty, there is a NUL in an argument, a
-            terminal can't have that size, orphan_timeout is no time, or there is no
-            such digest or pattern, or there are not so many GPUs, or not so high a
-            priority.
+        ValueError: If the command is empty, there is a NUL in it, in cwd or env, a
+            variable can't have that name, a terminal can't have that size,
+            orphan_timeout is no time, or there is no such digest or pattern, or there
+            are not so many GPUs, or not so high a priority.
         WorkerBusyError: If it would have to wait and ``queue`` is False, or the line
             is full.
     """
@@ -104,6 +104,7 @@ def run(
     )
     if abs(priority) > MAX_PRIORITY:
         raise ValueError(f"run(): priority is -1000 to 1000, not {priority}")
+    _check_strings(process)
     if not tty:
         return process
     return structs.replace(
@@ -131,6 +132,19 @@ def _renamed(function: Function, name: str, first: str) -> Function:
 
 
 exec = _renamed(run, "exec", "cmd")
+
+
+def _check_strings(process: Process) -> None:
+    """Refuse what no process can be given, and say where it is."""
+    if any(b"\0" in one for one in process.argv):
+        raise ValueError("run(): command: there is a NUL in it")
+    if "\0" in (process.cwd or ""):
+        raise ValueError("run(): cwd: there is a NUL in it")
+    for name, value in process.env.items():
+        if not name or "=" in name or "\0" in name:
+            raise ValueError(f"run(): env: {name!r} can't be a variable's name")
+        if "\0" in value:
+            raise ValueError(f"run(): env: there is a NUL in {name}")
 
 
 def _gpu_count(gpus: int, env: dict[str, str]) -> int:
