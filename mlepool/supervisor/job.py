@@ -60,6 +60,7 @@ class Job:
             back.
         is_aside: True while another process moves its output.
         is_kept: True if no other process can.
+        is_unread: True while nobody takes what it writes, as far as is known.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Job:
         self.told = 0.0
         self.is_aside = False
         self.is_kept = False
+        self.is_unread = False
         self._moment = 0.0
         self._moved = 0
         head = JobHead(
