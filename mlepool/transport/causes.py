@@ -33,7 +33,8 @@ _KNOWN: dict[int, tuple[str, str]] = {
 def cause_of(exc: BaseException) -> str:
     """Say what went wrong; TLS's own words are for who knows OpenSSL."""
     if not isinstance(exc, ssl.SSLError):
-        return str(exc) or type(exc).__name__
+        said = exc.strerror if isinstance(exc, OSError) else None
+        return said or str(exc) or type(exc).__name__
     reason = (getattr(exc, "reason", "") or str(exc)).replace("_", " ").lower()
     if reason in _NO_TLS:
         return "the other side does not speak TLS"

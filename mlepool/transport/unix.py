@@ -32,6 +32,10 @@ CLOSE_LIMIT = 5.0  # seconds that what was sent may take to leave after close()
 BACKLOG = 1024  # links that may wait to be accepted; the kernel may allow fewer
 MAX_SOCKET_PATH = 100  # bytes; sun_path holds 104 (macOS) to 108 (Linux)
 
+_NOT_OURS = (
+    "permission denied: this socket is for the account that runs the worker; others "
+    "need its join URL"
+)
 _LENGTH = struct.Struct(">I")
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
 
@@ -258,6 +262,8 @@ async def dial_unix(path: Path) -> UnixLink:
             _, link = await loop.create_unix_connection(UnixLink, name)
     except (FileNotFoundError, ConnectionRefusedError) as exc:
         raise LinkError("refused", f"no worker listens on {path}") from exc
+    except PermissionError as exc:
+        raise LinkError("other", _NOT_OURS) from exc
     except OSError as exc:
         raise link_error(exc) from exc
     return link

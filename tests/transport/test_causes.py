@@ -51,3 +51,7 @@ def test_tls_errors_are_said_in_plain_words():
 
 def test_an_error_without_a_text_is_named():
     assert cause_of(ConnectionResetError()) == "ConnectionResetError"
+
+
+def test_an_errors_number_is_left_out():
+    assert cause_of(system_error(errno.EPIPE)) == "Broken pipe"
