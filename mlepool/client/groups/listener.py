@@ -13,7 +13,7 @@ from mlepool.client.groups.facts import GroupFacts
 from mlepool.client.groups.merge import Merge, Merged
 from mlepool.client.groups.run import GroupRun
 from mlepool.client.groups.slots import Slot
-from mlepool.client.groups.views import SameOutput, diff_of, grouped_of, table_of
+from mlepool.client.groups.views import SameOutputs, diff_of, grouped_of, table_of
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import CallOptions
 from mlepool.client.tables import Table
@@ -164,14 +164,14 @@ class AsyncGroupListener(GroupFacts, Mapping[str, AsyncListener]):
         """Give a row for each host: status, exit status, seconds, the last line."""
         return table_of(self._run.slots.values())
 
-    def grouped(self) -> list[SameOutput]:
+    def grouped(self) -> SameOutputs:
         """Put hosts with the same output together, the most hosts first.
 
         It may be asked for at any time; hosts that have said nothing yet are left out.
 
         Returns:
             ``(hosts, names, output)`` of each: the names as one text (``gpu[1-3]``),
-            and as a list.
+            and as a list. ``print()`` shows all as ``clush -b`` does, notebooks too.
         """
         return grouped_of(self._run.slots.values())
 

@@ -13,9 +13,11 @@ from mlepool.client.listening.tails import tail_of
 from mlepool.client.tables import Table
 from mlepool.errors import RemoteError, SkippedError
 
-__all__ = ["SameOutput", "diff_of", "grouped_of", "table_of"]
+__all__ = ["SameOutput", "SameOutputs", "diff_of", "grouped_of", "table_of"]
 
 LINE_WIDTH = 80  # characters of a last line in a printed table
+LINES_SHOWN = 40  # of an output, in a notebook
+RULE = "-" * 15  # as clush -b has it
 
 
 class SameOutput(NamedTuple):
@@ -31,6 +33,31 @@ class SameOutput(NamedTuple):
     hosts: str
     names: list[str]
     output: str
+
+    @property
+    def title(self) -> str:
+        """The hosts, and how many they are."""
+        count = f" ({len(self.names)})" if len(self.names) > 1 else ""
+        return f"{self.hosts}{count}"
+
+
+class SameOutputs(list[SameOutput]):
+    """Outputs that differ; ``str()`` shows them as ``clush -b`` does, notebooks too."""
+
+    def __str__(self) -> str:
+        parts = (f"{RULE}\n{one.title}\n{RULE}\n{one.output.rstrip()}" for one in self)
+        return "\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        from mlepool.client import html
+
+        parts = []
+        for one in self:
+            lines = one.output.splitlines()
+            shown = [("stdout", line) for line in lines[-LINES_SHOWN:]]
+            parts.append(html.line_of([one.title]))
+            parts.append(html.output_block(shown, more=len(lines) - len(shown)))
+        return html.page(*parts)
 
 
 def table_of(slots: Iterable[Slot]) -> Table:
@@ -49,7 +76,7 @@ def table_of(slots: Iterable[Slot]) -> Table:
     return Table(headers, rows, widths={"last line": LINE_WIDTH})
 
 
-def grouped_of(slots: Iterable[Slot]) -> list[SameOutput]:
+def grouped_of(slots: Iterable[Slot]) -> SameOutputs:
     """Put hosts with the same stdout and stderr together, the most hosts first.
 
     Hosts that have said nothing yet, and have not ended, are left out.
@@ -63,7 +90,7 @@ def grouped_of(slots: Iterable[Slot]) -> list[SameOutput]:
     for alike in kinds.values():
         names = [one.name for one in alike]
         found.append(SameOutput(fold(names), names, _text(alike[0])))
-    return sorted(found, key=lambda one: -len(one.names))
+    return SameOutputs(sorted(found, key=lambda one: -len(one.names)))
 
 
 def diff_of(slots: Iterable[Slot]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from mlepool.client.groups.facts import GroupFacts
 from mlepool.client.groups.listener import AsyncGroupListener, decoded
-from mlepool.client.groups.views import SameOutput
+from mlepool.client.groups.views import SameOutputs
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.portal import Portal
 from mlepool.client.sync.group_pump import GroupPump
@@ -187,14 +187,14 @@ class GroupListener(GroupFacts, Viewed):
         """Give a row for each host: status, exit status, seconds, the last line."""
         return self._portal.do(self._async.table)
 
-    def grouped(self) -> list[SameOutput]:
+    def grouped(self) -> SameOutputs:
         """Put hosts with the same output together, the most hosts first.
 
         It may be asked for at any time; hosts that have said nothing yet are left out.
 
         Returns:
             ``(hosts, names, output)`` of each: the names as one text (``gpu[1-3]``),
-            and as a list.
+            and as a list. ``print()`` shows all as ``clush -b`` does, notebooks too.
         """
         return self._portal.do(self._async.grouped)
 

@@ -252,6 +252,18 @@ def test_hosts_are_grouped_by_what_they_say(pool):
     assert done.diff() == ""
 
 
+def test_what_is_together_is_shown_under_its_hosts(pool, tmp_path):
+    (tmp_path / "first").mkdir()
+    done = pool.run(f"rmdir {tmp_path}/first 2>/dev/null && echo '<1>' || echo 2")
+    (most, one), rule = done.grouped(), "-" * 15
+    assert str(done.grouped()).splitlines() == [
+        *(rule, f"{most.hosts} (7)", rule, "2"),
+        *(rule, one.hosts, rule, "<1>"),
+    ]
+    html = done.grouped()._repr_html_()
+    assert f"<div>{one.hosts}</div><div><pre>&lt;1&gt;</pre></div></div>" in html
+
+
 def test_hosts_where_the_same_is_wrong_are_together(worker, some):
     nothing = "No such file or directory: '/nonexistent'"
     for done in (some.ls("/nonexistent"), some.run(["/nonexistent"])):
