@@ -50,6 +50,8 @@ def _work(options: argparse.Namespace) -> Work:
     work = QUICK if options.quick else FULL
     if set(LONG) & set(options.only):
         work = replace(work, budget=work.budget * LONG_TIME)
+    if options.rounds:
+        work = replace(work, rounds=options.rounds)
     if options.size_gb:
         work = replace(work, size=int(options.size_gb * GB))
     if options.flood_gb:
@@ -70,6 +72,7 @@ def _parse() -> argparse.Namespace:
         default=contenders,
         help=f"of {','.join(contenders)}",
     )
+    add("--rounds", type=int, help="turns of each contender in each row")
     add("--size-gb", type=float, help="GB of the file for the row bytes")
     add("--flood-gb", type=float, help="GB of the unread output for the row memory")
     add("--json", type=Path, metavar="FILE", help="write the raw samples there")
