@@ -23,6 +23,7 @@ __all__ = ["Cgroups", "Slot", "Slots"]
 MOUNTS = Path("/proc/self/mounts")
 OWN_GROUP = Path("/proc/self/cgroup")
 PREFIX = "mlepool-"  # what our groups' folders are called, with our pid
+LOOKS = 2  # at groups that were in use: there may be thousands, and one is wanted
 
 logger = logging.getLogger("mlepool.supervisor")
 
@@ -90,8 +91,8 @@ class Cgroups:
         self._path = f"{path.rstrip('/')}/{PREFIX}{os.getpid()}"
         self._folder = folder / f"{PREFIX}{os.getpid()}"
         self._made = 0
-        self._free: deque[Slot] = deque()
-        self._used: deque[Slot] = deque()
+        self._given: list[Slot] = []  # back: nobody has looked if they are empty
+        self._used: deque[Slot] = deque()  # by somebody still, when looked at last
         self._before = folder / "cgroup.procs"
         _sweep(folder)
         self._folder.mkdir(exist_ok=True)
@@ -121,12 +122,13 @@ class Cgroups:
         Raises:
             OSError: If it can't be made.
         """
-        for _ in range(min(2, len(self._used))):
-            self.give_back(self._used.popleft())
-        while self._free:
-            slot = self._free.pop()
-            with contextlib.suppress(OSError):
-                slot.is_empty()  # it is still there
+        while self._given:
+            slot = self._given.pop()
+            if self._may_take(slot):
+                return slot
+        for _ in range(min(LOOKS, len(self._used))):
+            slot = self._used.popleft()
+            if self._may_take(slot):
                 return slot
         self._made += 1
         folder = self._folder / str(self._made)
@@ -135,19 +137,25 @@ class Cgroups:
 
     def give_back(self, slot: Slot) -> None:
         """Take a group that is not needed; it is used again once it is empty."""
+        self._given.append(slot)
+
+    def _may_take(self, slot: Slot) -> bool:
+        """Tell if a group is there, and empty; else put it aside."""
         try:
             is_empty = slot.is_empty()
         except OSError:
             slot.remove()  # somebody else has removed it
-        else:
-            (self._free if is_empty else self._used).append(slot)
+            return False
+        if not is_empty:
+            self._used.append(slot)
+        return is_empty
 
     def close(self) -> None:
         """Go back to where we were, and remove what can be removed."""
         with contextlib.suppress(OSError):
             self._before.write_text("0")
         os.close(self._home)
-        for slot in (*self._free, *self._used):
+        for slot in (*self._given, *self._used):
             slot.remove()
         with contextlib.suppress(OSError):
             self._folder.rmdir()

@@ -206,18 +206,20 @@ class Keeper:
 
     def _start(self, order: Spawn) -> Job | None:
         """Start a job; if its journal can't be made, say so and give None."""
-        slot = self._slots.take()
+        slot, is_new = self._slots.take(), False
         try:
-            with self._ledger.enter(order.id):
-                return Job(
-                    order,
-                    self._folder,
-                    self._environment,
-                    limits=self._limits,
-                    disk_size=self._disk_size,
-                    slot=slot,
-                )
+            is_new = self._ledger.enter(order.id)
+            return Job(
+                order,
+                self._folder,
+                self._environment,
+                limits=self._limits,
+                disk_size=self._disk_size,
+                slot=slot,
+            )
         except OSError as exc:
+            if is_new:
+                self._ledger.leave(order.id)
             self._slots.give_back(slot)
             failure = Failure(type(exc).__name__, str(exc), "", exc.errno)
             self._send(Spawned(order.id, failure=failure))

@@ -3,13 +3,14 @@
 It is made of slots of one size. The first holds a magic word, each of the others the id
 of an open job, or nothing. A job is entered before its journal is made, and leaves
 after its end was written there: who was killed in between has left a job too much in
-here, never one too few.
+here, never one too few. So are a few that have just left, since the next job takes a
+slot as it is: emptying it first would be a write more for each.
 """
 
 import contextlib
 import logging
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 __all__ = ["Ledger"]
@@ -19,6 +20,7 @@ SLOT = 64  # bytes; no id is longer, and none lies on two pages: no half is writ
 FIRST = 4096 // SLOT  # slots of a new file: a disk that is full has room for these
 MAGIC = b"mlepool: open jobs".ljust(SLOT, b"\0")
 EMPTY = bytes(SLOT)
+MAX_LEFT = 64  # that have left and are in it: so many journals are soon looked at
 
 logger = logging.getLogger("mlepool.supervisor")
 
@@ -41,6 +43,7 @@ class Ledger:
         self._fd = os.open(folder / LEDGER_FILE, flags, 0o600)
         self._slots: dict[str, int] = {}
         self._free: list[int] = []
+        self._left: list[int] = []  # free, too, but not empty
         self._next = 1
         self.found = self._read()
 
@@ -49,6 +52,7 @@ class Ledger:
         self._slots = {job_id: slot for slot, job_id in enumerate(job_ids, 1)}
         self._next = max(FIRST, len(job_ids) + 1)
         self._free = list(range(self._next - 1, len(job_ids), -1))
+        self._left = []
         names = b"".join(map(_name, job_ids))
         data = (MAGIC + names).ljust(self._next * SLOT, b"\0")
         try:
@@ -59,44 +63,45 @@ class Ledger:
             size = 0
         os.ftruncate(self._fd, size)
 
-    @contextlib.contextmanager
-    def enter(self, job_id: str) -> Iterator[None]:
-        """Note that a job is open; that it is not, if what is done within fails.
+    def enter(self, job_id: str) -> bool:
+        """Note that a job is open; False if it is already.
 
         Raises:
             OSError: If the disk is full.
         """
-        was_open = job_id in self._slots
-        if not was_open:
-            self._add(job_id)
-        try:
-            yield
-        except BaseException:
-            if not was_open:
-                self.leave(job_id)
-            raise
+        if job_id in self._slots:
+            return False
+        free = self._left or self._free
+        slot = free[-1] if free else self._next
+        os.pwrite(self._fd, _name(job_id), slot * SLOT)
+        self._slots[job_id] = slot
+        if free:
+            free.pop()
+        else:
+            self._next += 1
+        return True
 
     def leave(self, job_id: str) -> None:
         """Note that a job is open no more; nothing if it was not."""
         slot = self._slots.pop(job_id, None)
-        if slot is not None:
-            # One that stays is found to have an end by the next who reads this.
-            with contextlib.suppress(OSError):
-                os.pwrite(self._fd, EMPTY, slot * SLOT)
-                self._free.append(slot)
+        if slot is None:
+            return
+        if len(self._left) < MAX_LEFT:
+            self._left.append(slot)
+        else:
+            self._empty(slot)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; only who is open is in it then."""
+        while self._left:
+            self._empty(self._left.pop())
         os.close(self._fd)
 
-    def _add(self, job_id: str) -> None:
-        slot = self._free[-1] if self._free else self._next
-        os.pwrite(self._fd, _name(job_id), slot * SLOT)
-        self._slots[job_id] = slot
-        if self._free:
-            self._free.pop()
-        else:
-            self._next += 1
+    def _empty(self, slot: int) -> None:
+        # One that stays is found to have an end by the next who reads this.
+        with contextlib.suppress(OSError):
+            os.pwrite(self._fd, EMPTY, slot * SLOT)
+            self._free.append(slot)
 
     def _read(self) -> list[str] | None:
         data = os.pread(self._fd, os.fstat(self._fd).st_size, 0)

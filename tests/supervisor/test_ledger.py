@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from mlepool.supervisor.ledger import FIRST, LEDGER_FILE, MAGIC, Ledger
+from mlepool.supervisor.ledger import FIRST, LEDGER_FILE, MAGIC, MAX_LEFT, Ledger
 from tests.needs import small_disk
 
 LONGEST = "x" * 64
@@ -24,8 +24,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def enter(ledger: Ledger, *job_ids: str) -> None:
     for job_id in job_ids:
-        with ledger.enter(job_id):
-            pass
+        assert ledger.enter(job_id)
 
 
 def found(folder: Path) -> list[str] | None:
@@ -46,16 +45,27 @@ def test_what_was_entered_and_did_not_leave_is_found(ledger, tmp_path):
     enter(ledger, "a", "b", "c", LONGEST)
     ledger.leave("b")
     ledger.leave("nobody")
-    assert found(tmp_path) == ["a", "c", LONGEST]
+    assert found(tmp_path) == ["a", "b", "c", LONGEST]
+    enter(ledger, "d")
+    assert found(tmp_path) == ["a", "c", "d", LONGEST]
 
 
-def test_what_fails_within_is_not_open_but_if_it_was_before(ledger, tmp_path):
-    enter(ledger, "old")
-    for job_id in ("old", "new"):
-        with contextlib.suppress(FileExistsError), ledger.enter(job_id):
-            assert found(tmp_path) == sorted({"old", job_id})
-            raise FileExistsError
-    assert found(tmp_path) == ["old"]
+def test_what_is_open_is_not_entered_again(ledger, tmp_path):
+    assert ledger.enter("job")
+    assert not ledger.enter("job")
+    assert found(tmp_path) == ["job"]
+
+
+@pytest.mark.parametrize("count", [MAX_LEFT, MAX_LEFT + 1])
+def test_of_those_that_left_few_are_in_it_and_none_after_its_end(tmp_path, count):
+    jobs = [f"job-{number}" for number in range(count)]
+    with contextlib.closing(Ledger(tmp_path)) as ledger:
+        ledger.keep([])
+        enter(ledger, "open", *jobs)
+        for job_id in jobs:
+            ledger.leave(job_id)
+        assert len(found(tmp_path) or ()) == 1 + MAX_LEFT
+    assert found(tmp_path) == ["open"]
 
 
 @given(st.data())
@@ -95,8 +105,8 @@ def test_on_a_full_disk_it_is_not_believed_and_a_job_is_refused(tmp_path):
         with contextlib.closing(Ledger(disk)) as ledger:
             ledger.keep(["stray"])
             assert found(disk) is None
-            with pytest.raises(OSError, match="No space"), ledger.enter("job"):
-                raise AssertionError
+            with pytest.raises(OSError, match="No space"):
+                ledger.enter("job")
             os.truncate(disk / "hog", 0)
             enter(ledger, "job")
         assert found(disk) is None
