@@ -42,12 +42,15 @@ class Channel:
             EOFError: If the worker has closed.
             RemoteProtocolError: If a frame is too long.
         """
-        if not self.has_frames:
+        end = self._next_end()
+        if end is None:
             self._read()
+            end = self._next_end()
         frames: list[bytes] = []
-        while len(frames) < FRAMES_AT_ONCE and (end := self._next_end()) is not None:
+        while end is not None and len(frames) < FRAMES_AT_ONCE:
             frames.append(bytes(self._incoming[_LENGTH.size : end]))
             del self._incoming[:end]
+            end = self._next_end()
         return frames
 
     def _read(self) -> None:

@@ -105,7 +105,8 @@ class Syncer:
         self._waiting: list[tuple[int, Callable[[], None] | None]] = []
         self._due = 0.0  # when the first of them is to be made safe
         self._done: list[Callable[[], None]] = []
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
         self._thread.start()
@@ -118,7 +119,7 @@ class Syncer:
             then: To be called after that, by :meth:`settle`, and soon; None for a
                 file that has :data:`SYNC_WITHIN`.
         """
-        with self._changed:
+        with self._lock:
             if not self._waiting:
                 self._due = time.monotonic() + SYNC_AFTER
             self._waiting.append((fd, then))
@@ -127,7 +128,9 @@ class Syncer:
 
     def settle(self) -> None:
         """Call what was to be called, in the caller's thread."""
-        with self._changed:
+        if not self._done:
+            return
+        with self._lock:
             done, self._done = self._done, []
         for then in done:
             then()

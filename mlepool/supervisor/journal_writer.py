@@ -34,6 +34,9 @@ from mlepool.wire.records import (
 
 __all__ = ["JournalWriter"]
 
+NO_GAP = Gap()
+PACKED_NO_GAP = pack_gap(NO_GAP)
+
 
 class JournalWriter:
     """Writes a new journal.
@@ -63,7 +66,7 @@ class JournalWriter:
         self._known: dict[int, str] | None = None  # digests, in place of those
         self._head = head
         self._base = 0
-        self._gap = Gap()
+        self._gap = NO_GAP
         self._marks: deque[int] = deque()
 
     @property
@@ -74,7 +77,7 @@ class JournalWriter:
     def begin(self, process: JobProcess) -> None:
         """Note the process; output may follow."""
         head, proc = pack_block(b"HEAD", self._head), pack_block(b"PROC", process)
-        self._write([head, proc, pack_gap(self._gap)])
+        self._write([head, proc, PACKED_NO_GAP])
         self._base = self._size
 
     def append(self, stream: int, data: Piece, *, time: float) -> None:

@@ -35,6 +35,8 @@ STATE_VARIABLE = b"MLEPOOL_JOB_STATE_DIR"  # ... and the state folder of its wor
 STAMP = frozenset((JOB_VARIABLE, STATE_VARIABLE))
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 PROC = Path("/proc")
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+TICKS = os.sysconf("SC_CLK_TCK")  # of that clock in a second
 
 
 class Process(NamedTuple):
@@ -58,8 +60,7 @@ class Process(NamedTuple):
 
 def boot_ticks() -> int:
     """Give the clock by which processes' start times go: ticks since boot."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return int(time.clock_gettime(clock) * os.sysconf("SC_CLK_TCK"))
+    return int(time.clock_gettime(CLOCK) * TICKS)
 
 
 def ignores(process: Process, number: int) -> bool:

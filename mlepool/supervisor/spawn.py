@@ -140,7 +140,7 @@ def _pipes(order: Spawn, ends: list[int]) -> tuple[Any, ...]:
 def _spawn(
     order: Spawn, environment: Mapping[bytes, bytes], actions: tuple[Any, ...]
 ) -> int:
-    here = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
+    home = _home()
     try:
         os.chdir(order.cwd)  # posix_spawn has no other way to say where
         return os.posix_spawn(
@@ -152,8 +152,7 @@ def _spawn(
             setsigdef=_RESTORED,
         )
     finally:
-        os.fchdir(here)
-        os.close(here)
+        os.fchdir(home)
 
 
 def _find(program: bytes, path: bytes) -> bytes:
@@ -177,6 +176,12 @@ def _find(program: bytes, path: bytes) -> bytes:
 @functools.lru_cache
 def _folders(path: bytes) -> list[bytes]:
     return [(folder or b".") + b"/" for folder in path.split(b":")]
+
+
+@functools.cache
+def _home() -> int:
+    """Open the folder that we are in, which stays the same."""
+    return os.open(".", os.O_RDONLY | os.O_CLOEXEC)
 
 
 @functools.cache

@@ -107,6 +107,7 @@ def test_our_ends_of_the_pipes_do_not_block():
     ],
 )
 def test_what_cannot_be_started_raises_and_leaves_nothing(wish, error, filename):
+    output(begin(order("true")))  # what is opened once for all is open then
     before = os.listdir("/proc/self/fd"), children_of(os.getpid())
     with pytest.raises(error) as caught:
         begin(wish)
