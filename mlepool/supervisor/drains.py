@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import selectors
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +13,11 @@ from mlepool.supervisor.job import Job
 from mlepool.supervisor.line import WorkerLine
 from mlepool.supervisor.messages import Grown, Pressed, Spawned
 from mlepool.supervisor.timers import Timers
+from mlepool.supervisor.waiter import READ, Waiter
 
 __all__ = ["Drains"]
 
+NEWS_DELAY = 0.05  # seconds before telling of a start that nobody waits for
 GROWTH_PAUSE = 0.001  # seconds between two tellings of one job's output: a wake-up each
 
 
@@ -23,7 +25,7 @@ class Drains:
     """Drains jobs' pipes, side by side.
 
     Args:
-        selector: What waits for pipes; each callback takes nothing.
+        waiter: What waits for pipes; each callback takes nothing.
         timers: What calls us again.
         line: Where the worker is told.
         lock: A descriptor of the state folder's lock.
@@ -32,19 +34,19 @@ class Drains:
 
     def __init__(
         self,
-        selector: selectors.BaseSelector,
+        waiter: Waiter,
         timers: Timers,
         line: WorkerLine,
         *,
         lock: int,
         ended: Callable[[Job], None],
     ) -> None:
-        self._selector = selector
+        self._waiter = waiter
         self._timers = timers
         self._line = line
         self._ended = ended
         self._floods = Floods(
-            selector,
+            waiter,
             timers,
             lock=lock,
             grown=self._has_grown,
@@ -52,16 +54,39 @@ class Drains:
             unable=self._keep,
         )
         self._grown: dict[str, Job] = {}
+        self._begun: deque[tuple[float, Job]] = deque()  # the next to be told first
 
     def watch(self, job: Job) -> None:
         """Drain a job's pipes from now on."""
         for fd in job.pipes:
             drain = functools.partial(self._drain, job, fd)
-            self._selector.register(fd, selectors.EVENT_READ, drain)
+            self._waiter.register(fd, READ, drain)
+
+    def tell_start(self, job: Job) -> None:
+        """Tell the worker that a job has begun."""
+        job.is_news = False
+        self._line.send(Spawned(job.id, job.pid, job.started))
+
+    def tell_start_later(self, job: Job) -> None:
+        """Tell that a job has begun with its first output, or in a moment."""
+        job.is_news = True
+        self._begun.append((time.monotonic() + NEWS_DELAY, job))
+        if len(self._begun) == 1:
+            self._timers.after(NEWS_DELAY, self._tell_starts)
+
+    def _tell_starts(self) -> None:
+        now, begun = time.monotonic(), self._begun
+        while begun and (begun[0][0] <= now or not begun[0][1].is_news):
+            _, job = begun.popleft()
+            if job.is_news:
+                self.tell_start(job)
+        if begun:
+            self._timers.after(begun[0][0] - now, self._tell_starts)
 
     def forget(self, job: Job) -> None:
-        """Tell no more of how a job's output grows."""
+        """Tell no more of a job's start, or of how its output grows."""
         self._grown.pop(job.id, None)
+        job.is_news = False
 
     def attend(self, job: Job, *, is_followed: bool) -> None:
         """Know if anybody takes what a job writes; if not, others go first."""
@@ -77,11 +102,13 @@ class Drains:
             self._floods.call_off(job)
             return
         for fd in list(job.pipes):
-            self._selector.unregister(fd)
+            self._waiter.unregister(fd)
         job.abandon_pipes()
 
     def tell(self) -> None:
         """Tell how far journals have grown: each one now and then, if it is read."""
+        if not self._grown:
+            return
         if not self._line.is_up:
             self._grown.clear()  # the next worker's greeting says where each one is
         elif not self._line.has_backlog:
@@ -97,8 +124,8 @@ class Drains:
         if job.outcome is not None:
             return
         job.told = now
-        if self._timers.cancel(f"news {job.id}"):
-            self._line.send(Spawned(job.id, job.pid, job.started))
+        if job.is_news:
+            self.tell_start(job)
         recorder = job.recorder
         fresh = recorder.take_fresh()
         self._line.send(Grown(job.id, recorder.position, recorder.dropped, fresh))
@@ -109,16 +136,16 @@ class Drains:
     def _drain(self, job: Job, fd: int) -> None:
         if job.is_aside or fd not in job.pipes:
             return  # since select()
-        before = job.recorder.position, job.recorder.dropped
+        recorder = job.recorder
+        position, dropped = recorder.position, recorder.dropped
         moved = job.drain(fd)
         if moved is None:
             # In this order: what is closed first epoll goes on to tell of, under a
             # number that is another pipe's then, while a child holds it open.
-            self._selector.unregister(fd)
+            self._waiter.unregister(fd)
             job.close_pipe(fd)
             self._ended(job)
-        after = job.recorder.position, job.recorder.dropped
-        if after != before:
+        if recorder.position != position or recorder.dropped != dropped:
             self._has_grown(job)
         if moved and job.is_flooding(moved, now=time.monotonic()):
             self._set_aside(job)
@@ -131,7 +158,7 @@ class Drains:
         """Have a job that writes very much drained by a process of its own."""
         if not job.is_kept:
             for fd in job.pipes:
-                self._selector.unregister(fd)
+                self._waiter.unregister(fd)
             job.is_aside = True
             self._floods.take(job)
 

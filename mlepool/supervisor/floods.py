@@ -9,7 +9,6 @@ import contextlib
 import functools
 import logging
 import os
-import selectors
 import socket
 from collections.abc import Callable
 
@@ -17,6 +16,7 @@ from mlepool.supervisor.drainer import CALLED_OFF, drain_aside
 from mlepool.supervisor.job import Job
 from mlepool.supervisor.notes import Notes
 from mlepool.supervisor.timers import Timers
+from mlepool.supervisor.waiter import READ, Waiter
 
 __all__ = ["Floods"]
 
@@ -29,7 +29,7 @@ class Floods:
     """Has jobs drained by processes. A job that can't be is given back.
 
     Args:
-        selector: What waits for sockets; each callback takes nothing.
+        waiter: What waits for sockets; each callback takes nothing.
         timers: What calls us again.
         lock: A descriptor of the state folder's lock.
         grown: Called with a job that has written something.
@@ -39,7 +39,7 @@ class Floods:
 
     def __init__(
         self,
-        selector: selectors.BaseSelector,
+        waiter: Waiter,
         timers: Timers,
         *,
         lock: int,
@@ -47,7 +47,7 @@ class Floods:
         ended: Callable[[Job], None],
         unable: Callable[[Job], None],
     ) -> None:
-        self._selector = selector
+        self._waiter = waiter
         self._timers = timers
         self._lock = lock
         self._grown = grown
@@ -91,7 +91,7 @@ class Floods:
             return
         self._lines[job.id] = ours
         hear = functools.partial(self._hear, job, notes, ours)
-        self._selector.register(ours, selectors.EVENT_READ, hear)
+        self._waiter.register(ours, READ, hear)
         if job.id in self._called_off:
             _call(ours)
 
@@ -122,7 +122,7 @@ class Floods:
         job.recorder.catch_up(notes)
         self._grown(job)
         if not is_there:
-            self._selector.unregister(line)
+            self._waiter.unregister(line)
             self._lines.pop(job.id).close()
             self._go_on(job, notes)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import selectors
 from collections.abc import Callable
 
 from mlepool.supervisor.job import Job
 from mlepool.supervisor.messages import Fed, Feed
+from mlepool.supervisor.waiter import WRITE, Waiter
 
 __all__ = ["Inputs"]
 
@@ -16,14 +16,12 @@ class Inputs:
     """Feeds jobs, side by side.
 
     Args:
-        selector: What waits for pipes; each callback takes nothing.
+        waiter: What waits for pipes; each callback takes nothing.
         send: Tells the worker.
     """
 
-    def __init__(
-        self, selector: selectors.BaseSelector, send: Callable[[Fed], None]
-    ) -> None:
-        self._selector = selector
+    def __init__(self, waiter: Waiter, send: Callable[[Fed], None]) -> None:
+        self._waiter = waiter
         self._send = send
 
     def feed(self, feed: Feed, job: Job | None) -> None:
@@ -43,7 +41,7 @@ class Inputs:
     def close(self, job: Job) -> None:
         """Close a job's stdin; twice is fine."""
         if job.stdin.is_waiting:
-            self._selector.unregister(job.stdin.fd)
+            self._waiter.unregister(job.stdin.fd)
             job.stdin.close()
             self._send(Fed(job.id, job.stdin.fed, closed=True))
         job.stdin.close()
@@ -52,9 +50,9 @@ class Inputs:
         is_waiting = job.stdin.is_waiting
         if is_waiting and not was_watched:
             write = functools.partial(self._write, job, fd)
-            self._selector.register(fd, selectors.EVENT_WRITE, write)
+            self._waiter.register(fd, WRITE, write)
         elif was_watched and not is_waiting:
-            self._selector.unregister(fd)
+            self._waiter.unregister(fd)
         self._send(Fed(job.id, job.stdin.fed, closed=not job.stdin.is_open))
 
     def _write(self, job: Job, fd: int) -> None:

@@ -1,6 +1,7 @@
 """One job in the supervisor: its process, pipes, recording and end."""
 
 import errno
+import functools
 import os
 import signal
 import termios
@@ -58,6 +59,7 @@ class Job:
         outcome: Set at the end, after it was written to the journal.
         told: When a worker was last told of new output, by the clock that never goes
             back.
+        is_news: True while the worker is to be told that it has begun.
         is_aside: True while another process moves its output.
         is_kept: True if no other process can.
         is_unread: True while nobody takes what it writes, as far as is known.
@@ -77,7 +79,6 @@ class Job:
         self.order = order
         self.started = time.time()
         self.pid = 0
-        self.stdin = Stdin()
         self.pipes: dict[int, int] = {}
         self.failure: Failure | None = None
         self.exit_code: int | None = None
@@ -86,6 +87,7 @@ class Job:
         self.stopping: Stopping | None = None
         self.slot = slot
         self.told = 0.0
+        self.is_news = False
         self.is_aside = False
         self.is_kept = False
         self.is_unread = False
@@ -101,7 +103,7 @@ class Job:
             owner=order.owner,
         )
         self.recorder = Recorder(folder, head, limits, disk_size=disk_size)
-        self._stamp = stamp_of(order.id, folder.parent)
+        self._stamp = stamp_of(order.id, _state_of(folder))
         try:
             self._start(order, {**environment, **order.env, **self._stamp})
         except OSError:
@@ -231,6 +233,7 @@ class Job:
         try:
             started = start(order, environment, slot=self.slot)
         except (OSError, ValueError, TypeError) as exc:
+            self.stdin = Stdin()
             self._fail(exc)
             return
         has_terminal = order.terminal is not None
@@ -264,3 +267,9 @@ class Job:
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome = self.recorder.end(outcome)
+
+
+@functools.lru_cache(maxsize=1)
+def _state_of(folder: Path) -> Path:
+    """Give the state folder: the same object for each job, whose hash is known."""
+    return folder.parent

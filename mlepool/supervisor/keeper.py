@@ -1,6 +1,6 @@
 """The supervisor's loop: spawn, drain, reap; answers the worker over a unix socket.
 
-One loop, one selector, no asyncio: it starts in a fraction of the time and wakes up
+One loop, one waiter, no asyncio: it starts in a fraction of the time and wakes up
 faster. It ends by itself when no worker is connected and no job runs.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import selectors
 import socket
 import time
 from collections.abc import Callable
@@ -41,6 +40,7 @@ from mlepool.supervisor.messages import (
 from mlepool.supervisor.stops import Stops
 from mlepool.supervisor.strays import Stray, recall_stray
 from mlepool.supervisor.timers import Timers
+from mlepool.supervisor.waiter import READ, Waiter
 from mlepool.wire.messages import Failure
 from mlepool.wire.values import StopReport
 
@@ -50,7 +50,6 @@ LINGER = 5.0  # seconds that an idle supervisor waits for its (first) worker
 TIMEOUT_SIGNAL = "SIGTERM"  # a deadline has passed: there is no time left to ask nicely
 TIMEOUT_GRACE = 2.0  # seconds
 MAX_WAIT = 3600.0  # seconds; epoll takes no more than 24 days
-NEWS_DELAY = 0.05  # seconds before telling of a start that nobody waits for
 
 
 class Keeper:
@@ -78,7 +77,7 @@ class Keeper:
         self._folder = folder
         self._syncer = syncer
         self._ledger = ledger
-        self._selector = selectors.DefaultSelector()
+        self._waiter = Waiter()
         self._strays = {stray.id: stray for stray in strays}
         self._jobs: dict[str, Job] = {}
         self._by_pid: dict[int, Job] = {}
@@ -89,18 +88,18 @@ class Keeper:
         self._limits = Limits()
         self._disk_size = look_at_disk(folder).size
         self._finishing = False
-        self._idle_since = time.monotonic()
+        self._idle_since: float | None = None
         self._line = WorkerLine(
             listener,
-            self._selector,
+            self._waiter,
             self._timers,
             received=lambda message: self._handlers[type(message)](message),
             lost=self._worker_lost,
         )
         self._send = self._line.send
-        self._inputs = Inputs(self._selector, self._line.send)
+        self._inputs = Inputs(self._waiter, self._line.send)
         self._drains = Drains(
-            self._selector,
+            self._waiter,
             self._timers,
             self._line,
             lock=lock,
@@ -139,28 +138,32 @@ class Keeper:
         self._line.open()
         self._watch(wakeup, lambda: self._woken(wakeup))
         while not self._is_done():
-            for key, _ in self._selector.select(self._next_timeout()):
-                key.data()
+            for callback in self._waiter.wait(self._next_timeout()):
+                callback()
             self._timers.run()
             self._drains.tell()
             self._line.flush()
         self._line.drop()
         self._slots.close()
+        self._waiter.close()
 
     def _watch(self, source: Any, callback: Callable[[], object]) -> None:
-        self._selector.register(source, selectors.EVENT_READ, callback)
+        self._waiter.register(source, READ, callback)
 
     def _is_done(self) -> bool:
         if self._jobs or (self._line.is_up and not self._finishing):
-            self._idle_since = time.monotonic()
+            self._idle_since = None
             return False
-        return self._finishing or time.monotonic() - self._idle_since >= LINGER
+        now = time.monotonic()
+        if self._idle_since is None:
+            self._idle_since = now
+        return self._finishing or now - self._idle_since >= LINGER
 
     def _next_timeout(self) -> float | None:
-        wait = self._timers.wait()
-        if not self._line.is_up and not self._jobs:
-            return LINGER if wait is None else min(wait, LINGER)
-        return None if wait is None else min(wait, MAX_WAIT)
+        wait, most = self._timers.wait(), MAX_WAIT
+        if not self._jobs and not self._line.is_up:
+            most = LINGER
+        return wait if wait is not None and wait < most else most
 
     # -- the worker
 
@@ -198,11 +201,9 @@ class Keeper:
             time_out = functools.partial(self._time_out, job)
             self._timers.set(f"deadline {job.id}", order.timeout, time_out)
         if order.is_awaited:
-            self._send(Spawned(job.id, job.pid, job.started))
+            self._drains.tell_start(job)
         else:
-            news = Spawned(job.id, job.pid, job.started)
-            tell = functools.partial(self._send, news)
-            self._timers.set(f"news {job.id}", NEWS_DELAY, tell)
+            self._drains.tell_start_later(job)
 
     def _start(self, order: Spawn) -> Job | None:
         """Start a job; if its journal can't be made, say so and give None."""
@@ -307,8 +308,10 @@ class Keeper:
         if isinstance(job, Job) and job.try_to_end():
             del self._by_pid[job.pid]
             self._drains.forget(job)
-            for name in ("deadline", "news", "orphan"):
-                self._timers.cancel(f"{name} {job.id}")
+            if job.order.timeout is not None:
+                self._timers.cancel(f"deadline {job.id}")
+            if job.order.orphan_timeout is not None:
+                self._timers.cancel(f"orphan {job.id}")
             self._announce(job)
         elif isinstance(job, Stray):
             self._strays.pop(job.id, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import selectors
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +11,7 @@ from mlepool.errors import RemoteProtocolError
 from mlepool.supervisor.channel import Channel
 from mlepool.supervisor.messages import decode_to_supervisor, encode
 from mlepool.supervisor.timers import Timers
+from mlepool.supervisor.waiter import READ, WRITE, Waiter
 
 __all__ = ["WorkerLine"]
 
@@ -25,7 +25,7 @@ class WorkerLine:
 
     Args:
         listener: The listening unix socket.
-        selector: What waits for sockets; each callback takes nothing.
+        waiter: What waits for sockets; each callback takes nothing.
         timers: What calls us again.
         received: Takes what the worker says.
         lost: Called when a worker has gone.
@@ -34,14 +34,14 @@ class WorkerLine:
     def __init__(
         self,
         listener: socket.socket,
-        selector: selectors.BaseSelector,
+        waiter: Waiter,
         timers: Timers,
         *,
         received: Callable[[Any], None],
         lost: Callable[[], None],
     ) -> None:
         self._listener = listener
-        self._selector = selector
+        self._waiter = waiter
         self._timers = timers
         self._received = received
         self._lost = lost
@@ -63,7 +63,7 @@ class WorkerLine:
 
     def open(self) -> None:
         """Wait for workers."""
-        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._waiter.register(self._listener, READ, self._accept)
 
     def send(self, message: Any) -> None:
         """Say something; nobody hears it if there is no worker."""
@@ -82,14 +82,14 @@ class WorkerLine:
             return
         if channel.has_backlog is not self._is_waiting:
             self._is_waiting = channel.has_backlog
-            both = selectors.EVENT_READ | selectors.EVENT_WRITE
-            events = both if self._is_waiting else selectors.EVENT_READ
-            self._selector.modify(channel.sock, events, self._ready)
+            both = READ | WRITE
+            events = both if self._is_waiting else READ
+            self._waiter.modify(channel.sock, events, self._ready)
 
     def drop(self) -> None:
         """Let the worker go."""
         if self._channel is not None:
-            self._selector.unregister(self._channel.sock)
+            self._waiter.unregister(self._channel.sock)
             self._channel.close()
             self._channel = None
             self._is_waiting = False
@@ -101,13 +101,13 @@ class WorkerLine:
         except OSError as exc:
             # Out of descriptors: the worker waits until jobs have let some go.
             logger.error("cannot accept a worker: %s", exc)
-            self._selector.unregister(self._listener)
+            self._waiter.unregister(self._listener)
             self._timers.after(ACCEPT_PAUSE, self.open)
             return
         self.drop()  # the newest worker is the one: it holds the lock
         self._channel = Channel(sock)
         self._is_waiting = False
-        self._selector.register(sock, selectors.EVENT_READ, self._read)
+        self._waiter.register(sock, READ, self._read)
 
     def _ready(self) -> None:
         self.flush()

@@ -45,6 +45,8 @@ class Timers:
 
     def wait(self) -> float | None:
         """Give the seconds until something is due; None for nothing."""
+        if not self._heap:
+            return None
         self._drop_cancelled()
         return max(0.0, self._heap[0][0] - time.monotonic()) if self._heap else None
 

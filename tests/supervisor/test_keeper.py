@@ -85,6 +85,23 @@ def test_positions_are_told_while_a_job_writes(line, supervisor):
     assert line.outcome("job").end > grown.position
 
 
+def test_a_start_that_nobody_waits_for_is_told_a_moment_later(line):
+    for job_id, command in (
+        ("short", "exit 0"),
+        ("quiet", "exec sleep 62"),
+        ("also-quiet", "exec sleep 62"),
+    ):
+        line.spawn(job_id, command, is_awaited=False)
+    assert line.wait_for(Spawned, "also-quiet").pid > 0
+    assert line.wait_for(Spawned, "quiet").pid > 0
+    assert line.outcome("short").exit_code == 0
+
+
+def test_a_start_is_told_before_the_first_output(line):
+    line.spawn("job", "echo out; exec sleep 62", is_awaited=False)
+    assert [type(line.receive()) for _ in range(2)] == [Spawned, Grown]
+
+
 def test_a_little_output_comes_with_the_news_and_is_in_the_journal(line, supervisor):
     line.spawn("job", "echo one; read x; echo two >&2", stdin=True)
     grown = line.wait_for(Grown, "job")
