@@ -20,6 +20,7 @@ MASKED = 0x80  # each frame of a client, and none of a server
 MASK_SIZE = 4  # bytes
 MAX_HEAD = 14  # bytes
 MIN_ROOM = 16 * 1024  # bytes; for less it is not worth reading what follows apart
+FEW = 8  # small frames in a row, after which there is no bulk just now
 FOR_EVER = 1 << 62  # bytes
 
 Bytes = memoryview | bytes
@@ -42,16 +43,14 @@ class Splitter:
         self._passing = 0  # bytes that are the library's
         self._is_parted = False  # in a message of several frames
         self._store = bytearray()  # for frames that come in pieces, one after another
+        self._small = 0  # frames since the last of those
         self._frame: memoryview | None = None
         self._missing = 0  # bytes of a frame that has begun
-        self._mask = b""
+        self._mask = b""  # of that one
 
     def room(self) -> memoryview | None:
-        """Give where the rest of a large frame goes; None if none has begun.
-
-        And for a client's: those are unmasked on their way there.
-        """
-        if self._unmask or self._frame is None or self._missing < MIN_ROOM:
+        """Give where the rest of a large frame goes; None if none has begun."""
+        if self._frame is None or self._missing < MIN_ROOM:
             return None
         return self._frame[-self._missing :]
 
@@ -61,7 +60,7 @@ class Splitter:
         if self._missing:
             return None
         frame, self._frame = self._frame, None
-        return memoryview(self._store) if frame is None else frame
+        return self._whole(memoryview(self._store) if frame is None else frame)
 
     def feed(self, view: memoryview) -> Iterator[tuple[bool, Bytes]]:
         """Part some bytes.
@@ -94,7 +93,9 @@ class Splitter:
         if at + size > len(view):
             self._begin(size)
             return True, None, at
-        self._store = bytearray()  # no bulk just now
+        self._small += 1
+        if self._small == FEW:
+            self._store = bytearray()
         return True, self._whole(view[at : at + size]), at + size
 
     def _end_of_handshake(self, view: memoryview) -> int:
@@ -136,7 +137,7 @@ class Splitter:
 
     def _begin(self, size: int) -> None:
         """Make room for a frame; a client's takes no more than what has come of it."""
-        self._missing = size
+        self._missing, self._small = size, 0
         if len(self._store) < size:
             self._store = bytearray(size if self._unmask is None else 0)
         if len(self._store) >= size:
@@ -145,23 +146,15 @@ class Splitter:
     def _gather(self, view: memoryview, at: int) -> tuple[Bytes | None, int]:
         """Put bytes to their frame; give it once it is whole."""
         part = view[at : at + self._missing]
-        whole = self._whole(part)
-        self._mask = _turned(self._mask, len(part))
         if self._frame is None:
-            self._store += whole
+            self._store += part
         else:
             begin = len(self._frame) - self._missing
-            self._frame[begin : begin + len(part)] = whole
+            self._frame[begin : begin + len(part)] = part
         return self.fill(len(part)), at + len(part)
 
     def _whole(self, frame: memoryview) -> Bytes:
         return frame if self._unmask is None else self._unmask(frame, self._mask)
-
-
-def _turned(mask: bytes, count: int) -> bytes:
-    """Give a mask as it goes on after some bytes."""
-    by = count % MASK_SIZE
-    return mask[by:] + mask[:by]
 
 
 def _size_of_head(head: bytes) -> int:

@@ -39,7 +39,7 @@ SPEAKS_TLS = "This port speaks TLS only: use wss:// or no scheme at all.\n"
 SPEAKS_PLAIN = "This port does not speak TLS: use ws://.\n"
 
 
-class Entrant(asyncio.Protocol, abc.ABC):
+class Entrant(asyncio.BufferedProtocol, abc.ABC):
     """What takes over a connection: an asyncio protocol with a handshake.
 
     Attributes:

@@ -40,7 +40,7 @@ class TlsEnd(asyncio.BufferedProtocol):
 
     def __init__(
         self,
-        protocol: asyncio.Protocol | asyncio.BufferedProtocol,
+        protocol: asyncio.BufferedProtocol,
         context: ssl.SSLContext,
         *,
         server_side: bool = False,
@@ -169,10 +169,7 @@ class TlsEnd(asyncio.BufferedProtocol):
     def _hand_up(self, upper: _TlsTransport) -> None:
         """Hand what has come to the protocol above."""
         try:
-            if isinstance(self._protocol, asyncio.BufferedProtocol):
-                self._fill(self._protocol, upper)
-            elif not upper.is_closing() and (data := self._read()):
-                self._protocol.data_received(data)
+            self._fill(upper)
         except ssl.SSLError as exc:
             self._fail(exc)
             return
@@ -181,15 +178,15 @@ class TlsEnd(asyncio.BufferedProtocol):
             self._protocol.eof_received()
             upper.close()
 
-    def _fill(self, protocol: asyncio.BufferedProtocol, upper: _TlsTransport) -> None:
+    def _fill(self, upper: _TlsTransport) -> None:
         """Decrypt to where the protocol above wants it, room by room."""
         is_full = True
         while is_full and not upper.is_closing():
-            room = memoryview(protocol.get_buffer(-1))
+            room = memoryview(self._protocol.get_buffer(-1))
             filled = self._read_into(room)
             is_full = filled == len(room)  # else there is no more
             if filled:
-                protocol.buffer_updated(filled)
+                self._protocol.buffer_updated(filled)
 
     def _read_into(self, room: memoryview) -> int:
         """Decrypt the records that are whole, as far as there is room."""
@@ -204,18 +201,6 @@ class TlsEnd(asyncio.BufferedProtocol):
                     break
                 filled += count
         return filled
-
-    def _read(self) -> bytes:
-        """Decrypt the records that are whole."""
-        parts = []
-        with _wanting_more:
-            while self._incoming.pending:
-                part = self._tls.read(RECORD)
-                if not part:
-                    self._has_ended = True
-                    break
-                parts.append(part)
-        return b"".join(parts)
 
     def _flush(self) -> None:
         if self._outgoing.pending:

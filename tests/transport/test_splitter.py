@@ -13,20 +13,25 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from mlepool.transport.splitter import Splitter
+from mlepool.transport.splitter import FEW, Splitter
 from mlepool.transport.websocket.link import apply_mask
 
 LIMIT = 1024 * 1024
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 RESPONSE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 
 
-def frame(payload: bytes, first: int = 0x82) -> bytes:
-    size = len(payload)
+def frame(payload: bytes, first: int = 0x82, mask: bytes = b"") -> bytes:
+    size, masked = len(payload), 0x80 if mask else 0
+    rest = mask + apply_mask(payload, mask) if mask else payload
     if size < 126:
-        return bytes([first, size]) + payload
+        return bytes([first, masked | size]) + rest
     if size < 65536:
-        return struct.pack(">BBH", first, 126, size) + payload
-    return struct.pack(">BBQ", first, 127, size) + payload
+        return struct.pack(">BBH", first, masked | 126, size) + rest
+    return struct.pack(">BBQ", first, masked | 127, size) + rest
 
 
 def split(whole: bytes, *cuts: int) -> tuple[list[bytes], bytes]:
@@ -41,9 +46,11 @@ def split(whole: bytes, *cuts: int) -> tuple[list[bytes], bytes]:
     return frames, rest
 
 
-def split_in_place(whole: bytes, most: int) -> tuple[list[bytes], bytes]:
+def split_in_place(
+    whole: bytes, most: int, splitter: Splitter | None = None
+) -> tuple[list[bytes], bytes]:
     """The same, where the rest of a frame that has begun is put into its place."""
-    splitter, frames, rest, at = Splitter(limit=LIMIT), [], b"", 0
+    splitter, frames, rest, at = splitter or Splitter(limit=LIMIT), [], b"", 0
     view = memoryview(whole)
     while at < len(whole):
         room = splitter.room()
@@ -85,6 +92,26 @@ def test_put_into_its_place_it_is_the_same(most):
     assert split_in_place(MIXED, most) == (FOUND, LEFT)
 
 
+@pytest.mark.parametrize("most", [1000, 16_384, 65_537, 1_000_000])
+def test_a_clients_frames_lose_their_masks(most):
+    splitter = Splitter(limit=LIMIT, unmask=apply_mask)
+    payloads = [bytes([one]) * size for one, size in enumerate((90_000, 5, 80_001) * 2)]
+    masks = [bytes([200, one, 7, 1]) for one in range(len(payloads))]
+    frames = [frame(one, mask=mask) for one, mask in zip(payloads, masks, strict=True)]
+    whole = REQUEST + b"".join(frames)
+    assert split_in_place(whole, most, splitter) == (payloads, REQUEST)
+
+
+@pytest.mark.parametrize(("count", "is_kept"), [(FEW - 1, True), (FEW, False)])
+def test_room_for_large_frames_is_kept_over_a_few_small_ones(count, is_kept):
+    splitter = Splitter(limit=LIMIT, unmask=apply_mask)
+    large, small = (frame(bytes(size), mask=b"mask") for size in (90_000, 5))
+    found, _ = split_in_place(REQUEST + large + count * small, 1000, splitter)
+    assert len(found) == 1 + count
+    list(splitter.feed(memoryview(large[:1000])))
+    assert (splitter.room() is not None) is is_kept
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -122,10 +149,6 @@ def test_a_response_without_an_end_is_the_librarys():
 # -- with the library behind it, nothing is taken that it would not take alone
 
 SMALL_LIMIT = 300
-REQUEST = (
-    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
 FORMS = {7: ">BB", 16: ">BBH", 64: ">BBQ"}
 
 

@@ -26,10 +26,9 @@ from websockets.uri import WebSocketURI, parse_uri
 from mlepool.errors import LinkError
 from mlepool.transport.base import LinkInfo
 from mlepool.transport.causes import link_error
-from mlepool.transport.scratch import scratch
-from mlepool.transport.splitter import Splitter
 from mlepool.transport.tcp import name_of
 from mlepool.transport.tls import TlsEnd
+from mlepool.transport.websocket.end import WebSocketEnd
 from mlepool.transport.websocket.link import MAX_FRAME, WebSocketLink, library_logger
 
 __all__ = ["dial_websocket"]
@@ -37,18 +36,15 @@ __all__ = ["dial_websocket"]
 PROXIES = "mlepool.transport.websocket.proxies"  # loads much that few need
 
 
-class _ClientEnd(asyncio.BufferedProtocol):
-    """The dialling end: the library's Sans-I/O protocol on a transport of ours."""
+class _ClientEnd(WebSocketEnd):
+    """The dialling end."""
 
     def __init__(self, uri: WebSocketURI) -> None:
         loop = asyncio.get_running_loop()
         protocol = ClientProtocol(uri, max_size=MAX_FRAME, logger=library_logger)
-        self.link = WebSocketLink(protocol)
+        super().__init__(protocol)
         self._protocol = protocol
         self._decided: asyncio.Future[None] = loop.create_future()
-        self._splitter = Splitter(limit=MAX_FRAME)
-        self._has_ended = False
-        self._buffer: memoryview | None = None
 
     async def opened(self) -> None:
         """Wait for the end of the handshake.
@@ -68,36 +64,8 @@ class _ClientEnd(asyncio.BufferedProtocol):
         self._protocol.send_request(request)
         self.link.write()
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Say where the next bytes go: in a large frame to its place (asyncio)."""
-        room = self._splitter.room()
-        if room is not None:
-            return room
-        self._buffer = scratch()
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Take bytes (asyncio)."""
-        self.link.heard()
-        buffer, self._buffer = self._buffer, None
-        if buffer is None:
-            frame = self._splitter.fill(nbytes)
-            if frame is not None:
-                self.link.take_frame(frame)
-        else:
-            self._part(buffer[:nbytes])
-
-    def _part(self, view: memoryview) -> None:
-        for is_frame, part in self._splitter.feed(view):
-            if self._has_ended:
-                break  # a part before this one had us close, and TLS told the end
-            if is_frame:
-                self.link.take_frame(part)
-            else:
-                self._protocol.receive_data(bytes(part))
-                self._react()
-
-    def _react(self) -> None:
+    def react(self) -> None:
+        """Act on what the library has made of what it was given."""
         for event in self._protocol.events_received():
             if isinstance(event, Response):
                 self._decide()
@@ -110,20 +78,6 @@ class _ClientEnd(asyncio.BufferedProtocol):
     def _decide(self) -> None:
         if not self._decided.done():
             self._decided.set_result(None)
-
-    def eof_received(self) -> None:
-        """Take the end of the other side's bytes (asyncio)."""
-        self._has_ended = True
-        self._protocol.receive_eof()
-        self._react()
-
-    def pause_writing(self) -> None:
-        """Note that the buffer is full (asyncio)."""
-        self.link.waits(full=True)
-
-    def resume_writing(self) -> None:
-        """Note that the buffer is low again (asyncio)."""
-        self.link.waits(full=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End (asyncio)."""

@@ -17,11 +17,10 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from mlepool.transport.base import Accept, LinkInfo
-from mlepool.transport.splitter import Splitter
 from mlepool.transport.tcp import Entrant, TcpAcceptor, name_of, open_listeners
+from mlepool.transport.websocket.end import WebSocketEnd
 from mlepool.transport.websocket.link import (
     MAX_FRAME,
-    WebSocketLink,
     apply_mask,
     library_logger,
 )
@@ -78,50 +77,27 @@ def _no_pages(inquiry: Inquiry) -> None:
     """Turn all plain HTTP requests away."""
 
 
-class _ServerEnd(Entrant):
-    """The accepting end: the library's Sans-I/O protocol on a transport of ours."""
+class _ServerEnd(WebSocketEnd, Entrant):
+    """The accepting end."""
 
     def __init__(
         self, accept: Accept, channel: bytes, *, answer: Answer, is_private: bool
     ) -> None:
-        super().__init__()
+        protocol = ServerProtocol(max_size=MAX_FRAME, logger=library_logger)
+        WebSocketEnd.__init__(self, protocol, unmask=apply_mask)
+        Entrant.__init__(self)
+        self._protocol = protocol
         self._answer = answer
         self._is_private = is_private
         self._answering: asyncio.Task[None] | None = None
-        self._protocol = ServerProtocol(max_size=MAX_FRAME, logger=library_logger)
-        self._link = WebSocketLink(self._protocol)
-        self._splitter = Splitter(limit=MAX_FRAME, unmask=apply_mask)
         self._accept = accept
         self._channel = channel
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin (asyncio)."""
-        self._link.began(transport)
+        self.link.began(transport)
         address = name_of(transport.get_extra_info("peername"))
-        self._link.info = LinkInfo(address, self._channel)
-
-    def data_received(self, data: bytes) -> None:
-        """Take bytes (asyncio)."""
-        self._link.heard()
-        for is_frame, part in self._splitter.feed(memoryview(data)):
-            if is_frame:
-                self._link.take_frame(part)
-            else:
-                self._protocol.receive_data(bytes(part))
-                self._react()
-
-    def eof_received(self) -> None:
-        """Take the end of the other side's bytes (asyncio)."""
-        self._protocol.receive_eof()
-        self._react()
-
-    def pause_writing(self) -> None:
-        """Note that the buffer is full (asyncio)."""
-        self._link.waits(full=True)
-
-    def resume_writing(self) -> None:
-        """Note that the buffer is low again (asyncio)."""
-        self._link.waits(full=False)
+        self.link.info = LinkInfo(address, self._channel)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End (asyncio)."""
@@ -129,25 +105,26 @@ class _ServerEnd(Entrant):
             self._answering.cancel()
         self._protocol.receive_eof()
         self.decide()
-        self._link.ended(exc)
+        self.link.ended(exc)
 
     def abort(self) -> None:
         """Give up: the handshake takes too long."""
-        self._link.transport.abort()
+        self.link.transport.abort()
 
-    def _react(self) -> None:
+    def react(self) -> None:
+        """Act on what the library has made of what it was given."""
         for event in self._protocol.events_received():
             if isinstance(event, Request):
                 self._shake_hands(event)
             else:
-                self._link.take(event)
+                self.link.take(event)
         if self._answering is not None:
             return  # whatever came behind the request: the page is sent first
         failure = self._protocol.handshake_exc
         if failure is not None and not self.decided.done():
             self.decide()
-            logger.warning("refused %s: %s", self._link.info.address, failure)
-        self._link.write()
+            logger.warning("refused %s: %s", self.link.info.address, failure)
+        self.link.write()
 
     def _shake_hands(self, request: Request) -> None:
         if "Origin" in request.headers:
@@ -163,14 +140,14 @@ class _ServerEnd(Entrant):
             return
         self._protocol.send_response(response)
         self.decide()
-        self._accept(self._link)  # what it says first leaves with the response
+        self._accept(self.link)  # what it says first leaves with the response
 
     def _begin_page(self, request: Request) -> bool:
         """Answer a plain HTTP request; False if nobody here wants to."""
         inquiry = Inquiry(
             request.path,
             request.headers.get("Authorization", ""),
-            self._link.info.address,
+            self.link.info.address,
             self._is_private,
         )
         work = self._answer(inquiry)
@@ -193,17 +170,17 @@ class _ServerEnd(Entrant):
             response.headers[name] = value
         self._send(response)
         self._answering = None
-        self._link.write()
+        self.link.write()
 
     def _reject(self, status: int, text: str, *, cause: str) -> None:
         self.decide()
         self._send(self._protocol.reject(status, text))
-        logger.warning("refused %s: %s", self._link.info.address, cause)
+        logger.warning("refused %s: %s", self.link.info.address, cause)
 
     def _send(self, response: Response) -> None:
         if self._protocol.eof_sent:
             # More came with the request, and the library has ended the stream.
-            self._link.transport.write(response.serialize())
+            self.link.transport.write(response.serialize())
         else:
             self._protocol.send_response(response)
 
