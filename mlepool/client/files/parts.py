@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import itertools
+from collections import deque
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from mlepool.files.base import Offer, Problem, Source, Target
+from mlepool.files.chunks import SMALL
 from mlepool.tree import Entry
 
-__all__ = ["Parts"]
+__all__ = ["GROUP", "Parts", "groups_of"]
+
+GROUP = 896 * 1024  # bytes of missing chunks that are read and sent together: a frame
+AHEAD = 16  # chunks that are passed over, for one behind them that fits
 
 Part = tuple[Offer, list[int]]
 T = TypeVar("T")
@@ -87,3 +93,24 @@ class Parts:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # nobody asks for what lies behind a part that failed
+
+
+def groups_of(offer: Offer, missing: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
+    """Give the ranges (offset, length) of missing chunks, as many as fit together.
+
+    One that does not fit is left to the next group, and some behind it are taken.
+    """
+    lengths = [one.length for one in offer.chunks]
+    begins = list(itertools.accumulate(lengths, initial=offer.offset))
+    waiting = deque((begins[index], lengths[index]) for index in missing)
+    while waiting:
+        group, left, room = list[tuple[int, int]](), list[tuple[int, int]](), GROUP
+        while waiting and room >= SMALL and len(left) < AHEAD:
+            place = waiting.popleft()
+            if group and place[1] > room:
+                left.append(place)
+            else:
+                group.append(place)
+                room -= place[1]
+        waiting.extendleft(reversed(left))
+        yield group

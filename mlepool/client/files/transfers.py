@@ -15,7 +15,7 @@ from collections.abc import (
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from mlepool.client.files.meters import Meter
-from mlepool.client.files.parts import Parts
+from mlepool.client.files.parts import GROUP, Parts, groups_of
 from mlepool.files.base import Chunk, Offer, Piece, Problem, Source, Target
 from mlepool.files.chunks import SMALL, content_digest
 from mlepool.tree import Entry
@@ -28,8 +28,7 @@ FILE_COST = 256  # bytes that are said of a small file beside its content
 BATCHES = 4  # under way: while one waits for an answer, others are read and sent
 LARGE_FILES = 16  # under way: many are not much larger, and wait for answers, too
 PROBE = 32  # new files that are offered: if all are unknown, the others are not
-GROUP = 896 * 1024  # bytes of missing chunks that are read and sent together: a frame
-GROUPS = 4  # of them in memory, of whichever files
+GROUPS = 4  # of missing chunks in memory, of whichever files
 
 Numbered = tuple[int, Entry]
 Move = asyncio.Task[Problem | None]
@@ -202,7 +201,7 @@ class Transfer:
             chunks += offer.chunks
             sizes = [chunk.length for chunk in offer.chunks]
             self._meter.add(size=sum(sizes) - sum(sizes[one] for one in missing))
-            for ranges in _groups(offer, missing):
+            for ranges in groups_of(offer, missing):
                 await self._room.acquire()
                 move = asyncio.create_task(self._move(offer.number, entry, ranges))
                 move.add_done_callback(lambda _: self._room.release())
@@ -273,21 +272,6 @@ def _batches(files: Iterable[Numbered], limit: int) -> Iterator[list[Numbered]]:
         size += weight
     if batch:
         yield batch
-
-
-def _groups(offer: Offer, missing: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
-    """Give the ranges of missing chunks, some of them at a time."""
-    wanted, group, total, at = set(missing), list[tuple[int, int]](), 0, offer.offset
-    for index, chunk in enumerate(offer.chunks):
-        if index in wanted:
-            if group and total + chunk.length > GROUP:
-                yield group
-                group, total = [], 0
-            group.append((at, chunk.length))
-            total += chunk.length
-        at += chunk.length
-    if group:
-        yield group
 
 
 def _first_problem(moves: Iterable[Move]) -> Problem | None:

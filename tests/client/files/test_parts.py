@@ -1,11 +1,13 @@
 """A large file's parts: what is ahead of the one that is sent, and how far."""
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 
-from mlepool.client.files.parts import Parts
+from mlepool.client.files.parts import AHEAD, GROUP, Parts, groups_of
 from mlepool.files.base import Chunk, Offer, Problem
 from mlepool.tree import FILE, Entry
 from tests.tools import in_jumping_time
@@ -96,3 +98,41 @@ async def test_closed_they_leave_nothing_under_way():
     await parts.close()
     assert ends.under_way == 0
     assert len(asyncio.all_tasks()) == 1
+
+
+# -- what is sent together
+
+KIB = 1024
+
+
+def grouped(lengths: list[int], missing: list[int]) -> list[list[tuple[int, int]]]:
+    chunks = tuple(Chunk(bytes(32), length) for length in lengths)
+    return list(groups_of(Offer(7, 5, chunks), missing))
+
+
+@given(st.lists(st.integers(1, GROUP), max_size=60), st.data())
+def test_each_missing_chunk_is_in_one_group(lengths, data):
+    missing = sorted(data.draw(st.sets(st.sampled_from(range(len(lengths) or 1)))))
+    missing = missing if lengths else []
+    groups = grouped(lengths, missing)
+    places = [(5 + sum(lengths[:one]), lengths[one]) for one in missing]
+    assert sorted(itertools.chain(*groups)) == places
+    assert all(sum(length for _, length in group) <= GROUP for group in groups)
+
+
+def test_a_group_is_filled_up_by_what_comes_later():
+    lengths = [600 * KIB, 400 * KIB, 500 * KIB, 200 * KIB, 96 * KIB, 300 * KIB]
+    first, *rest = grouped(lengths, [0, 1, 2, 3, 4, 5])
+    assert [length // KIB for _, length in first] == [600, 200, 96]
+    assert [[size // KIB for _, size in group] for group in rest] == [[400, 300], [500]]
+
+
+def test_no_chunk_waits_for_all_that_fit_behind_it():
+    lengths = [600 * KIB, *[500 * KIB] * 40, 200 * KIB]
+    groups = grouped(lengths, list(range(len(lengths))))
+    pairs = [number for number, group in enumerate(groups) if len(group) == 2]
+    assert pairs == [len(lengths) - 1 - AHEAD]
+
+
+def test_a_chunk_that_is_too_large_goes_alone():
+    assert grouped([2 * GROUP, 5], [0, 1]) == [[(5, 2 * GROUP)], [(5 + 2 * GROUP, 5)]]
