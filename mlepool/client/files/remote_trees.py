@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from mlepool.client.files.pace import pace_of
@@ -89,7 +89,7 @@ class RemoteSource(RemoteSession):
             return await self._ask_for_pieces("read", place, size=size, pack=pack)
 
         pieces: list[Piece] = []
-        for some in await asyncio.gather(*(read(one) for one in parts)):
+        for some in await _all([read(one) for one in parts]):
             for one in some:
                 if isinstance(one, Problem):
                     return one
@@ -107,7 +107,7 @@ class RemoteSource(RemoteSession):
             place = {"entries": some}
             return await self._ask_for_pieces("read_many", place, size=size, pack=pack)
 
-        all_found = await asyncio.gather(*(read(one) for one in parts))
+        all_found = await _all([read(one) for one in parts])
         found = list(itertools.chain.from_iterable(all_found))
         paths = {entry.path for _, entry in entries}
         if not all(isinstance(one, Piece) or one.path in paths for one in found):
@@ -194,7 +194,7 @@ class RemoteTarget(RemoteSession):
         row = 2 * ROW if offers else ROW
         parts = _grouped(pieces, lambda one: len(one.data) + row, limit + PIECES * row)
         by_number = {one.number: one for one in offers}
-        await asyncio.gather(*(self._send(some, by_number) for some in parts))
+        await _all([self._send(some, by_number) for some in parts])
 
     async def _send(self, pieces: list[Piece], offers: dict[int, Offer]) -> None:
         size = _weight(pieces)
@@ -234,6 +234,11 @@ class RemoteTarget(RemoteSession):
         answer = await self._ask("commit", {"digest": digest})
         report: TargetReport = as_answer(answer, TargetReport)
         return report
+
+
+async def _all(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do things side by side; one alone needs no task."""
+    return [await works[0]] if len(works) == 1 else await asyncio.gather(*works)
 
 
 def _check_offer(
