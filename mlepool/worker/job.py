@@ -21,7 +21,7 @@ from mlepool.worker.following import Following
 __all__ = ["Job", "Reading", "Runner", "Status"]
 
 
-class Status(enum.Enum):
+class Status(enum.StrEnum):
     """What a job is at."""
 
     PENDING = "PENDING"

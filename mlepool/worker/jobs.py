@@ -243,7 +243,7 @@ class JobTable:
     def _place(self, cwd: str | None) -> str:
         if cwd is None:
             return str(self._root)
-        if os.path.isabs(cwd):
+        if cwd.startswith("/"):
             return cwd
         return str(self._root / Path(cwd).expanduser())
 

@@ -123,13 +123,13 @@ class KnownJobs:
 
     def end(self, job: Job, outcome: Outcome) -> None:
         """End a job."""
-        job.become(Status(outcome.status))
+        job.become(Status[outcome.status])
         job.position = outcome.end
         job.outcome = outcome
+        for reader in tuple(job.readers):  # first of all: who waits is on the way
+            reader.pump()
         self._ended(job)
         self.changed()
-        for reader in tuple(job.readers):
-            reader.pump()
         self.retire_if_idle(job)
 
     def retire_if_idle(self, job: Job) -> None:

@@ -44,8 +44,9 @@ class Reader:
         self._finished = finished
         # Credit that falls short of a frame is worth waiting for the next, if there
         # must be a next: records are not cut between frames then.
-        self._is_roomy = window.allowed >= 2 * MAX_DATA
-        self._most = BULK_DATA if window.allowed >= 2 * BULK_DATA else MAX_DATA
+        allowed = window.allowed
+        self._is_roomy = allowed >= 2 * MAX_DATA
+        self._most = BULK_DATA if allowed >= 2 * BULK_DATA else MAX_DATA
         self._told: int | None = None  # the place in line; 0 once it has begun
         self._scheduled = False
 
@@ -108,7 +109,9 @@ class Reader:
     def _next_size(self) -> int:
         """Give how much to send now, after a gap if there is one; 0 for nothing."""
         window = self._window
-        if window.allowed and window.position < self.job.position:
+        if window.position >= self.job.position:
+            return 0
+        if window.allowed:
             position = self.job.after_gap(window.position)
             if position != window.position:
                 self._peer.send(Skip(self.call, position))

@@ -24,6 +24,7 @@ TERMINAL = "xterm-256color"  # a type that all know and most are
 MAX_GPUS = 1024  # no host has so many
 MAX_PATTERNS = 16_000  # characters; they stay in the job's record
 MAX_DISPLAY = 2000  # characters of a command in listings; argv itself is not cut
+NO_FILES = JobFiles()
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -136,7 +137,7 @@ exec = _renamed(run, "exec", "cmd")
 
 def _check_strings(process: Process) -> None:
     """Refuse what no process can be given, and say where it is."""
-    if any(b"\0" in one for one in process.argv):
+    if b"\0" in b"".join(process.argv):
         raise ValueError("run(): command: there is a NUL in it")
     if "\0" in (process.cwd or ""):
         raise ValueError("run(): cwd: there is a NUL in it")
@@ -159,6 +160,8 @@ def _gpu_count(gpus: int, env: dict[str, str]) -> int:
 
 def _files(tree: str, collect: str | list[str] | None) -> JobFiles:
     """Check what is to stay with the job."""
+    if not tree and not collect:
+        return NO_FILES
     if tree and not _DIGEST.fullmatch(tree):
         raise ValueError(f"run(): tree: a digest is 64 hex digits, not {tree[:80]!r}")
     patterns = (collect,) if isinstance(collect, str) else tuple(collect or ())
@@ -171,8 +174,8 @@ def _words(command: str | list[Any]) -> tuple[tuple[bytes, ...], str]:
     """Give what is executed, and how people write it."""
     if isinstance(command, str):
         return (SHELL, b"-c", os.fsencode(command)), command
-    argv = tuple(_argument(one) for one in command)
-    return argv, shlex.join(one.decode("utf-8", "replace") for one in argv)
+    argv = tuple(map(_argument, command))
+    return argv, shlex.join([one.decode("utf-8", "replace") for one in argv])
 
 
 def _argument(value: Any) -> bytes:
