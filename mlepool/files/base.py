@@ -192,7 +192,8 @@ class Source(Protocol):
     ) -> list[Piece] | Problem:
         """Read ranges (offset, length) of a file; packed, if that is wanted and a gain.
 
-        A piece has at most 112 KiB; a Problem as in :meth:`describe`.
+        A piece has at most 112 KiB, or 448 KiB if it is not to be packed; a Problem as
+        in :meth:`describe`.
         """
 
     async def read_many(

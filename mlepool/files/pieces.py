@@ -13,9 +13,10 @@ from mlepool.files.packs import SAMPLE, Packing, make_piece, pays
 from mlepool.files.recent import Recent
 from mlepool.files.small import ChangedError
 
-__all__ = ["OVERHEAD", "PIECE", "OpenFile", "Pieces"]
+__all__ = ["BARE_PIECE", "OVERHEAD", "PIECE", "OpenFile", "Pieces"]
 
 PIECE = 112 * 1024  # bytes: with what is said of it, it fits a frame of 128 KiB
+BARE_PIECE = 448 * 1024  # bytes: an answer's, over a link so fast that each one costs
 SHARED = 16 * 1024 * 1024  # bytes of pieces that are held for others who read the same
 SAMPLED = 256  # files of which it is remembered whether packing pays
 OVERHEAD = 500  # bytes that holding a small file takes besides its content
@@ -39,6 +40,7 @@ class Pieces:
     """
 
     def __init__(self, *, is_shared: bool) -> None:
+        self._is_shared = is_shared
         self._held: Recent[Piece] = Recent(SHARED if is_shared else 0)
         self._pays: Recent[bool] = Recent(SAMPLED)
         self._packing = Packing()
@@ -67,14 +69,18 @@ class Pieces:
     ) -> Iterator[Piece]:
         """Make ranges (offset, length) of a file pieces, in their order.
 
+        Those that are not to be packed are larger: but not where links share them, of
+        which some may want them packed.
+
         Raises:
             ChangedError: If the file is shorter by now.
             OSError: If it can't be read.
         """
         does_pay = pack and self._does_pay(file)
+        most = PIECE if pack or self._is_shared else BARE_PIECE
         for begin, length in ranges:
-            for at in range(begin, begin + length, PIECE):
-                size = min(PIECE, begin + length - at)
+            for at in range(begin, begin + length, most):
+                size = min(most, begin + length - at)
                 key = file.path, file.stat.st_ctime_ns, at, size
                 piece = self.held(number, key)
                 if piece is None:

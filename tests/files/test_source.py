@@ -16,7 +16,7 @@ from blake3 import blake3
 from mlepool.files.base import Chunk, Offer, Piece, Problem, Source, SourceOptions
 from mlepool.files.chunks import chunk_bytes, content_digest
 from mlepool.files.packs import unpack
-from mlepool.files.pieces import PIECE
+from mlepool.files.pieces import BARE_PIECE, PIECE
 from mlepool.files.proofs import file_clock
 from mlepool.files.reading import CHANGED, PART, VANISHED, TreeReader
 from mlepool.files.source import LocalSource
@@ -77,15 +77,15 @@ def described(reader: TreeReader, entry: Entry) -> Offer:
             return Offer(5, 0, chunks)
 
 
-def joined(pieces: Iterable[Piece | Problem] | Problem) -> bytes:
+def joined(pieces: Iterable[Piece | Problem] | Problem, most: int = PIECE) -> bytes:
     """Put pieces together that follow each other."""
     assert not isinstance(pieces, Problem)
     content = b""
     for piece in pieces:
         assert isinstance(piece, Piece)
-        assert len(piece.data) <= PIECE
+        assert len(piece.data) <= most
         data = unpack(piece.data, piece.packed) if piece.packed else piece.data
-        assert len(data) <= PIECE
+        assert len(data) <= most
         content += data
     return content
 
@@ -121,15 +121,17 @@ def test_a_file_is_described_by_its_chunks_part_by_part(reader, tree, size):
     assert described(reader, entry).chunks == chunk_bytes(content)
 
 
-def test_ranges_are_read_in_pieces(reader, tree):
-    content = noise(MIB)
+@pytest.mark.parametrize(("pack", "most"), [(True, PIECE), (False, BARE_PIECE)])
+def test_ranges_are_read_in_pieces(reader, tree, *, pack, most):
+    content = noise(3 * MIB)
     entry = write(tree / "file", content)
-    ranges = [(0, 10), (500_000, 300_000), (len(content) - 1, 1), (7, 0)]
-    pieces = reader.read(entry, 7, ranges=ranges)
+    ranges = [(0, 10), (500_000, 2 * most + 1), (len(content) - 1, 1), (7, 0)]
+    pieces = reader.read(entry, 7, ranges=ranges, pack=pack)
     assert isinstance(pieces, list)
-    assert joined(pieces) == b"".join(content[at : at + size] for at, size in ranges)
+    expected = b"".join(content[at : at + size] for at, size in ranges)
+    assert joined(pieces, most) == expected
     assert [piece.number for piece in pieces] == [7] * 5
-    assert [piece.offset for piece in pieces[:3]] == [0, 500_000, 500_000 + PIECE]
+    assert [piece.offset for piece in pieces[:3]] == [0, 500_000, 500_000 + most]
 
 
 @pytest.mark.parametrize("ranges", [[(-1, 5)], [(0, 11)], [(5, -1)], [(11, 0)]])
@@ -190,7 +192,8 @@ def test_what_shrinks_is_packed_unless_it_is_not_wanted(tree):
         whole = [
             reader.read(one, 0, ranges=[(0, one.size)], pack=pack) for one in entries
         ]
-        assert [joined(pieces) for pieces in whole] == [text, random_bytes]
+        most = PIECE if pack else BARE_PIECE
+        assert [joined(pieces, most) for pieces in whole] == [text, random_bytes]
         assert [is_packed(pieces) for pieces in whole] == [pack, False]
         of_small = reader.read_many([(0, small)], pack=pack)
         assert joined(of_small) == text[:1000]
