@@ -105,12 +105,14 @@ class TreeReader:
     ) -> list[Offer | Problem]:
         """Name the chunks of whole files, and hold the content of what is read."""
         self._clock = file_clock()
-        known = self._known([entry for _, entry in entries])
+        small = [(number, one) for number, one in entries if one.size <= SMALL]
+        known = self._known([one for _, one in small])
+        found = {one[0]: some for one, some in zip(small, known, strict=True)}
         return [
-            self._describe_whole(number, entry)
-            if chunks is None
-            else Offer(number, 0, chunks)
-            for (number, entry), chunks in zip(entries, known, strict=True)
+            Offer(number, 0, chunks)
+            if (chunks := found.get(number)) is not None
+            else self._describe_whole(number, entry)
+            for number, entry in entries
         ]
 
     def read(

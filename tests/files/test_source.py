@@ -465,6 +465,23 @@ def test_small_files_that_are_known_are_described_without_reading_them(tree, sto
     second.close()
 
 
+def test_a_known_file_that_is_not_small_has_to_stay_as_it_was_described(tree, store):
+    path = tree / "file"
+    entry = write(path, noise(100_000, 1))
+    wait_for_the_next_tick(path)
+    first = open_reader(tree, store)
+    first.describe_many([(0, entry)])
+    first.close()
+    second = open_reader(tree, store)
+    (offer,) = second.describe_many([(0, entry)])
+    assert offer == Offer(0, 0, chunk_bytes(noise(100_000, 1)))
+    path.write_bytes(noise(100_000, 2))
+    os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
+    answer = second.read(entry, 0, ranges=[(0, 10)])
+    assert answer == Problem(entry.path, CHANGED)
+    second.close()
+
+
 def test_digests_are_those_of_files_with_their_size_and_mtime(tree, store):
     entry = write(tree / "file", b"content")
     reader = open_reader(tree, store)

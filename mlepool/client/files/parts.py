@@ -12,12 +12,13 @@ from mlepool.files.base import Offer, Problem, Source, Target
 from mlepool.files.chunks import SMALL
 from mlepool.tree import Entry
 
-__all__ = ["GROUP", "Parts", "groups_of"]
+__all__ = ["GROUP", "Parts", "Ranges", "groups_of", "ranges_of"]
 
 GROUP = 896 * 1024  # bytes of missing chunks that are read and sent together: a frame
 AHEAD = 16  # chunks that are passed over, for one behind them that fits
 
 Part = tuple[Offer, list[int]]
+Ranges = list[tuple[int, int]]
 T = TypeVar("T")
 
 
@@ -95,16 +96,21 @@ class Parts:
             task.exception()  # nobody asks for what lies behind a part that failed
 
 
-def groups_of(offer: Offer, missing: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
-    """Give the ranges (offset, length) of missing chunks, as many as fit together.
+def ranges_of(offer: Offer, missing: Sequence[int]) -> Ranges:
+    """Give where in a file missing chunks are: offset, length."""
+    lengths = [one.length for one in offer.chunks]
+    begins = list(itertools.accumulate(lengths, initial=offer.offset))
+    return [(begins[index], lengths[index]) for index in missing]
+
+
+def groups_of(offer: Offer, missing: Sequence[int]) -> Iterator[Ranges]:
+    """Give the ranges of missing chunks, as many at a time as fit in a frame.
 
     One that does not fit is left to the next group, and some behind it are taken.
     """
-    lengths = [one.length for one in offer.chunks]
-    begins = list(itertools.accumulate(lengths, initial=offer.offset))
-    waiting = deque((begins[index], lengths[index]) for index in missing)
+    waiting = deque(ranges_of(offer, missing))
     while waiting:
-        group, left, room = list[tuple[int, int]](), list[tuple[int, int]](), GROUP
+        group, left, room = Ranges(), Ranges(), GROUP
         while waiting and room >= SMALL and len(left) < AHEAD:
             place = waiting.popleft()
             if group and place[1] > room:

@@ -14,23 +14,27 @@ from collections.abc import (
 )
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from mlepool.client.files.batches import (
+    Asked,
+    Lacking,
+    Numbered,
+    batches_of,
+    in_frames,
+)
 from mlepool.client.files.meters import Meter
-from mlepool.client.files.parts import GROUP, Parts, groups_of
+from mlepool.client.files.parts import GROUP, Parts, Ranges, groups_of
 from mlepool.files.base import Chunk, Offer, Piece, Problem, Source, Target
 from mlepool.files.chunks import SMALL, content_digest
 from mlepool.tree import Entry
 
 __all__ = ["Transfer", "run_all"]
 
-BATCH_FILES = 500  # small files that are described and sent together
-BATCH_SIZE = 2 * 1024 * 1024  # bytes of them
-FILE_COST = 256  # bytes that are said of a small file beside its content
+BATCH_SIZE = 2 * 1024 * 1024  # bytes of small files that are described together
 BATCHES = 4  # under way: while one waits for an answer, others are read and sent
 LARGE_FILES = 16  # under way: many are not much larger, and wait for answers, too
 PROBE = 32  # new files that are offered: if all are unknown, the others are not
 GROUPS = 4  # of missing chunks in memory, of whichever files
 
-Numbered = tuple[int, Entry]
 Move = asyncio.Task[Problem | None]
 T = TypeVar("T")
 
@@ -84,22 +88,25 @@ class Transfer:
             Exception: What an end raises; all is given up then.
         """
         small: list[Numbered] = []
+        medium: list[Numbered] = []
         large: list[Numbered] = []
         new: list[Numbered] = []
         for one in files:
             size, is_there = one[1].size, one[1].path in self._there
             if size > SMALL:
-                large.append(one)
+                (medium if size <= GROUP else large).append(one)
             elif is_there or not size:
                 small.append(one)
             else:
                 new.append(one)
         if not await self._are_unknown(new):
             small, new = [*small, *new], []
-        batches, others = _batches(small, BATCH_SIZE), iter(large)
-        unasked = _batches(new, GROUP)  # a frame each
+        batches, others = batches_of(small, BATCH_SIZE), iter(large)
+        unasked = batches_of(new, GROUP)  # a frame each
+        frames = batches_of(medium, BATCH_SIZE)
         movers = [_each(self._send_batch, batches) for _ in range(BATCHES)]
         movers += [_each(self._send_unasked, unasked) for _ in range(BATCHES)]
+        movers += [_each(self._send_medium, frames) for _ in range(BATCHES)]
         movers += [_each(self._send_large, others) for _ in range(LARGE_FILES)]
         await run_all(movers)
 
@@ -137,6 +144,15 @@ class Transfer:
 
     async def _send_batch(self, batch: list[Numbered]) -> int:
         """Send what the target has not; gives how many files that were."""
+        asked = await self._ask(batch)
+        lacking = [one for one, _, missing in asked if missing]
+        if lacking:
+            await self._send_whole(lacking)
+        self._arrive([one for one, _, _ in asked])
+        return len(lacking)
+
+    async def _ask(self, batch: list[Numbered]) -> list[Asked]:
+        """Offer files, each of them whole; those that can't be read are no more."""
         answers = await self._source.describe_many(batch)
         offers: list[Offer] = []
         come: list[Numbered] = []
@@ -148,11 +164,7 @@ class Transfer:
                 come.append((number, entry))
                 self.digests[entry.path] = content_digest(answer.chunks)
         missing = await self._target.offer(offers) if offers else []
-        lacking = [one for one, some in zip(come, missing, strict=True) if some]
-        if lacking:
-            await self._send_whole(lacking)
-        self._arrive(come)
-        return len(lacking)
+        return list(zip(come, offers, missing, strict=True))
 
     def _arrive(self, files: list[Numbered]) -> None:
         arrived = [entry for _, entry in files if entry.path not in self.failed]
@@ -168,6 +180,30 @@ class Transfer:
                 await self._fail(*by_path[answer.path], answer)
             else:
                 pieces.append(answer)
+        await self._write(pieces)
+
+    # -- files that are not small, and fit in a frame
+
+    async def _send_medium(self, batch: list[Numbered]) -> None:
+        """Send what is missing of them, of several in a frame."""
+        asked = await self._ask(batch)
+        for frame in in_frames(asked):
+            async with self._room:
+                await self._send_frame(frame)
+        self._arrive([one for one, _, _ in asked])
+
+    async def _send_frame(self, frame: list[Lacking]) -> None:
+        pack = self._target.wants_packed
+        reads = [
+            self._source.read(entry, number, ranges=ranges, pack=pack)
+            for (number, entry), ranges in frame
+        ]
+        pieces: list[Piece] = []
+        for (file, _), answer in zip(frame, await run_all(reads), strict=True):
+            if isinstance(answer, Problem):
+                await self._fail(*file, answer)
+            else:
+                pieces += answer
         await self._write(pieces)
 
     # -- large files
@@ -212,9 +248,7 @@ class Transfer:
         self.digests[entry.path] = content_digest(chunks)
         return None
 
-    async def _move(
-        self, number: int, entry: Entry, ranges: list[tuple[int, int]]
-    ) -> Problem | None:
+    async def _move(self, number: int, entry: Entry, ranges: Ranges) -> Problem | None:
         pack = self._target.wants_packed
         pieces = await self._source.read(entry, number, ranges=ranges, pack=pack)
         if isinstance(pieces, Problem):
@@ -258,20 +292,6 @@ async def _each(
 ) -> None:
     for item in items:
         await send(item)
-
-
-def _batches(files: Iterable[Numbered], limit: int) -> Iterator[list[Numbered]]:
-    batch: list[Numbered] = []
-    size = 0
-    for one in files:
-        weight = one[1].size + FILE_COST
-        if batch and (len(batch) == BATCH_FILES or size + weight > limit):
-            yield batch
-            batch, size = [], 0
-        batch.append(one)
-        size += weight
-    if batch:
-        yield batch
 
 
 def _first_problem(moves: Iterable[Move]) -> Problem | None:

@@ -72,7 +72,11 @@ class MemoryTree:
         return Offer(number, offset, tuple(chunks), end >= entry.size)
 
     async def describe_many(self, entries: Any) -> list[Offer | Problem]:
-        return [await self.describe(entry, number) for number, entry in entries]
+        return [
+            self.check(entry)
+            or Offer(number, 0, chunk_bytes(self.files[entry.path]), is_last=True)
+            for number, entry in entries
+        ]
 
     async def read(
         self, entry: Entry, number: int, *, ranges: Any, pack: bool
@@ -111,8 +115,10 @@ class MemoryTarget(MemoryTree):
         self.prepared: dict[str, Any] = {}
         self.committed = 0
         self.received = 0
+        self.questions = 0
         self.offered = 0
         self.unasked = 0
+        self.frames: list[int] = []
         self.reserved: tuple[int, int] | None = None
         self.before_commit: Callable[[], Any] | None = None
         self.before_write: Callable[[], Any] | None = None
@@ -127,6 +133,7 @@ class MemoryTarget(MemoryTree):
             self.staged[number] = bytearray(entry.size)
 
     async def offer(self, offers: Any) -> list[list[int]]:
+        self.questions += 1
         self.offered += len(offers)
         return [self.missing(one) for one in offers]
 
@@ -142,6 +149,7 @@ class MemoryTarget(MemoryTree):
         return missing
 
     async def write(self, pieces: Any, *, offers: Any = ()) -> None:
+        self.frames.append(sum(len(one.data) for one in pieces))
         self.unasked += len(offers)
         if self.before_write is not None:
             await self.before_write()
