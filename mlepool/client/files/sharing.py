@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from mlepool.client.calls import Calls
+from mlepool.client.files.batches import Numbered
 from mlepool.client.files.exchange import Near
 from mlepool.client.files.meters import Meter
 from mlepool.client.files.methods import texts_in
@@ -24,10 +26,20 @@ from mlepool.client.files.verbs import (
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.local import LocalJob
 from mlepool.client.options import CallOptions, Kind, split_options
-from mlepool.files.base import Scan, Source, SourceOptions, Target
+from mlepool.files.base import (
+    Offer,
+    Piece,
+    Problem,
+    Scan,
+    Source,
+    SourceOptions,
+    Target,
+)
 from mlepool.files.source import LocalSource
 
 __all__ = ["SharedNear", "SharedSync", "SyncOptions", "share_sync"]
+
+BATCHES = 8  # of small new files that are held for others, up to a frame each
 
 
 def share_sync(
@@ -170,6 +182,14 @@ class _SharedTree:
                 await asyncio.shield(source.end())
 
 
+class _Reading(NamedTuple):
+    """Small files that are read, or were of late."""
+
+    entries: Sequence[Numbered]
+    pack: bool
+    task: asyncio.Task[list[tuple[Offer, Piece] | Problem]]
+
+
 class _SharedSource(LocalSource):
     """A source of several syncs; each closes it, and only :meth:`end` does."""
 
@@ -177,12 +197,13 @@ class _SharedSource(LocalSource):
         store, own = local_store(), own_folders()
         super().__init__(path, options, store=store, is_shared=True, own=own)
         self._next: asyncio.Task[Scan] | None = None
+        self._read: deque[_Reading] = deque(maxlen=BATCHES)
 
     async def scan(self) -> Scan:
         """See what is there; those who ask at the same time are told the same."""
         if self._next is None:
             self._next = asyncio.create_task(self._look())
-            self._next.add_done_callback(_has_looked)
+            self._next.add_done_callback(_has_ended)
         return await asyncio.shield(self._next)
 
     async def _look(self) -> Scan:
@@ -190,14 +211,27 @@ class _SharedSource(LocalSource):
         self._next = None
         return await super().scan()
 
+    async def read_new(
+        self, entries: Sequence[Numbered], *, pack: bool = True
+    ) -> list[tuple[Offer, Piece] | Problem]:
+        """Describe and read small files; who asks for the same is told the same."""
+        for one in self._read:
+            if one.pack == pack and one.entries == entries:
+                return await asyncio.shield(one.task)
+        task = asyncio.create_task(super().read_new(entries, pack=pack))
+        task.add_done_callback(_has_ended)
+        self._read.append(_Reading(entries, pack, task))
+        return await asyncio.shield(task)
+
     async def close(self) -> None:
         """Leave it open: the others have it still."""
 
     async def end(self) -> None:
         """Let go of everything."""
+        self._read.clear()
         await super().close()
 
 
-def _has_looked(task: asyncio.Task[Scan]) -> None:
+def _has_ended(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()  # who asked was told; nobody may be there any more

@@ -1,5 +1,6 @@
 """One folder to many workers: read once, and nobody waits for who is slow or gone."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 import mlepool
+from mlepool.client.files.sharing import SharedNear
+from mlepool.files.base import Offer, Piece, Problem
+from mlepool.files.source import LocalSource
 from mlepool.testing.kill import kill_worker
 from mlepool.testing.proxy import FaultProxy
 from tests.conftest import wait_until
@@ -187,3 +191,30 @@ async def test_mistyped_keywords_and_empty_pools(tree):
             await pool.sync(tree, "there", delet=True)
         with pytest.raises(TypeError, match="exclude must be str"):
             await pool.sync(tree, "there", exclude=[1])  # type: ignore[list-item]
+
+
+@in_real_time
+async def test_new_small_files_are_read_once_for_all_who_ask_for_the_same(tree):
+    near = SharedNear()
+    async with near.opened():
+        source = near.source(os.fsencode(tree / "deep"), ())
+        assert isinstance(source, LocalSource)
+        files = list(enumerate((await source.scan()).entries))
+        first, second = await asyncio.gather(
+            *(source.read_new(files[:50], pack=False) for _ in "ab")
+        )
+        third = await source.read_new(list(files[:50]), pack=False)
+        assert first is second is third
+        assert numbers_of(first) == list(range(50))
+        others = await source.read_new(files[50:], pack=False)
+        assert numbers_of(others) == list(range(50, 100))
+        assert await source.read_new(files[:50], pack=True) is not first
+        again = [(number + 100, entry) for number, entry in files[:50]]
+        found = await source.read_new(again, pack=False)
+        assert numbers_of(found) == list(range(100, 150))
+
+
+def numbers_of(found: list[tuple[Offer, Piece] | Problem]) -> list[int]:
+    pairs = [one for one in found if not isinstance(one, Problem)]
+    assert all(offer.number == piece.number for offer, piece in pairs)
+    return [offer.number for offer, _ in pairs]
