@@ -141,6 +141,23 @@ def phoenix(tmp_path) -> Iterator[Phoenix]:
         yield Phoenix(process)
 
 
+def test_output_comes_over_links_that_all_break_soon(worker):
+    size = 3_000_000
+    command = f"read go; yes 0123456789 | head -c {size}"
+    with (
+        FaultProxy(worker.port) as proxy,
+        mlepool.ClientPool() as pool,
+        pool.add("localhost", proxy.port) as conn,
+    ):
+        job = conn.run(command, stdin=True, complete=False)
+        proxy.schedule(Cut(60_000, "to_client") for _ in range(1000))
+        proxy.cut()
+        job.send_input("\n")
+        assert job.read() == ("0123456789\n" * size)[:size]
+        assert job.wait().ok
+        assert proxy.cuts > size / 60_000
+
+
 def test_lines_come_once_and_in_order_while_the_worker_is_killed_20_times(phoenix):
     count, pause = KILLS * 10_000, 10_000
     phoenix.rise()

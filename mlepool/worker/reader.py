@@ -14,6 +14,7 @@ from mlepool.worker.job import Job
 
 __all__ = ["Reader"]
 
+FIRST_DATA = 16 * 1024  # bytes of a first frame: a link that soon breaks gets on, too
 FRAMES_AT_ONCE = 2  # data frames to one reader before others get their turn
 
 
@@ -46,7 +47,8 @@ class Reader:
         # must be a next: records are not cut between frames then.
         allowed = window.allowed
         self._is_roomy = allowed >= 2 * MAX_DATA
-        self._most = BULK_DATA if allowed >= 2 * BULK_DATA else MAX_DATA
+        self._largest = BULK_DATA if allowed >= 2 * BULK_DATA else MAX_DATA
+        self._most = FIRST_DATA  # of a frame; twice as much in each that follows
         self._told: int | None = None  # the place in line; 0 once it has begun
         self._scheduled = False
 
@@ -130,6 +132,7 @@ class Reader:
         elif data := self.job.read(position, size):
             self._peer.send_bytes(self.call, position, data)
             self._window.sent(len(data))
+        self._most = min(2 * self._most, self._largest)
 
     def _pump_later(self) -> None:
         """Go on after others had their turn."""

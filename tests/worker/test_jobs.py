@@ -1,5 +1,6 @@
 """Jobs of real workers: once only, read by many, fed, on a full disk."""
 
+import itertools
 import os
 import secrets
 import socket
@@ -17,6 +18,7 @@ from mlepool.supervisor.messages import SOCKET_FILE
 from mlepool.wire.codec import BULK_DATA, MAX_DATA, Data
 from mlepool.wire.messages import Accepted, Attach, Credit, Ended, Leave, Request
 from mlepool.wire.records import RecordParser
+from mlepool.worker.reader import FIRST_DATA
 from tests.conftest import RunningWorker, wait_until
 from tests.needs import small_disk, unread
 from tests.raw import RawClient, raw_client
@@ -228,6 +230,17 @@ def test_frames_are_large_where_a_reader_has_room(client, window):
     assert max(frames) > most // 2
 
 
+def test_the_first_frames_are_small(client):
+    job_id = run(client, "head -c 3000000 /dev/zero")
+    read(client, 1)
+    client.send(Attach(2, job_id, 0, PLENTY))
+    sizes = [len(client.wait_for(Data).payload) for _ in range(7)]
+    assert sizes[0] <= FIRST_DATA
+    assert all(later <= 2 * one for one, later in itertools.pairwise(sizes[:4]))
+    assert max(sizes) > BULK_DATA // 2
+    client.wait_for(Ended)
+
+
 def test_who_leaves_gets_no_more_and_the_job_goes_on(client):
     job_id = run(client, "read x; echo well", arguments={"stdin": True})
     client.wait_for(Accepted)
@@ -239,7 +252,7 @@ def test_who_leaves_gets_no_more_and_the_job_goes_on(client):
     seen = []
     while not isinstance(message := client.receive(), Ended) or message.call != 3:
         seen.append(message)
-    assert all(getattr(one, "call", 1) != 1 for one in seen)
+    assert all(getattr(one, "call", None) != 1 for one in seen)
 
 
 # -- what a process gets
