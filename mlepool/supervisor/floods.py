@@ -101,8 +101,8 @@ class Floods:
         ours.setblocking(False)
         theirs.setblocking(False)
         try:
-            # Beside us there is one thread, for fsync(2): it holds no lock that a
-            # drainer would wait for.
+            # Beside us there are threads for fsync(2), and for starts, which wait just
+            # now: none holds a lock that a drainer would wait for.
             if os.fork() == 0:
                 drain_aside(
                     job.pipes, job.recorder, notes, line=theirs, lock=self._lock

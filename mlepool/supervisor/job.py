@@ -45,6 +45,7 @@ class Job:
         limits: What its journal may take.
         disk_size: Bytes of the disk that it is on.
         slot: The control group to start it in; None for none.
+        aside: True in a thread with a working directory of its own, beside others.
 
     Raises:
         FileExistsError: If there is a job with this id already.
@@ -74,6 +75,7 @@ class Job:
         limits: Limits,
         disk_size: int,
         slot: Slot | None = None,
+        aside: bool = False,
     ) -> None:
         self.id = order.id
         self.order = order
@@ -105,8 +107,9 @@ class Job:
         self.recorder = Recorder(folder, head, limits, disk_size=disk_size)
         self._stamp = stamp_of(order.id, _state_of(folder))
         try:
-            self._start(order, {**environment, **order.env, **self._stamp})
-        except OSError:
+            whole = {**environment, **order.env, **self._stamp}
+            self._start(order, whole, aside=aside)
+        except Exception:
             self._undo()
             raise
 
@@ -229,9 +232,11 @@ class Job:
             reason=reason,
         )
 
-    def _start(self, order: Spawn, environment: dict[bytes, bytes]) -> None:
+    def _start(
+        self, order: Spawn, environment: dict[bytes, bytes], *, aside: bool
+    ) -> None:
         try:
-            started = start(order, environment, slot=self.slot)
+            started = start(order, environment, slot=self.slot, aside=aside)
         except (OSError, ValueError, TypeError) as exc:
             self.stdin = Stdin()
             self._fail(exc)

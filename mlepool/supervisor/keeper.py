@@ -12,10 +12,10 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlepool.config import Limits
-from mlepool.supervisor.cgroups import Slots
+from mlepool.supervisor.cgroups import Slot, Slots
 from mlepool.supervisor.deaths import Deaths
 from mlepool.supervisor.drains import Drains
 from mlepool.supervisor.endings import Endings
@@ -37,6 +37,7 @@ from mlepool.supervisor.messages import (
     Stopped,
     common_version,
 )
+from mlepool.supervisor.starters import Starters
 from mlepool.supervisor.stops import Stops
 from mlepool.supervisor.strays import Stray, recall_stray
 from mlepool.supervisor.timers import Timers
@@ -50,6 +51,14 @@ LINGER = 5.0  # seconds that an idle supervisor waits for its (first) worker
 TIMEOUT_SIGNAL = "SIGTERM"  # a deadline has passed: there is no time left to ask nicely
 TIMEOUT_GRACE = 2.0  # seconds
 MAX_WAIT = 3600.0  # seconds; epoll takes no more than 24 days
+
+
+class _Entry(NamedTuple):
+    """A job that is about to be started."""
+
+    order: Spawn
+    slot: Slot | None
+    is_new: bool = False  # in the ledger
 
 
 class Keeper:
@@ -83,6 +92,8 @@ class Keeper:
         self._by_pid: dict[int, Job] = {}
         self._timers = Timers()
         self._slots = Slots()
+        self._starters = Starters()
+        self._orders: list[Spawn] = []
         self._deaths = Deaths()
         self._environment: dict[bytes, bytes] = {}
         self._limits = Limits()
@@ -93,7 +104,8 @@ class Keeper:
             listener,
             self._waiter,
             self._timers,
-            received=lambda message: self._handlers[type(message)](message),
+            received=self._receive,
+            settled=self._begin,
             lost=self._worker_lost,
         )
         self._send = self._line.send
@@ -121,7 +133,7 @@ class Keeper:
         )
         self._handlers: dict[type, Callable[[Any], None]] = {
             Greet: self._greet,
-            Spawn: self._spawn,
+            Spawn: self._collect,
             Feed: lambda feed: self._inputs.feed(feed, self._jobs.get(feed.id)),
             Stop: self._stop,
             Attend: self._attend,
@@ -183,14 +195,37 @@ class Keeper:
         held += [job.info() for job in self._jobs.values()]
         self._send(Greeting(common_version(greet), os.getpid(), tuple(held)))
 
-    def _spawn(self, order: Spawn) -> None:
+    def _receive(self, message: Any) -> None:
+        if type(message) is not Spawn:
+            self._begin()  # it may be about one of those
+        self._handlers[type(message)](message)
+
+    def _collect(self, order: Spawn) -> None:
+        """Start a job together with others that are asked for at the same time."""
+        if any(one.id == order.id for one in self._orders):
+            self._begin()
         known = self._jobs.get(order.id)
-        if known is not None:
+        if known is None:
+            self._orders.append(order)
+        else:
             self._tell_again(known)
+
+    def _begin(self) -> None:
+        """Start the jobs that were asked for."""
+        orders, self._orders = self._orders, []
+        if not orders:
             return
-        job = self._start(order)
-        if job is None:
-            return
+        entries = [one for one in map(self._enter, orders) if one is not None]
+        aside = len(entries) > 1 and self._starters.is_able
+        starts = [functools.partial(self._make, one, aside=aside) for one in entries]
+        for entry, job in zip(entries, self._starters.call(starts), strict=True):
+            if isinstance(job, Exception):
+                self._refuse(entry, job)
+            else:
+                self._begun(job)
+
+    def _begun(self, job: Job) -> None:
+        order = job.order
         self._jobs[job.id] = job
         if job.failure is not None:
             self._announce(job)
@@ -205,26 +240,35 @@ class Keeper:
         else:
             self._drains.tell_start_later(job)
 
-    def _start(self, order: Spawn) -> Job | None:
-        """Start a job; if its journal can't be made, say so and give None."""
-        slot, is_new = self._slots.take(), False
+    def _enter(self, order: Spawn) -> _Entry | None:
+        """Note that a job is open; if that can't be noted, say so and give None."""
+        slot = self._slots.take()
         try:
-            is_new = self._ledger.enter(order.id)
-            return Job(
-                order,
-                self._folder,
-                self._environment,
-                limits=self._limits,
-                disk_size=self._disk_size,
-                slot=slot,
-            )
+            return _Entry(order, slot, self._ledger.enter(order.id))
         except OSError as exc:
-            if is_new:
-                self._ledger.leave(order.id)
-            self._slots.give_back(slot)
-            failure = Failure(type(exc).__name__, str(exc), "", exc.errno)
-            self._send(Spawned(order.id, failure=failure))
+            self._refuse(_Entry(order, slot), exc)
             return None
+
+    def _make(self, entry: _Entry, *, aside: bool) -> Job:
+        """Start a job; in a thread beside others if there are several."""
+        return Job(
+            entry.order,
+            self._folder,
+            self._environment,
+            limits=self._limits,
+            disk_size=self._disk_size,
+            slot=entry.slot,
+            aside=aside,
+        )
+
+    def _refuse(self, entry: _Entry, exc: Exception) -> None:
+        """Say that a job's journal can't be made."""
+        if entry.is_new:
+            self._ledger.leave(entry.order.id)
+        self._slots.give_back(entry.slot)
+        number = getattr(exc, "errno", None)
+        failure = Failure(type(exc).__name__, str(exc), "", number)
+        self._send(Spawned(entry.order.id, failure=failure))
 
     def _tell_again(self, job: Job) -> None:
         """Answer a worker that does not know if its order has arrived."""

@@ -28,6 +28,7 @@ class WorkerLine:
         waiter: What waits for sockets; each callback takes nothing.
         timers: What calls us again.
         received: Takes what the worker says.
+        settled: Called after some messages that came together.
         lost: Called when a worker has gone.
     """
 
@@ -38,12 +39,14 @@ class WorkerLine:
         timers: Timers,
         *,
         received: Callable[[Any], None],
+        settled: Callable[[], None],
         lost: Callable[[], None],
     ) -> None:
         self._listener = listener
         self._waiter = waiter
         self._timers = timers
         self._received = received
+        self._settled = settled
         self._lost = lost
         self._channel: Channel | None = None
         self._is_waiting = False  # for the worker to read
@@ -118,6 +121,7 @@ class WorkerLine:
         try:
             for frame in channel.receive() if channel is not None else ():
                 self._received(decode_to_supervisor(frame))
+            self._settled()
             if channel is not None and channel.has_frames:
                 self._timers.set("orders", 0, self._read)
         except EOFError:

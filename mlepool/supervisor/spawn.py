@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from mlepool.supervisor.cgroups import Slot
 from mlepool.supervisor.messages import Spawn
+from mlepool.supervisor.posix_spawn import posix_spawn
 from mlepool.supervisor.processes import boot_ticks
 
 __all__ = ["Started", "grow_pipe", "start"]
@@ -54,16 +55,21 @@ class Started(NamedTuple):
 
 
 def start(
-    order: Spawn, environment: Mapping[bytes, bytes], *, slot: Slot | None = None
+    order: Spawn,
+    environment: Mapping[bytes, bytes],
+    *,
+    slot: Slot | None = None,
+    aside: bool = False,
 ) -> Started:
     """Start a process in a session of its own.
 
-    For a process of one thread: its working directory is the other's for a moment.
+    The thread's working directory is the other's for a moment.
 
     Args:
         order: What to start.
         environment: All that it gets.
         slot: The control group to start it in; None for ours.
+        aside: True to let other threads go on meanwhile.
 
     Raises:
         OSError: As execve(2) and chdir(2) say, with ``filename``.
@@ -77,7 +83,7 @@ def start(
             ends += os.pipe()
         before = boot_ticks()
         with slot or contextlib.nullcontext():
-            pid = _spawn(order, environment, _pipes(order, ends))
+            pid = _spawn(order, environment, _pipes(order, ends), aside=aside)
         born = (before, boot_ticks())
     except BaseException:
         for end in ends:
@@ -138,11 +144,23 @@ def _pipes(order: Spawn, ends: list[int]) -> tuple[Any, ...]:
 
 
 def _spawn(
-    order: Spawn, environment: Mapping[bytes, bytes], actions: tuple[Any, ...]
+    order: Spawn,
+    environment: Mapping[bytes, bytes],
+    actions: tuple[Any, ...],
+    *,
+    aside: bool = False,
 ) -> int:
     home = _home()
     try:
         os.chdir(order.cwd)  # posix_spawn has no other way to say where
+        if aside:
+            return posix_spawn(
+                _find(order.argv[0], environment.get(b"PATH", DEFAULT_PATH)),
+                order.argv,
+                environment,
+                duplicates=[action[1:] for action in actions],
+                defaults=_RESTORED,
+            )
         return os.posix_spawn(
             _find(order.argv[0], environment.get(b"PATH", DEFAULT_PATH)),
             order.argv,
