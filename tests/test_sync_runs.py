@@ -143,6 +143,7 @@ def test_ctrl_c_before_it_has_begun_leaves_nothing_that_goes_on(worker, tmp_path
         {"sync": {"source": "x", "nonsense": True}},
         {"collect_to": "here"},
         {"collect": 7},
+        {"collect": "x", "collect_to": 7},
     ],
 )
 def test_what_it_can_not_be_is_refused(conn, tmp_path, wrong):
@@ -172,6 +173,50 @@ def test_a_job_that_fails_leaves_its_results_too(conn, tmp_path):
     )
     assert job.exit_code == 3
     assert (tmp_path / "back" / "result").read_text() == "1\n"
+
+
+@pytest.fixture
+def both(worker, own_worker):
+    """Two hosts, each with a folder of its own; one's name is no file name."""
+    with mlepool.ClientPool() as pool:
+        pool.add("localhost", worker.port, name="one")
+        pool.add("localhost", own_worker.port, name="lab/two")
+        yield pool
+
+
+@pytest.mark.parametrize("place", ["all", "all/{host}"])
+def test_what_several_hosts_leave_comes_into_a_folder_for_each(both, tmp_path, place):
+    command = "mkdir -p group-out && pwd > group-out/place"
+    done = both.run(command, collect="group-out/**", collect_to=tmp_path / place)
+    done.check()
+    said = both.run("pwd").check()
+    wanted = {"one": said["one"].output, "lab_two": said["lab/two"].output}
+    assert wanted["one"] != wanted["lab_two"]
+    assert {one.name for one in (tmp_path / "all").iterdir()} == set(wanted)
+    for name, text in wanted.items():
+        back = tmp_path / "all" / name / "group-out" / "place"
+        assert back.read_text() == text
+    assert [one.collected.sent for one in done.values()] == [1, 1]
+
+
+def test_by_default_the_folders_are_in_the_one_that_was_synced(both, code):
+    done = both.exec(["cp", "data", "result"], sync=code, collect="result")
+    assert done.check().ok
+    for name in ("one", "lab_two"):
+        assert (code / name / "result").read_text() == "7"
+    assert not (code / "result").exists()
+
+
+def test_of_a_group_of_one_it_is_a_folder_too_and_no_path_runs_nothing(both, tmp_path):
+    group, there = both.group("one"), tmp_path / "there"
+    there.mkdir()
+    run = {"cwd": str(there), "collect": "r", "collect_to": tmp_path / "all"}
+    group.run("echo 1 > r", raise_error=True, **run)
+    assert (tmp_path / "all" / "one" / "r").read_text() == "1\n"
+    for call in (group.run, group.submit):
+        with pytest.raises(TypeError, match="collect_to must be a path, not int"):
+            call(["touch", str(tmp_path / "mark")], collect="r", collect_to=7)
+    assert not (tmp_path / "mark").exists()
 
 
 def test_the_end_is_told_once_the_results_are_here(conn, tmp_path):

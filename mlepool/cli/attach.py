@@ -10,7 +10,8 @@ from mlepool.cli.choosing import Choice, Hosts, Labels
 from mlepool.cli.exits import INTERRUPTED, exit_status
 from mlepool.cli.reach import Found, reach
 from mlepool.cli.records import RecordPrinter, views
-from mlepool.cli.wording import come_back, complain, folder_of
+from mlepool.cli.wording import come_back, complain
+from mlepool.client.files.places import folder_of
 from mlepool.client.listening.reader import Reader
 
 __all__ = ["attach"]
@@ -89,7 +90,7 @@ class _Following:
             complain(f"job {found.id} runs the tree {found.info.files.tree}")
         keywords: dict[str, Any] = {"offset": self._offset}
         if self._collect_to is not None:
-            folder = folder_of(found.connection) if several else ""
+            folder = folder_of(found.connection.name) if several else ""
             keywords["collect_to"] = str(Path(self._collect_to, folder))
         attach = found.connection.attach
         listener = await attach(found.id, encoding=None, **keywords)

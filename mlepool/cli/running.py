@@ -16,8 +16,9 @@ from mlepool.cli.interrupts import Interrupts
 from mlepool.cli.outputs import Ending, JsonLines, Live, Output
 from mlepool.cli.reach import MAX_DIALS, leave, open_chosen, stop_job
 from mlepool.cli.tee import Tee
-from mlepool.cli.wording import come_back, complain, folder_of
+from mlepool.cli.wording import come_back, complain
 from mlepool.client.connection import AsyncConnection
+from mlepool.client.files.places import folder_of
 from mlepool.client.ids import new_job_id
 from mlepool.client.links.redial import PERMANENT
 from mlepool.client.listening.sources import chunks
@@ -257,7 +258,7 @@ class Jobs:
             done = await connection.sync(folder, place, raise_error=True)
             keywords = {"cwd": place, "tree": done.value.digest}
         if given.get("collect"):
-            several = folder_of(connection) if len(self._connections) > 1 else ""
+            several = folder_of(connection.name) if len(self._connections) > 1 else ""
             keywords["collect_to"] = Path(folder or "", several)
         return keywords
 

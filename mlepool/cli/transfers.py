@@ -14,8 +14,9 @@ from mlepool.cli.interrupts import Interrupts
 from mlepool.cli.outputs import JsonLines
 from mlepool.cli.printer import Printer
 from mlepool.cli.reach import Reached, reach
-from mlepool.cli.wording import complain, folder_of, visible
+from mlepool.cli.wording import complain, visible
 from mlepool.client.connection import AsyncConnection
+from mlepool.client.files.places import folder_of
 from mlepool.client.listening.listener import AsyncListener, Status
 from mlepool.errors import ClientError, MlepoolError, SyncHaltedError
 
@@ -132,7 +133,7 @@ class _Transfers:
     async def _run_on(self, connection: AsyncConnection) -> int:
         name = connection.name
         try:
-            folder = folder_of(connection) if self._are_many else ""
+            folder = folder_of(connection.name) if self._are_many else ""
             listener = self._begun[name] = await self._begin(connection, folder)
             async for batch in listener.batches():
                 if self._are_listed:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from typing import NamedTuple
 
 from mlepool.cli.streams import complain
-from mlepool.client.connection import AsyncConnection
 from mlepool.wire.values import StopReport
 
 __all__ = [
@@ -16,7 +14,6 @@ __all__ = [
     "clock",
     "come_back",
     "complain",
-    "folder_of",
     "in_words",
     "visible",
 ]
@@ -37,11 +34,6 @@ UNITS = (
     _Unit("min", 60, "s", 1),
 )
 MAX_COMMAND = 60  # characters of a process's command line in a report
-
-
-def folder_of(connection: AsyncConnection) -> str:
-    """Name the folder for what comes from a host, one of several."""
-    return connection.name.replace(os.sep, "_")
 
 
 def come_back(job_id: str, host: str) -> str:

@@ -93,13 +93,15 @@ class Beginnings(FileMethods):
         listener: AsyncListener,
         sync: Callable[..., Coroutine[Any, Any, AsyncListener]] | None = None,
     ) -> Coroutine[Any, Any, AsyncListener] | None:
-        """Call a command for a listener that was made before, and wait for nothing.
+        """Call a command on one of several hosts, and wait for nothing.
+
+        What it collects gets a folder of this host's name.
 
         Args:
             command: One of :meth:`find`.
             args: Positional arguments.
             keywords: The others.
-            listener: Its handle.
+            listener: Its handle, which was made before.
             sync: What syncs before a run, if not :meth:`sync`.
 
         Returns:
@@ -118,6 +120,7 @@ class Beginnings(FileMethods):
                 job_id=listener.id,
                 echo=print_message,
                 listener=listener,
+                is_one_of_many=True,
             )
         self._calls.start(command, args, keywords, listener=listener)
         if listener.options.input is not None:

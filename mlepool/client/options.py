@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import enum
 import inspect
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,7 +45,8 @@ class CallOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         sync: The folder to sync first, and to run in; or (source, destination), or
             the arguments of ``sync()`` as a dict.
         collect_to: Where what ``collect`` names is brought to; by default what was
-            synced, or else the current folder.
+            synced, or else the current folder. Of a group's call each host gets a
+            folder of its name there, or where ``{host}`` stands.
     """
 
     complete: bool = True
@@ -161,11 +163,23 @@ def split_options(
     if options.encoding is not None:
         codecs.lookup(options.encoding)
     codecs.lookup_error(options.errors)
-    if options.input is not None:
-        open_source(options.input)
+    _check_files(options)
     if options.memory < 0:
         raise ValueError("memory must be a number of bytes")
     return options, rest
+
+
+def _check_files(options: CallOptions) -> None:
+    """See if what is read here can be, and if what is written to is a path.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if options.input is not None:
+        open_source(options.input)
+    if not isinstance(options.collect_to, str | os.PathLike | None):
+        kind = type(options.collect_to).__name__
+        raise TypeError(f"collect_to must be a path, not {kind}")
 
 
 def _in_words(exc: msgspec.ValidationError) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mlepool.client.calls import Calls
 from mlepool.client.catalogue.commands import BoundCommand
+from mlepool.client.files.places import place_for
 from mlepool.client.files.verbs import begin_collecting, local_path
 from mlepool.client.ids import new_job_id
 from mlepool.client.listening.listener import AsyncListener
@@ -35,6 +36,7 @@ async def run_with_files(
     job_id: str | None,
     echo: Echo,
     listener: AsyncListener | None = None,
+    is_one_of_many: bool = False,
 ) -> AsyncListener:
     """Sync a tree, run a command in it, and bring back what it leaves.
 
@@ -47,6 +49,7 @@ async def run_with_files(
         job_id: The id to use; a new one by default.
         echo: What prints a message, for ``echo_response``.
         listener: Its handle, if that was made before, with the id.
+        is_one_of_many: True if what comes back is to get a folder of the host's name.
 
     Raises:
         TypeError: For arguments that don't fit the command, or ``sync``.
@@ -66,8 +69,9 @@ async def run_with_files(
         keywords = {**keywords, "cwd": os.fspath(place), "tree": done.value.digest}
     listener = calls.start(command, args, keywords, job_id=job_id, listener=listener)
     if patterns:
-        there = calls.place(os.fsencode(place or "."))
-        _Results(calls, listener, there, to=options.collect_to or here, what=patterns)
+        to = options.collect_to or here
+        to = place_for(calls.name, to) if is_one_of_many else to
+        bring_back(calls, listener, place, to=to, what=patterns)
     return await calls.follow(listener, echo)
 
 

@@ -11,6 +11,7 @@ from typing import IO, Any, NamedTuple
 from mlepool.client.calls import Calls
 from mlepool.client.catalogue.signatures import readable
 from mlepool.client.files.methods import Path, texts_in
+from mlepool.client.files.places import place_for
 from mlepool.client.groups.listener import AsyncGroupListener
 from mlepool.client.groups.methods import part_keywords
 from mlepool.client.groups.orders import FileOrder, Order
@@ -24,8 +25,6 @@ __all__ = ["GroupFiles"]
 _PUTTING = "mlepool.client.files.putting"
 _SHARING = "mlepool.client.files.sharing"
 _VERBS = "mlepool.client.files.verbs"
-
-PLACE = "{host}"  # stands for a host's name in a destination here
 
 
 class GroupFiles:
@@ -224,23 +223,10 @@ def _each(
     """Begin with a destination here for each host."""
 
     def on_one(calls: Calls, listener: AsyncListener) -> LocalJob:
-        place = _place_for(calls.name, destination)
+        place = place_for(calls.name, destination)
         return begin(calls, source, place, listener=listener, **given)
 
     return on_one
-
-
-def _place_for(name: str, destination: Any) -> str:
-    """Give where a host's files go here.
-
-    Raises:
-        TypeError: If the destination is no path.
-    """
-    place = os.fsdecode(os.fspath(destination))
-    own = name.replace("/", "_")
-    if PLACE in place:
-        return place.replace(PLACE, own)
-    return os.path.join(place, own, "")
 
 
 def _shown(source: Any) -> str:

@@ -174,7 +174,8 @@ class GroupVerbs(GroupFiles, SweepMethods, Handle):
             retry_lost: Try again also where it is not known if it has run.
             connect_timeout: Seconds that a host may take to be connected; 30 by
                 default.
-            keywords: Those of ``run`` of a connection.
+            keywords: Those of ``run`` of a connection. In ``collect_to`` each host gets
+                a folder of its name; or it is a path with ``{host}`` for the name.
 
         Returns:
             The finished handle; with ``complete=False`` the live one, at once.
