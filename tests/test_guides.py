@@ -66,7 +66,7 @@ def test_many_hosts(capsys):
     (code,) = (one for one in others if "async with" in one)
     run(code, names, INSTEAD)
     assert names["live"].succeeded == NAMES[:2]
-    assert "--- gpu[1-8] (8)\ntested\n" in capsys.readouterr().out
+    assert "\ngpu[1-8] (8)\n---------------\ntested\n" in capsys.readouterr().out
 
 
 def test_sweeps(place, capsys):
