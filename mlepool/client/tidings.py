@@ -43,10 +43,11 @@ class Tidings:
                 commands now; they are given as :attr:`commands`), or ``"metrics"``
                 (a :class:`~mlepool.Sample` was taken; those that were kept while
                 nobody had them come first, and are let go as the callback returns);
-                ``"quarantined"`` (groups leave this host out for now: why, and until
-                when) and ``"released"`` (they do no more).
-            callback: Called with this connection, and with the event's data for a
-                worker's own event. What it raises is logged.
+                ``"quarantined"`` (groups leave this host out for now; given as ``why``,
+                and ``until`` when) and ``"released"`` (they do no more).
+            callback: Called with this connection; on ``"state-change"``,
+                ``"catalogue"``, ``"metrics"`` and ``"quarantined"`` also with what is
+                given then. What it raises is logged.
 
         Raises:
             ValueError: If there is no such event.

@@ -1,6 +1,8 @@
 """Who is left out of the calls of a pool's groups, and how it comes back."""
 
+import inspect
 import logging
+import re
 
 import pytest
 
@@ -55,6 +57,13 @@ def test_who_can_not_be_reached_again_and_again_is_left_out_and_seen_to_be(
     assert not done.ok
     assert "quarantined until" in str(done.table())
     assert pool["frail"].name in pool  # it is left out of calls, not of the pool
+
+
+@pytest.mark.parametrize("face", [mlepool.Connection, mlepool.AsyncConnection])
+def test_help_says_that_it_is_told_with_data_as_a_workers_own_events_are(face):
+    _, _, said = inspect.getdoc(face.on).partition("callback:")
+    with_data = {"state-change", "catalogue", "metrics", "quarantined"}
+    assert set(re.findall('``"([a-z-]+)"``', said)) == with_data
 
 
 def test_after_its_time_a_proof_lets_it_back(pool, proxy, monkeypatch):
