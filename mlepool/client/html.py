@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 __all__ = [
+    "SHORT",
+    "STYLE",
     "Cell",
     "clean",
     "line_of",
@@ -43,9 +45,13 @@ background:rgba(128,128,128,.1);border:1px solid rgba(128,128,128,.25)}
 color:inherit;font-size:inherit}
 .mlepool.mlepool th,.mlepool.mlepool td{text-align:left;padding:2px 14px 2px 4px;
 border:none;border-bottom:1px solid rgba(128,128,128,.25);vertical-align:top;
-max-width:60em;overflow-wrap:anywhere;white-space:normal;color:inherit}
+max-width:60em;white-space:nowrap;color:inherit}
 .mlepool.mlepool th{font-weight:600;opacity:.75}
-.mlepool.mlepool td.n{text-align:right}""".replace("\n", "")
+.mlepool.mlepool td.n{text-align:right}
+.mlepool.mlepool td.l{white-space:normal;overflow-wrap:anywhere;
+min-width:15em}""".replace("\n", "")
+
+SHORT = 24  # characters of a cell that stay in one line, however narrow the page is
 
 DOT = ' <span class="dim">·</span> '
 
@@ -161,8 +167,9 @@ def _inline(cell: Any) -> str:
 
 
 def _table_cell(cell: Any) -> str:
-    is_number = isinstance(cell, Cell) and cell.look == "number"
-    start = '<td class="n">' if is_number else "<td>"
+    text, look = cell if isinstance(cell, Cell) else (cell, "")
+    kind = "n" if look == "number" else "l" if len(str(text)) > SHORT else ""
+    start = f'<td class="{kind}">' if kind else "<td>"
     return f"{start}{_inline(cell)}</td>"
 
 

@@ -1,10 +1,13 @@
 """HTML of text that may be anything: it stays text."""
 
 import html.parser
+import re
 
 import pytest
 
 from mlepool.client.html import (
+    SHORT,
+    STYLE,
     Cell,
     clean,
     line_of,
@@ -86,3 +89,19 @@ def test_nothing_makes_no_empty_boxes():
 def test_a_bar_stays_within_its_bounds():
     assert 'value="100"' in progress_bar(250.0)
     assert "<progress" not in progress_bar(None, "3 of ?")
+
+
+def test_only_long_cells_of_a_table_have_more_than_a_line_or_break_words():
+    short = ["SUCCEEDED", Cell("RUNNING", "status"), "2026-11-23 06:20:00", "x" * SHORT]
+    made = table((), [[*short, "x" * (SHORT + 1), Cell("a b " * 20, "why"), None]])
+    assert re.findall("<td[^>]*>", made) == ["<td>"] * 4 + ['<td class="l">'] * 2 + [
+        "<td>"
+    ]
+    rules = re.findall(r"([^{}]+){([^{}]+)}", STYLE)
+    (cells,) = (rule for where, rule in rules if where.endswith(".mlepool td"))
+    assert "white-space:nowrap" in cells
+    assert "overflow-wrap" not in cells
+    # ``anywhere`` lets a column be as narrow as a letter, if nothing else says no.
+    (long,) = (rule for where, rule in rules if where.endswith("td.l"))
+    assert {"white-space:normal", "overflow-wrap:anywhere"} < set(long.split(";"))
+    assert "min-width" in long
