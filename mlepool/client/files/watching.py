@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -33,6 +34,7 @@ from mlepool.wire.values import SyncSummary
 __all__ = ["begin_watch"]
 
 LOOKS = 10  # at a tree whose folders change all the time, until it is synced as it is
+AGAIN = 30.0  # seconds after which what went wrong is tried again, if nothing changes
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -86,10 +88,12 @@ class _Watching:
         call = functools.partial(work, *args, **keywords)
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
-    async def changed(self) -> None:
-        """Wait until something may have changed."""
+    async def changed(self, limit: float | None) -> None:
+        """Wait until something may have changed, or so many seconds; a moment if 0."""
+        end = None if limit is None else time.monotonic() + limit
         while not await self.do(self.watcher.wait):
-            pass
+            if end is not None and time.monotonic() >= end:
+                return
 
     async def __aenter__(self) -> _Watching:
         return self
@@ -105,7 +109,8 @@ class _WatchedSource(LocalSource):
     """A source that is watched from before it is seen: so no change is missed.
 
     Attributes:
-        seen: What was there at the last look.
+        seen: What was there when a sync was planned from it, or will be.
+        is_behind: True if there may be more by now that nobody will tell of again.
     """
 
     def __init__(
@@ -113,21 +118,26 @@ class _WatchedSource(LocalSource):
     ) -> None:
         super().__init__(root, options, store=local_store(), own=own_folders())
         self._watching = watching
-        self._is_fresh = False
+        self._has_looked = self._has_planned = False
         self.seen = Scan([])
+        self.is_behind = False
 
     async def look(self) -> Scan:
-        """See what is there; what the next :meth:`scan` gives, too."""
+        """See what is there; what the first :meth:`scan` gives, too."""
         self.seen = await self._scan()
-        self._is_fresh = True
+        self._has_looked = True
         return self.seen
 
     async def scan(self) -> Scan:
-        """See what is there."""
-        if not self._is_fresh:
-            await self.look()
-        self._is_fresh = False
-        return self.seen
+        """See what is there: the first time, what is planned from."""
+        if not self._has_planned:
+            self._has_planned = True
+            return self.seen if self._has_looked else await self.look()
+        # A file is looked at again. What else has come since is in no plan, and the
+        # watcher has told of it, or will not: folders are watched anew with a look.
+        found = await self._scan()
+        self.is_behind |= found != self.seen
+        return found
 
     async def _scan(self) -> Scan:
         watching = self._watching
@@ -145,6 +155,8 @@ class _WatchedSource(LocalSource):
             ]
             if await watching.do(watching.watcher.watch, folders):
                 break
+        else:
+            self.is_behind = True
         return found
 
 
@@ -174,7 +186,8 @@ class _Watch:
         self._make_source, self._make_target = ends
         self._options = options
         self._source: _WatchedSource
-        self._last: Scan | None = None
+        self._last: Scan | None = None  # what was planned from, if all of it was done
+        self._limit: float | None = None  # seconds after which to look unless told
         self._total = SyncSummary()
         self._said: list[str] = []  # what goes wrong, as it was said last
         self._trouble = ""
@@ -192,7 +205,7 @@ class _Watch:
         while True:
             self._job.go_on()
             self._say_trouble()
-            await self._watching.changed()
+            await self._watching.changed(self._limit)
             try:
                 await self._follow()
             except ClientError:
@@ -212,6 +225,7 @@ class _Watch:
             await self._sync(source)
         else:
             self._said = []
+            self._limit = 0 if source.is_behind else None
             await source.close()
 
     async def _sync(self, source: _WatchedSource) -> None:
@@ -222,6 +236,7 @@ class _Watch:
             return self._source, self._make_target(meter)
 
         sync = Sync(self._job, ends, self._options, meter=meter)
+        self._last, self._limit = None, AGAIN
         try:
             summary = await sync.run()
             self._said = []
@@ -229,9 +244,17 @@ class _Watch:
             summary = exc.summary
             self._complain(f"{one.path}: {one.text}" for one in summary.problems)
         finally:
-            self._last = self._source.seen
             self._job.value = self._total  # not that of this sync alone
         self._job.value = self._total = _sum(self._total, summary)
+        self._settle(self._source, summary)
+
+    def _settle(self, source: _WatchedSource, summary: SyncSummary) -> None:
+        """Decide when to look again, and what is a change then."""
+        # What is no part of a sync, as a pipe, is not waited for.
+        if len(summary.problems) == len(source.seen.problems):
+            self._last, self._limit = source.seen, None
+        if source.is_behind:
+            self._limit = 0
 
     def _say_trouble(self) -> None:
         trouble = self._watching.watcher.trouble

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 import mlepool
+from mlepool.client.files import watching
+from mlepool.files.source import LocalSource
+from mlepool.files.watcher import Watcher
 from mlepool.testing.kill import kill_worker
 from mlepool.testing.proxy import FaultProxy
 from tests.conftest import wait_until
@@ -98,6 +101,62 @@ def test_what_comes_in_new_folders_while_it_syncs_follows(conn, tree, tmp_path):
         wait_until(lambda: is_same(tree, target))
         (tree / "deep" / "back").write_text("again")
         wait_until(lambda: is_same(tree, target))
+
+
+def test_what_comes_while_a_file_is_looked_at_again_follows(
+    conn, tree, *, tmp_path, monkeypatch
+):
+    scan, looks, target = LocalSource.scan, [], tmp_path / "target"
+
+    async def changing(self):
+        """A file that changes once it was seen, and others before it is seen again."""
+        if len(looks) == 1:
+            (tree / "late").touch()
+            (tree / "folder").mkdir()
+            (tree / "folder" / "late").touch()
+        found = await scan(self)
+        if not looks:
+            (tree / "a.txt").write_text("longer than it was")
+        looks.append(found)
+        return found
+
+    with watched(conn, tree, target):
+        monkeypatch.setattr(LocalSource, "scan", changing)
+        (tree / "a.txt").write_text("changing")
+        wait_until(lambda: is_same(tree, target))
+    assert (target / "folder" / "late").exists()
+
+
+def test_what_comes_before_folders_are_watched_follows(
+    conn, tree, *, tmp_path, monkeypatch
+):
+    watch, target = Watcher.watch, tmp_path / "target"
+
+    def late(self, folders):
+        if b"folder" in folders and not (tree / "folder" / "late").exists():
+            (tree / "folder" / "late").touch()
+        return watch(self, folders)
+
+    monkeypatch.setattr(watching, "LOOKS", 1)
+    monkeypatch.setattr(Watcher, "watch", late)
+    with watched(conn, tree, target):
+        (tree / "folder").mkdir()
+        wait_until(lambda: (target / "folder" / "late").exists())
+
+
+def test_what_went_wrong_is_tried_again_though_nothing_changes(
+    conn, tree, *, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(watching, "AGAIN", 0.1)
+    target = tmp_path / "target"
+    (target / "deep").mkdir(parents=True)
+    (target / "deep" / "b.txt").mkdir()
+    (target / "deep" / "b.txt" / "in the way").touch()
+    with watched(conn, tree, target) as live:
+        wait_until(lambda: any(one.startswith("! deep/b.txt: ") for one in live[:]))
+        shutil.rmtree(target / "deep" / "b.txt")
+        wait_until(lambda: is_same(tree, target))
+    assert len([one for one in live if one.startswith("! ")]) == 1
 
 
 def test_a_stop_gives_the_totals(conn, tree, tmp_path):
