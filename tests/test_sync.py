@@ -101,6 +101,20 @@ def test_an_unchanged_tree_is_left_alone_and_keeps_its_name(conn, tree, tmp_path
     assert again.value.digest == first.value.digest != ""
 
 
+def test_a_link_of_another_time_alone_gets_it_once(conn, tree, tmp_path):
+    (tree / "deep" / "link").symlink_to("nowhere")
+    first = conn.sync(tree, tmp_path / "target")
+    for name in ("link", "deep/link"):
+        os.utime(tree / name, ns=(5, 5), follow_symlinks=False)
+    again = conn.sync(tree, tmp_path / "target")
+    assert sorted(again) == ["~ deep/link", "~ link"]
+    assert (again.value.sent, again.value.digest) == (0, first.value.digest)
+    assert differences(tree, tmp_path / "target") == ""
+    before = listing(tmp_path / "target")
+    assert list(conn.sync(tree, tmp_path / "target")) == []
+    assert listing(tmp_path / "target") == before
+
+
 def test_an_empty_folder_makes_an_empty_folder(conn, tmp_path):
     (tmp_path / "nothing").mkdir()
     assert conn.sync(tmp_path / "nothing", tmp_path / "target").ok

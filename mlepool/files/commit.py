@@ -30,6 +30,8 @@ __all__ = ["Commit", "Work"]
 
 LINK_NAME = b"link"  # in the stage folder; files have numbers
 ACCESS = stat.S_IRWXU
+# Of disks on which links can't be given times: what they say counts more.
+NO_LINK_TIMES = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 LARGE = 1 << 20  # bytes that take longer to read than to wait for the clock of files
 TICK = 0.002  # seconds; that clock has ticks of 1 to 10 ms
 MOST_TICKS = 10  # waited for; a server may have another clock
@@ -168,7 +170,11 @@ class Commit:
             os.unlink(LINK_NAME, dir_fd=self._stage)
         os.symlink(entry.target, LINK_NAME, dir_fd=self._stage)
         times = (entry.mtime_ns, entry.mtime_ns)
-        os.utime(LINK_NAME, ns=times, dir_fd=self._stage, follow_symlinks=False)
+        try:
+            os.utime(LINK_NAME, ns=times, dir_fd=self._stage, follow_symlinks=False)
+        except OSError as exc:
+            if exc.errno not in NO_LINK_TIMES:
+                raise
         place(self._tree, entry.path, source=self._stage, name=LINK_NAME)
 
     def _touch_same(self, file: Staged) -> None:

@@ -23,7 +23,7 @@ class Plan(msgspec.Struct):
         folders: To be made, or to get their mode and mtime: also those in which
             something changes, which alters their mtime.
         files: To be offered.
-        links: To be made, or to say something else.
+        links: To be made, or to say something else, or to get their mtime.
         touched: Files of the same size and mtime, with another mode.
         deleted: Paths of what goes, with all that is in it; none is in another.
         refused: Paths that stay as they are, each with the reason.
@@ -150,7 +150,7 @@ class _Planner:
             self._compare_folders(new, old)
             return self._after(at) if new.path in self._unread else at + 1
         if old.kind == LINK:
-            same = old.target == new.target
+            same = (old.target, old.mtime_ns) == (new.target, new.mtime_ns)
         else:
             same = (old.size, old.mtime_ns) == (new.size, new.mtime_ns)
             same = same and not self._checksum

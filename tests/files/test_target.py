@@ -1,6 +1,7 @@
 """The end that is written: trees on a real disk, made like others."""
 
 import asyncio
+import errno
 import os
 import random
 import shutil
@@ -448,6 +449,29 @@ def test_links_that_can_not_be_are_problems_and_the_rest_goes_on(tmp_path):
         *(b"empty", b"long", b"nul")
     ]
     assert os.listdir(tmp_path / "dst") == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("code", "there", "problems"),
+    [(errno.EOPNOTSUPP, ["link"], []), (errno.EIO, [], [b"link"])],
+)
+def test_a_link_comes_without_its_time_where_links_have_none(
+    tmp_path, monkeypatch, *, code, there, problems
+):
+    def no_time(*args, **keywords):
+        raise OSError(code, os.strerror(code))
+
+    async def run():
+        target = LocalTarget(tmp_path / "dst", TargetOptions(), state=tmp_path / "st")
+        await target.scan()
+        await target.prepare(links=[Entry(b"link", LINK, mtime_ns=5, target=b"a")])
+        monkeypatch.setattr(os, "utime", no_time)
+        report = await target.commit()
+        await target.close()
+        return report
+
+    assert [one.path for one in asyncio.run(run()).problems] == problems
+    assert os.listdir(tmp_path / "dst") == there
 
 
 def test_wrong_content_is_refused(tmp_path):
