@@ -153,6 +153,18 @@ def test_what_it_can_not_be_is_refused(conn, tmp_path, wrong):
     assert not mark.exists()
 
 
+def test_what_can_not_be_synced_and_is_no_result_is_no_fault(conn, tmp_path):
+    (tmp_path / "out").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    there = {"cwd": str(tmp_path), "collect": "out/**"}
+    job = conn.run("echo 1 > out/r", collect_to=tmp_path / "one", **there)
+    assert (job.error, job.collected.problems) == (None, ())
+    os.mkfifo(tmp_path / "out" / "pipe")
+    job = conn.run("true", collect_to=tmp_path / "two", **there)
+    assert isinstance(job.error, mlepool.SyncIncompleteError)
+    assert [one.path for one in job.error.summary.problems] == ["out/pipe"]
+
+
 def test_results_that_do_not_come_back_are_told(conn, code, tmp_path):
     (tmp_path / "file").write_text("in the way")
     there = str(tmp_path / "there")

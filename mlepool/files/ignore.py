@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-import msgspec
+from msgspec import structs
 
+from mlepool.files.base import Scan
 from mlepool.files.patterns import Patterns
-from mlepool.tree import FOLDER, Entry
+from mlepool.tree import FILE, FOLDER, Entry, order_of
 
 __all__ = ["Rules", "leave_out", "pick"]
 
@@ -81,13 +82,29 @@ def leave_out(
     return _Sieve(by_folder, Rules(exclude)).run(entries) if by_folder else [*entries]
 
 
-def pick(entries: Sequence[Entry], include: Sequence[str]) -> list[Entry]:
+def pick(scan: Scan, include: Sequence[str]) -> Scan:
     """Give what patterns name, all that is in it, and the folders on the way to it.
 
+    Of problems those of what they name are left, and of folders that could not be
+    read: these may have such things in them.
+
     Args:
-        entries: All entries, in order.
+        scan: Of all.
         include: The patterns, as lines of an ignore file at the root.
     """
+    picked = _named(scan.entries, include)
+    problems = scan.problems
+    if problems:
+        folders = {b"", *(one.path for one in scan.entries if one.kind == FOLDER)}
+        others = [Entry(one.path, FILE) for one in problems if one.path not in folders]
+        both = sorted([*scan.entries, *others], key=lambda one: order_of(one.path))
+        kept = folders | _named(both, include)
+        problems = [one for one in problems if one.path in kept]
+    entries = [one for one in scan.entries if one.path in picked]
+    return structs.replace(scan, entries=entries, problems=problems)
+
+
+def _named(entries: Iterable[Entry], include: Sequence[str]) -> set[bytes]:
     rules = {b"": Rules(include)}
     picked: set[bytes] = set()
     whole: bytes | None = None  # begins each path in a folder that was picked
@@ -101,7 +118,7 @@ def pick(entries: Sequence[Entry], include: Sequence[str]) -> list[Entry]:
             whole = entry.path + b"/" if is_folder else whole
         elif is_folder:
             rules[entry.path] = rules[folder].enter(name)
-    return [entry for entry in entries if entry.path in picked]
+    return picked
 
 
 def _parents(path: bytes) -> Iterator[bytes]:
@@ -147,4 +164,4 @@ class _Sieve:
         if folder:
             place = self._places[folder]
             old = self._taken[place]
-            self._taken[place] = msgspec.structs.replace(old, size=old.size + 1)
+            self._taken[place] = structs.replace(old, size=old.size + 1)

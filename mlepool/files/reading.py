@@ -8,8 +8,6 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from msgspec import structs
-
 from mlepool.files.base import Chunk, Offer, Piece, Problem, Scan, SourceOptions
 from mlepool.files.chunks import SMALL, chunk_file
 from mlepool.files.descent import Root, locate_root, open_real
@@ -82,7 +80,7 @@ class TreeReader:
             own=inodes_of(self._own),
         )
         if options.include:
-            scan = structs.replace(scan, entries=pick(scan.entries, options.include))
+            scan = pick(scan, options.include)
         return scan
 
     def describe(

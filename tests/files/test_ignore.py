@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from mlepool.files.base import Problem, Scan
 from mlepool.files.ignore import Rules, leave_out, pick
 from mlepool.files.patterns import CLASSES, Patterns
 from mlepool.files.scan import scan_tree
@@ -342,4 +343,23 @@ def test_what_patterns_pick_comes_with_the_folders_on_the_way(include, picked):
         Entry(b"src", FOLDER),
         Entry(b"src/a", FILE),
     ]
-    assert [one.path for one in pick(tree, include)] == picked
+    assert [one.path for one in pick(Scan(tree, []), include).entries] == picked
+
+
+@pytest.mark.parametrize(
+    ("include", "left"),
+    [
+        (["out/**"], [b"locked", b"out/socket"]),
+        (["out/*.o"], [b"locked"]),
+        (["socket"], [b"locked", b"out/socket", b"socket", b"src/socket"]),
+        (["/socket", "lock*"], [b"locked", b"socket"]),
+        (["none"], [b"locked"]),
+    ],
+)
+def test_problems_of_what_is_not_picked_are_none_but_folders_that_are_closed(
+    include, left
+):
+    tree = [Entry(one, FOLDER) for one in (b"locked", b"out", b"src")]
+    places = [b"locked", b"out/socket", b"socket", b"src/socket"]
+    picked = pick(Scan(tree, [Problem(one, "why") for one in places]), include)
+    assert [one.path for one in picked.problems] == left
