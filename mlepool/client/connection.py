@@ -132,13 +132,22 @@ class AsyncConnection(Bindings, Tidings, MetricsMethods, Handle):
         """
         await self.connect_within(None)
 
-    async def connect_within(self, limit: float | None) -> None:
-        """Connect as :meth:`connect`, within a limit in seconds."""
+    async def connect_within(
+        self, limit: float | None, *, absence: float | None = None
+    ) -> None:
+        """Connect as :meth:`connect`, within a limit in seconds.
+
+        Args:
+            limit: The seconds; None for ``connect_timeout``.
+            absence: Seconds to wait at most while it is reconnecting by itself.
+        """
         check_limit("timeout", limit)
         if self._state == "closed":
             raise ConnectionClosedError(self.name, self._state)
         self._check_loop()
         seconds = self._connect_limit if limit is None else limit
+        if absence is not None and self._redial.is_on:
+            seconds = min(seconds, absence)
         try:
             async with asyncio.timeout(seconds), self._connecting:
                 if self._redial.is_on:
@@ -150,6 +159,8 @@ class AsyncConnection(Bindings, Tidings, MetricsMethods, Handle):
             if isinstance(exc, ConnectError):
                 raise
             cause = f"no answer within {seconds:g} s"
+            if self._redial.is_on:
+                cause = f"{self._redial.cause}; no link within {seconds:g} s"
             raise self._error(cause, ConnectTimeoutError) from None
 
     async def disconnect(self) -> None:
@@ -194,6 +205,11 @@ class AsyncConnection(Bindings, Tidings, MetricsMethods, Handle):
     def is_connected(self) -> bool:
         """True while there is a link to the worker."""
         return self._conversation is not None
+
+    @property
+    def is_reconnecting(self) -> bool:
+        """True while the link is lost, and it tries to come back."""
+        return self._redial.is_on
 
     @property
     def is_closed(self) -> bool:

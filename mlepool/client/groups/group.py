@@ -173,7 +173,8 @@ class GroupVerbs(GroupFiles, SweepMethods, Handle):
                 where the command failed: as a new job, after a growing pause.
             retry_lost: Try again also where it is not known if it has run.
             connect_timeout: Seconds that a host may take to be connected; 30 by
-                default.
+                default. To be back after a lost link: no longer than ``timeout``, and
+                three seconds more.
             keywords: Those of ``run`` of a connection. In ``collect_to`` each host gets
                 a folder of its name; or it is a path with ``{host}`` for the name.
 

@@ -7,6 +7,7 @@ comes. Only while a host is being connected it has a task.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
@@ -283,10 +284,14 @@ class GroupRun:
 
     async def _reach(self, slot: Slot) -> None:
         """Connect to a host, and begin."""
+        connection, limit = slot.connection, self._options.connect_timeout
+        absence = slot.listener.longest
+        # Who comes back by itself is dialled anyway: it has no need of the gate.
+        gate = None if connection.is_reconnecting else self._watcher.gate
         try:
-            async with self._watcher.gate:
-                await slot.connection.connect_within(self._options.connect_timeout)
-                await self._watcher.probe(slot.connection)
+            async with gate or contextlib.nullcontext():
+                await connection.connect_within(limit, absence=absence)
+                await self._watcher.probe(connection)
         except Exception as exc:
             # The top of a task: whatever it was is this host's outcome.
             slot.problem = exc

@@ -81,7 +81,7 @@ class Redial:
     """
 
     _hurry: asyncio.Event  # since an absence has begun, as is what is wrong so far
-    _last: MlepoolError
+    _last: ConnectError | LinkError
 
     def __init__(
         self, enter: Callable[[], Awaitable[None]], *, limit: float | None
@@ -98,6 +98,11 @@ class Redial:
         """True while it tries to come back."""
         return self._task is not None
 
+    @property
+    def cause(self) -> str:
+        """What is wrong so far with the absence that is on, in words."""
+        return self._last.cause
+
     def link_made(self) -> None:
         """Note that there is a link, whoever has made it."""
         self._linked = asyncio.get_running_loop().time()
@@ -113,7 +118,9 @@ class Redial:
         self._backoff.reset()
 
     def begin(
-        self, problem: MlepoolError, failed: Callable[[MlepoolError], None]
+        self,
+        problem: ConnectError | LinkError,
+        failed: Callable[[MlepoolError], None],
     ) -> None:
         """Begin to come back, with an attempt at once if the last link was of use.
 
@@ -127,7 +134,8 @@ class Redial:
         self._task = asyncio.get_running_loop().create_task(self._run(failed))
 
     async def wait(self) -> None:
-        """Wait for the end, without pauses from now on for one attempt."""
+        """Wait for the end, with an attempt at once, and pauses that begin anew."""
+        self.hurry()
         while self._task is not None:
             self._hurry.set()
             await asyncio.wait([self._task])

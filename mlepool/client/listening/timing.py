@@ -50,6 +50,14 @@ class Timed(Facts):
         check_seconds("max_interval", seconds)
         self._max_interval = seconds
 
+    @property
+    def longest(self) -> float | None:
+        """Seconds until time is up here, once it counts; None for never."""
+        if self.timeout is None:
+            return None
+        slack = 0.0 if self.options.on_timeout == "detach" else TIMEOUT_SLACK
+        return self.timeout + slack
+
     async def accepted(self) -> None:
         """Wait until the worker has started the command, put it in line, or refused."""
         while not self.intake.is_accepted and not self.intake.is_over:
@@ -116,11 +124,10 @@ class Timed(Facts):
         self._timer = self._set_timer()
 
     def _set_timer(self) -> asyncio.TimerHandle | None:
-        if self.timeout is None:
+        if self.longest is None:
             return None
-        slack = 0.0 if self.options.on_timeout == "detach" else TIMEOUT_SLACK
         loop = asyncio.get_running_loop()
-        return loop.call_later(self.timeout + slack, self._expire)
+        return loop.call_later(self.longest, self._expire)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

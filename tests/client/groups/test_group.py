@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 import mlepool
-from mlepool.client.groups import waves
+from mlepool.client.groups import ward, waves
+from mlepool.client.listening import timing
 from mlepool.client.listening.output import EvictedError
 from mlepool.testing.kill import kill_worker
 from mlepool.testing.proxy import FaultProxy
@@ -229,6 +230,44 @@ def test_a_host_that_is_being_reconnected_is_waited_for_only_so_long(worker):
         assert isinstance(done["frail"].error, mlepool.ConnectTimeoutError)
         proxy.accept()
         assert pool.run("true").ok
+
+
+def test_a_host_without_a_link_is_waited_for_as_long_as_the_call_may_take(
+    worker, monkeypatch
+):
+    monkeypatch.setattr(timing, "TIMEOUT_SLACK", 0.0)
+    with FaultProxy(worker.port) as proxy, strangers(worker) as pool:
+        frail = pool.add("localhost", proxy.port, name="frail")
+        frail.connect()
+        proxy.refuse()
+        proxy.reset()
+        wait_until(lambda: not frail.is_connected)
+        done = pool.run("true", timeout=2)
+        assert (done.succeeded, done.lost) == (["here"], ["frail"])
+        error = done["frail"].error
+        assert isinstance(error, mlepool.ConnectTimeoutError)
+        assert "no link within 2 s" in str(error)
+        assert "refused" in str(done.table())
+
+
+def test_a_host_that_is_back_in_time_is_used_once_and_waits_for_no_other(
+    worker, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ward, "MAX_DIALS", 0)  # as if others were being dialled
+    with FaultProxy(worker.port) as proxy, strangers(worker) as pool:
+        frail = pool.add("localhost", proxy.port, name="frail")
+        pool.connect()
+        proxy.refuse()
+        proxy.reset()
+        wait_until(lambda: not frail.is_connected)
+        script = f"echo run >> {tmp_path}/$MLEPOOL_JOB"
+        live = pool.run(script, timeout=20, complete=False)
+        live["here"].wait(20)
+        assert live.running == ["frail"]
+        proxy.accept()
+        assert live.wait(20).ok
+        runs = {one.name: one.read_text() for one in tmp_path.iterdir()}
+        assert runs == {one.id: "run\n" for one in live.values()}
 
 
 def test_a_host_that_dies_in_the_middle_is_lost_and_keeps_no_other(worker, own_worker):

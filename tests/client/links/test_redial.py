@@ -128,6 +128,19 @@ async def test_it_goes_on_until_it_is_let_in():
 
 
 @in_jumping_time
+async def test_who_waits_after_a_long_absence_is_served_with_short_pauses():
+    dialler = Dialler(REFUSED)
+    redial = dialler.redial()
+    await asyncio.sleep(3600.0)
+    count = len(dialler.times)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(5.0):
+            await redial.wait()
+    assert len(dialler.times) >= count + 6  # without it, one: the others were far off
+    assert redial.cause == REFUSED.cause
+
+
+@in_jumping_time
 async def test_an_attempt_that_hangs_is_not_the_last():
     dialler = Dialler(3600.0, None)
     await dialler.redial().wait()
