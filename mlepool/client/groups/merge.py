@@ -50,7 +50,7 @@ class Merge:
 
     def __init__(self, run: GroupRun) -> None:
         self._run = run
-        self.heard: Callable[[], None] = lambda: None
+        self.heard: Callable[[], None] = _nobody
         self._ready: deque[_Place] = deque()
         self._places: dict[AsyncListener, _Place] = {}
         self._open = 0
@@ -87,7 +87,9 @@ class Merge:
         self._run.unhear(self._news)
         for place in self._places.values():
             self._close(place)
+        self._places.clear()
         self._ready.clear()
+        self.heard = _nobody
 
     # -- within
 
@@ -165,8 +167,13 @@ class Merge:
         place.is_over = True
         self._open -= 1
         place.listener.intake.unwatch(place.wake)
+        place.wake = None
         if place.task is not None:
             place.task.cancel()
+
+
+def _nobody() -> None:
+    """Tell nobody."""
 
 
 class _Place:

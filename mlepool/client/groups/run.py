@@ -302,7 +302,8 @@ class GroupRun:
             slot.task = None
 
     def _call(self, slot: Slot) -> None:
-        slot.listener.intake.watch(lambda: self._heard(slot))
+        slot.heard = functools.partial(self._heard, slot)
+        slot.listener.intake.watch(slot.heard)
         try:
             slow = self.order.begin(slot.connection, slot.listener)
         except Exception as exc:
@@ -335,7 +336,15 @@ class GroupRun:
         if slot.is_open and (listener.intake.is_over or listener.is_left):
             is_safe = self._options.retry_lost or self.order.is_repeatable
             self._note_end(slot, of_ended(slot, is_safe=is_safe))
+        if listener.intake.is_over:
+            self._hear_no_more(slot)
         self._tell(slot)
+
+    def _hear_no_more(self, slot: Slot) -> None:
+        """Let go of what would keep all hosts' output, as one cycle, in memory."""
+        heard, slot.heard = slot.heard, None
+        if heard is not None:
+            slot.listener.intake.unwatch(heard)
 
     def _note_end(self, slot: Slot, verdict: Verdict) -> None:
         slot.is_open = False

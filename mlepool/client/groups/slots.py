@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.listening.listener import AsyncListener
@@ -24,6 +25,7 @@ class Slot:
         is_drained: True while its output comes whether it is read or not.
         is_forgone: True once it was stopped before it had begun.
         task: Connects it, while that takes.
+        heard: Called when something has come for its listener; None before and after.
     """
 
     def __init__(self, connection: AsyncConnection, listener: AsyncListener) -> None:
@@ -37,3 +39,4 @@ class Slot:
         self.is_drained = False
         self.is_forgone = False
         self.task: asyncio.Task[None] | None = None
+        self.heard: Callable[[], None] | None = None

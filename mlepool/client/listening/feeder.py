@@ -30,11 +30,14 @@ class Feeder:
     could tell how much of it was taken.
 
     Args:
-        send: How bytes get to the process.
+        transmit: How bytes get to the process.
+
+    Attributes:
+        transmit: As given.
     """
 
-    def __init__(self, send: Send) -> None:
-        self._transmit = send
+    def __init__(self, transmit: Send) -> None:
+        self.transmit = transmit
         self._writer = ""  # named with its first word: most never write
         self._sent = 0
         self._turn = asyncio.Lock()
@@ -87,7 +90,7 @@ class Feeder:
         offset = self._sent
         self._sent += len(data)
         try:
-            await self._transmit(data, offset=offset, end=end, writer=self._writer)
+            await self.transmit(data, offset=offset, end=end, writer=self._writer)
         except ConnectionClosedError:
             self._sent = offset  # it was not sent at all
             raise

@@ -79,7 +79,7 @@ class Intake:
         # A record that is cut is held with its last part: it has come before it counts.
         window = min(WINDOW, memory - MAX_RECORD)
         self._window = ReceiveWindow(begin, window)
-        self._pauses = Pauses(look, self._add)
+        self._pauses = Pauses(look)
         self._taken = 0
         self._drains = 0
         self._ends: list[int] = []
@@ -161,7 +161,9 @@ class Intake:
     def seen(self, position: int) -> None:
         """Note where the output ended just now; a prompt if that is here."""
         if position == self._position and not self._parser.pending and not self.is_over:
-            self._pauses.nothing_more()
+            paused = self._pauses.nothing_more()
+            if paused:
+                self._add(paused)
 
     def close(self) -> None:
         """Look for nothing more. Twice is fine."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import weakref
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -90,21 +93,22 @@ class AsyncListener(Messages):
         position: int = 0,
         is_to_come: bool = False,
     ) -> None:
+        intake = Intake(
+            options,
+            _to_owner(self, lambda own, one, limit: own.give_credit(one, limit)),
+            look=_to_owner(self, lambda own, one: own.look(one)),
+            begin=position,
+        )
         super().__init__(
             job_id,
             command,
             options=options,
             host=owner.name,
             is_to_come=is_to_come,
-            intake=Intake(
-                options,
-                lambda limit: self._owner.give_credit(self, limit),
-                look=lambda: self._owner.look(self),
-                begin=position,
-            ),
+            intake=intake,
         )
         self._owner = owner
-        self.feeder = Feeder(self._feed)
+        self.feeder = Feeder(functools.partial(owner.feed_job, job_id))
 
     def __bool__(self) -> bool:
         return True  # a handle, not a container: an empty one is still there
@@ -218,6 +222,7 @@ class AsyncListener(Messages):
             options: What the caller asked for; how much to hold was settled before.
         """
         self._owner, self.options = owner, options
+        self.feeder.transmit = functools.partial(owner.feed_job, self.id)
         self.timeout, self.raise_error = options.timeout, options.raise_error
         self.is_to_come = False
         self._begin_to_count()
@@ -252,5 +257,18 @@ class AsyncListener(Messages):
             raise problem
         super()._raise_failure()
 
-    async def _feed(self, data: bytes, **place: Any) -> None:
-        await self._owner.feed_job(self.id, data, **place)
+
+def _to_owner(listener: AsyncListener, do: Callable[..., None]) -> Callable[..., None]:
+    """Make what tells a listener's owner of it, as long as there is the listener.
+
+    What a listener holds does not hold it: a cycle would keep its output in memory
+    until all garbage is collected, and large bytes bring that on late.
+    """
+    found = weakref.ref(listener)
+
+    def tell(*words: Any) -> None:
+        one = found()
+        if one is not None:
+            do(one._owner, one, *words)
+
+    return tell

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Self
 
@@ -49,7 +50,7 @@ class Messages(Timed):
             is_to_come=is_to_come,
         )
         self._seen_end = False  # before any reader asks
-        self._reader = Reader(self)
+        self._reader = self._new_reader()
         self._decoder: LineDecoder | ValueDecoder | None = None
         self._next_ended = False
         self._waiting: Iterator[Any] = iter(())
@@ -219,14 +220,15 @@ class Messages(Timed):
         """Let go of all messages that have come; ``next()`` goes on with new ones."""
         self._waiting = iter(())
         self._expectation.clear()
-        self._reader, self._decoder = Reader(self, new=True), None
+        self._reader, self._decoder = self._new_reader(new=True), None
         self.intake.output.clear()
 
     def new_decoder(self) -> LineDecoder | ValueDecoder:
         """Make what turns this command's records into messages."""
         lines = LineDecoder(self.options.encoding, self.options.errors)
         if self.gives_value or self.intake.yields is not None:
-            return ValueDecoder(lines, self.last_message)
+            this = weakref.proxy(self)
+            return ValueDecoder(lines, lambda: this.last_message())
         return lines
 
     def end_reached(self, *, quiet: bool = False) -> None:
@@ -244,6 +246,10 @@ class Messages(Timed):
     def again(self) -> Messages:
         """Read the same job again from where this one began."""
         raise NotImplementedError
+
+    def _new_reader(self, *, new: bool = False) -> Reader:
+        """Make a reader to be kept here: it must not keep the listener."""
+        return Reader(weakref.proxy(self), new=new)
 
     async def _next(self) -> Any:
         while True:
@@ -279,16 +285,16 @@ class Messages(Timed):
             self.intake.end_drain()
 
     def _messages(self) -> list[Any]:
-        self._index = self._index or _Index(self)
+        self._index = self._index or _Index(self.intake, self.new_decoder())
         return self._index.messages()
 
 
 class _Index:
     """The messages that have come, by number; made when somebody asks for one."""
 
-    def __init__(self, listener: Messages) -> None:
-        self._listener = listener
-        self._decoder = listener.new_decoder()
+    def __init__(self, intake: Intake, decoder: LineDecoder | ValueDecoder) -> None:
+        self._intake = intake
+        self._decoder = decoder
         self._place = 0
         self._messages: list[Any] = []
         self._ended = False
@@ -299,7 +305,7 @@ class _Index:
         Raises:
             EvictedError: If some have left memory before anybody asked.
         """
-        intake = self._listener.intake
+        intake = self._intake
         while self._place < intake.output.end:
             self._messages += self._decoder.decode(intake.output.batch(self._place))
             self._place += 1

@@ -20,14 +20,10 @@ class Pauses:
 
     Args:
         look: Asks the worker where the output ends now; nothing without a link.
-        pause: Takes a record without data for each stream that has paused.
     """
 
-    def __init__(
-        self, look: Callable[[], None], pause: Callable[[list[Record]], None]
-    ) -> None:
+    def __init__(self, look: Callable[[], None]) -> None:
         self._look = look
-        self._pause = pause
         self._open: dict[int, float] = {}  # streams in a line, and since when
         self._timer: asyncio.TimerHandle | None = None
 
@@ -42,14 +38,17 @@ class Pauses:
         if self._open and self._timer is None:
             self._set_timer(now + QUIET)
 
-    def nothing_more(self) -> None:
-        """Note that the worker has no more output than has come."""
+    def nothing_more(self) -> list[Record]:
+        """Note that the worker has no more output than has come.
+
+        Returns:
+            A record without data for each stream that has paused.
+        """
         now = asyncio.get_running_loop().time()
         quiet = [one for one, since in self._open.items() if since + QUIET <= now]
         for stream in quiet:
             del self._open[stream]
-        if quiet:
-            self._pause([Record(0.0, stream, b"") for stream in quiet])
+        return [Record(0.0, stream, b"") for stream in quiet]
 
     def stop(self) -> None:
         """Watch no more. Twice is fine."""

@@ -12,6 +12,7 @@ Output is not looked at before somebody asks for its points.
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -215,7 +216,7 @@ class WatchedPoints:
     def __init__(self, intake: Intake) -> None:
         if not intake.output.is_whole:
             raise EvictedError("a part of the output has left memory")
-        self._intake = intake
+        self._intake = weakref.proxy(intake)  # which holds this, as a watcher
         self._parser = PointParser(is_start=intake.begin == 0)
         self._place = 0
         self.points = self._parser.points

@@ -54,8 +54,9 @@ class Reader:
     def __init__(
         self, source: Source, *, new: bool = False, quiet: bool = False
     ) -> None:
-        output = source.intake.output
         self._source = source
+        self._intake = source.intake
+        output = self._intake.output
         self._place = output.end if new else 0
         self._given = output.offsets.copy() if new else dict.fromkeys(STREAM_NAMES, 0)
         self._again: Reader | None = None
@@ -65,7 +66,7 @@ class Reader:
     @property
     def is_at_once(self) -> bool:
         """True if :meth:`next` would not wait: there are records, or the end."""
-        intake = self._source.intake
+        intake = self._intake
         return self._again is None and (
             self._place < intake.output.end or intake.is_over
         )
@@ -93,13 +94,13 @@ class Reader:
                 continue
             if records is not None:
                 return records
-            if self._source.intake.is_over:
+            if self._intake.is_over:
                 self._end()
                 return None
             await self._source.change()
 
     def _take(self) -> list[Record] | None:
-        output = self._source.intake.output
+        output = self._intake.output
         if self._place >= output.end:
             return None
         records = output.batch(self._place)
@@ -108,7 +109,7 @@ class Reader:
             records = records + output.batch(self._place)
             self._place += 1
         self._given = output.offsets_after(self._place - 1)
-        self._source.intake.take(self._place)
+        self._intake.take(self._place)
         return records
 
     async def _next_again(self, again: Reader) -> list[Record] | None:

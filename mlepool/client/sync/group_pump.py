@@ -80,6 +80,8 @@ class GroupPump:
             if not batch and not self._merge.is_over:
                 return
             self._has_ended = not batch
+            if self._has_ended:
+                self._merge.close()
             target.put_nowait(batch or None)
 
     def _end(self) -> None:

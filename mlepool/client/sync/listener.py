@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import weakref
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
@@ -39,7 +40,12 @@ class Listener(Viewed, Handle):
     def __init__(self, listener: AsyncListener, portal: Portal) -> None:
         self._async = listener
         self._portal = portal
-        self._messages = Messages(listener, portal, own=self._own)
+        this = weakref.ref(self)  # what it holds does not hold it: see _to_owner()
+
+        def own(error: Exception) -> Any:
+            return (this() or Listener(listener, portal))._own(error)
+
+        self._messages = Messages(listener, portal, own=own)
 
     id = property(lambda self: self._async.id, doc="The job's id.")
     host = property(lambda self: self._async.host, doc="The connection's name.")

@@ -18,7 +18,7 @@ class Worker:
     def __init__(self) -> None:
         self.asked: list[float] = []
         self.paused: list[tuple[float, int]] = []
-        self.pauses = Pauses(self.look, self.pause)
+        self.pauses = Pauses(self.look)
         self.answers = True
 
     def now(self) -> float:
@@ -27,9 +27,10 @@ class Worker:
     def look(self) -> None:
         self.asked.append(self.now())
         if self.answers:
-            asyncio.get_running_loop().call_soon(self.pauses.nothing_more)
+            asyncio.get_running_loop().call_soon(self.answer)
 
-    def pause(self, records: list[Record]) -> None:
+    def answer(self) -> None:
+        records = self.pauses.nothing_more()
         assert all(one.data == b"" for one in records)
         self.paused += [(self.now(), one.stream) for one in records]
 

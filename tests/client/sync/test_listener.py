@@ -1,12 +1,15 @@
 """The blocking Listener: what it refuses, and what no time is too short for."""
 
+import gc
 import math
 import signal
 import threading
+import weakref
 
 import pytest
 
 import mlepool
+from tests.conftest import wait_until
 
 
 def test_no_time_is_too_short_for_what_has_ended(conn):
@@ -136,3 +139,94 @@ def test_ctrl_c_says_how_to_come_back_to_a_job_alone(conn, caplog, verb):
     assert [one.split()[1] for one in said] == running
     for job_id in running:
         conn.stop(job_id)
+
+
+def read_to_the_end(conn):
+    live = conn.run("seq 1000", complete=False)
+    assert len(list(live)) == len(live) == 1000
+    assert live.next() == live[0] == "1"
+    return live
+
+
+def closed_while_it_printed(conn):
+    live = conn.run("seq 1000; echo '#loss 1 2'; sleep 60", complete=False)
+    assert (live.next(), next(iter(live)), live.expect("7")[0]) == ("1", "1", "7")
+    wait_until(lambda: live.points.get("loss") == [(1, 2)])
+    live.close()
+    assert "1000" in live.stdout  # what has come is there, also of a closed one
+    return live
+
+
+def closed_with_a_prompt(conn):
+    live = conn.run("printf 'name? '; cat", stdin=True, complete=False)
+    live.expect("name")
+    live.send_input("x\n")
+    live.close()
+    return live
+
+
+def attached(conn):
+    job_id = conn.run("seq 1000").id
+    live = conn.attach(job_id)
+    return live.wait()
+
+
+def failed(conn):
+    live = conn.run("seq 1000; exit 3")
+    assert live.error.listener is live
+    return live
+
+
+def a_value(conn):
+    names = conn.ls("/")
+    assert names[0] == names.next() == names.value
+    return names
+
+
+@pytest.fixture
+def without_collection():
+    """No collection: it comes late where objects are few, however large they are."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def of(live: mlepool.Listener) -> list[weakref.ref[object]]:
+    return [weakref.ref(one) for one in (live, live._async, live._async.intake)]
+
+
+def are_gone(held: list[weakref.ref[object]]) -> bool:
+    return all(one() is None for one in held)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(read_to_the_end, closed_while_it_printed, closed_with_a_prompt),
+        *(attached, failed, a_value),
+    ],
+)
+def test_what_it_holds_goes_with_the_last_reference(conn, without_collection, make):
+    live = make(conn)
+    held = of(live)
+    del live
+    wait_until(lambda: are_gone(held))
+
+
+def test_what_a_group_holds_goes_with_the_last_reference(worker, without_collection):
+    with mlepool.ClientPool() as pool:
+        pool.add("localhost", worker.port, name="gpu1")
+        live = pool.run("seq 1000", complete=False)
+        assert len(list(live)) == len(list(iter(live.next, None))) == 1000
+        held = of(live["gpu1"])
+        del live
+        wait_until(lambda: are_gone(held))
+
+
+def test_an_error_in_a_loop_over_a_dropped_one_carries_one(conn):
+    with pytest.raises(mlepool.CommandError) as caught:
+        list(conn.run("seq 3; exit 3", complete=False, raise_error=True))
+    live = caught.value.listener
+    assert isinstance(live, mlepool.Listener)
+    assert (live.stdout, live.exit_code) == ("1\n2\n3\n", 3)
