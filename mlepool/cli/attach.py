@@ -8,7 +8,8 @@ import typer
 
 from mlepool.cli.choosing import Choice, Hosts, Labels
 from mlepool.cli.exits import INTERRUPTED, exit_status
-from mlepool.cli.reach import Found, reach
+from mlepool.cli.lookup import Found
+from mlepool.cli.reach import reach
 from mlepool.cli.records import RecordPrinter, views
 from mlepool.cli.wording import come_back, complain
 from mlepool.client.files.places import folder_of

@@ -10,7 +10,8 @@ import typer
 
 from mlepool.cli.choosing import Choice, Hosts, Labels
 from mlepool.cli.exits import UNKNOWN
-from mlepool.cli.reach import Found, Reached, reach
+from mlepool.cli.lookup import Found
+from mlepool.cli.reach import Reached, reach
 from mlepool.cli.wording import ago, clock, visible
 from mlepool.client.tables import Table
 from mlepool.wire.values import JobInfo

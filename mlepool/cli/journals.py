@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlepool.cli.reach import JobLookupError
+from mlepool.cli.lookup import JobLookupError
 from mlepool.cli.records import RecordPrinter
 from mlepool.cli.wording import ago, clock, visible
 from mlepool.client.listening.output import Output

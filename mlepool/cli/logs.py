@@ -12,7 +12,8 @@ import typer
 from mlepool.cli.choosing import Choice, Hosts, Labels
 from mlepool.cli.exits import INTERRUPTED, UNKNOWN
 from mlepool.cli.journals import list_journals, print_journal
-from mlepool.cli.reach import Found, reach
+from mlepool.cli.lookup import Found
+from mlepool.cli.reach import reach
 from mlepool.cli.records import RecordPrinter, View, views
 from mlepool.client.listening.reader import Reader
 from mlepool.wire.records import HEADER_SIZE, STREAM_NAMES, Record
@@ -67,7 +68,7 @@ def logs(
     Of one job as it is: stdout to stdout, stderr to stderr; --tail and -t work by
     lines. Where there are several, each line begins with its host's name. Without JOB
     it is the latest job of each host that -H or -l name: with 255 if one of them can't
-    be reached.
+    be reached. With JOB it is 255 if it may be on one that can't.
     """
     view = View(read_since(since), _read_stream(stream), tail, timestamps=timestamps)
     choice = Choice.of(hosts, selector)

@@ -8,21 +8,23 @@ import functools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import typer
+
 from mlepool.cli.choosing import Choice
 from mlepool.cli.crowds import fold
+from mlepool.cli.exits import UNKNOWN
+from mlepool.cli.lookup import Found, JobLookupError, choose, in_lines
 from mlepool.cli.places import Place, local_places
 from mlepool.cli.wording import complain, visible
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.links.trust import Target
 from mlepool.errors import ClientError, MlepoolError
-from mlepool.wire.values import JobInfo, StopReport
+from mlepool.wire.values import StopReport
 
 __all__ = [
-    "Found",
-    "JobLookupError",
     "NoHostError",
     "Reached",
-    "choose",
+    "UnsureError",
     "leave",
     "open_chosen",
     "open_connection",
@@ -33,35 +35,15 @@ __all__ = [
 ANSWER_LIMIT = 30.0  # seconds for a worker to list its jobs
 LOCAL_LIMIT = 5.0  # seconds for a worker on this machine to answer
 LEAVE_LIMIT = 1.0  # seconds that a worker has to hear that we leave
-MAX_CANDIDATES = 10  # jobs that an error lists
-
 MAX_DIALS = 100  # connections opened at once: more only wait for each other
 
 
-class JobLookupError(MlepoolError, LookupError):
-    """No job is meant by a text, or more than one."""
+class UnsureError(JobLookupError):
+    """No job is meant, as far as it is known: not all hosts could be asked."""
 
 
 class NoHostError(MlepoolError, LookupError):
     """No host fits a selector."""
-
-
-class Found(NamedTuple):
-    """A job, and who has it; ``info`` is None for one that is on disk only."""
-
-    connection: AsyncConnection
-    id: str
-    info: JobInfo | None = None
-
-    @property
-    def host(self) -> str:
-        """The worker's name."""
-        return self.connection.name
-
-    def __str__(self) -> str:
-        if self.info is None:
-            return self.id
-        return f"{self.id} {self.host} {self.info.status} {visible(self.info.command)}"
 
 
 class Reached(NamedTuple):
@@ -80,9 +62,7 @@ class Reached(NamedTuple):
             async with asyncio.timeout(ANSWER_LIMIT):
                 listener = await connection.jobs(raise_error=True)
         except (MlepoolError, TimeoutError) as exc:
-            why = str(exc) or f"no answer within {ANSWER_LIMIT:g} s"
-            complain(f"{connection.name}: {why}")
-            self.failed.append(connection.name)
+            self._fail(connection, exc)
             return []
         infos = sorted(listener.value, key=lambda info: info.started)
         return [Found(connection, info.id, info) for info in infos]
@@ -92,6 +72,7 @@ class Reached(NamedTuple):
 
         Raises:
             JobLookupError: If there is none to a text, or more than one.
+            UnsureError: If there is none, and a worker has failed that may have it.
         """
         jobs = await self.jobs()
         found = [await self._find(text, jobs) for text in texts]
@@ -102,8 +83,12 @@ class Reached(NamedTuple):
 
         Raises:
             JobLookupError: If there is none at all.
+            UnsureError: The same, where a worker has failed.
         """
         jobs = await self.jobs()
+        if not jobs and self.failed:
+            silent = fold(self.failed)
+            raise UnsureError(f"no job is known; {silent} could not be asked")
         if not jobs:
             raise JobLookupError("no job is known there")
         return list({one.host: one for one in jobs}.values())
@@ -113,16 +98,49 @@ class Reached(NamedTuple):
         if found is not None:
             return found
         # Workers list the latest jobs; those before are found by the whole id.
-        for connection in self.connections:
-            with contextlib.suppress(LookupError):
+        for connection in self._answering():
+            try:
                 (await connection.attach(text)).close()
+            except LookupError:
+                continue
+            except ClientError as exc:
+                self._fail(connection, exc)
+            else:
                 return Found(connection, text)
-        raise _unknown(text, self, jobs)
+        raise self._none(text, jobs)
+
+    def _answering(self) -> list[AsyncConnection]:
+        return [one for one in self.connections if one.name not in self.failed]
+
+    def _fail(self, connection: AsyncConnection, exc: Exception) -> None:
+        why = str(exc) or f"no answer within {ANSWER_LIMIT:g} s"
+        complain(f"{connection.name}: {why}")
+        self.failed.append(connection.name)
+
+    def _none(self, text: str, jobs: list[Found]) -> JobLookupError:
+        """Make the error of a job that none of those who answer has."""
+        asked, silent = fold([one.name for one in self._answering()]), fold(self.failed)
+        job = f"job {visible(text)!r}"
+        if not asked:
+            return UnsureError(
+                f"nobody could be asked for {job}; it may be on {silent}"
+            )
+        none = f"there is no {job} on {asked}"
+        latest = sorted(jobs, key=lambda one: one.info.started if one.info else 0)[::-1]
+        there = f"; there are:{in_lines(latest)}" if jobs else ""
+        if silent:
+            maybe = f"it may be on {silent}, which could not be asked"
+            return UnsureError(f"{none}; {maybe}{there}")
+        return JobLookupError(f"{none}{there or '; there is none at all'}")
 
 
 @contextlib.asynccontextmanager
 async def reach(choice: Choice) -> AsyncIterator[Reached]:
-    """Connect to hosts, or to all workers of this machine; complain of the silent."""
+    """Connect to hosts, or to all workers of this machine; complain of the silent.
+
+    Raises:
+        Exit: If a job is looked for that only one of the silent may have.
+    """
     is_local = choice.is_empty
     connections = _open(_local()) if is_local else await open_chosen(choice)
     try:
@@ -133,6 +151,9 @@ async def reach(choice: Choice) -> AsyncIterator[Reached]:
                 complain(_about(one, error))
         failed = [one.name for one, error in pairs if error is not None]
         yield Reached([one for one, error in pairs if error is None], failed)
+    except UnsureError as exc:
+        complain(str(exc))
+        raise typer.Exit(UNKNOWN) from None
     finally:
         await leave(connections)
 
@@ -210,22 +231,6 @@ async def leave(connections: Sequence[AsyncConnection]) -> None:
             await asyncio.gather(*(one.disconnect() for one in connections))
 
 
-def choose(text: str, jobs: Sequence[Found]) -> Found | None:
-    """Choose the job with this id, or the only one whose id begins so.
-
-    Raises:
-        JobLookupError: If several do.
-    """
-    whole = [one for one in jobs if one.id == text]
-    meant = whole or [one for one in jobs if text and one.id.startswith(text)]
-    if len(meant) > 1:
-        hint = "name its host with -H" if whole else "give more of its id"
-        raise JobLookupError(
-            f"{text!r} may be any of {len(meant)} jobs; {hint}:{_listed(meant)}"
-        )
-    return meant[0] if meant else None
-
-
 def _local() -> dict[str, Place]:
     found = local_places()
     if not found:
@@ -270,16 +275,3 @@ async def _connect_all(
             return None
 
     return await asyncio.gather(*map(connect, connections))
-
-
-def _unknown(text: str, reached: Reached, jobs: list[Found]) -> JobLookupError:
-    names = fold([one.name for one in reached.connections]) or "any host"
-    latest = sorted(jobs, key=lambda one: one.info.started if one.info else 0)[::-1]
-    there = f"; there are:{_listed(latest)}" if jobs else "; there is none at all"
-    return JobLookupError(f"there is no job {visible(text)!r} on {names}{there}")
-
-
-def _listed(jobs: Sequence[Found]) -> str:
-    lines = [f"\n  {one}" for one in jobs[:MAX_CANDIDATES]]
-    more = len(jobs) - MAX_CANDIDATES
-    return "".join(lines) + (f"\n  and {more} more" if more > 0 else "")

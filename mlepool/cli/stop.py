@@ -10,7 +10,8 @@ from msgspec import structs
 
 from mlepool.cli.choosing import Choice, Hosts, Labels
 from mlepool.cli.exits import FAILED, INTERRUPTED, UNKNOWN
-from mlepool.cli.reach import Found, Reached, reach, stop_job
+from mlepool.cli.lookup import Found
+from mlepool.cli.reach import Reached, reach, stop_job
 from mlepool.cli.wording import complain, in_words
 from mlepool.errors import MlepoolError
 from mlepool.signals import signal_name
@@ -51,7 +52,7 @@ def stop(
     """Stop jobs: all their processes, and say what became of them.
 
     Exits with 0 if all are dead, or were before; else with 1. With --all it exits with
-    255 if a host can't be reached.
+    255 if a host can't be reached; with JOB, if it may be there.
     """
     if not 0 <= grace < math.inf:
         raise typer.BadParameter("give seconds", param_hint="--grace")
