@@ -463,7 +463,7 @@ def test_a_plain_client_on_a_tls_port_is_told_so_on_both_sides(gate, pool):
 
 def test_a_tls_client_on_a_plain_port_is_told_so_on_both_sides(plain, pool):
     lines = NewLines(plain)
-    text = refused(mlepool.ConnectError, "127.0.0.1", plain.port)
+    text = refused(mlepool.ConnectError, f"wss://127.0.0.1:{plain.port}")
     assert "does not speak TLS" in text
     line = lines.one()
     assert "refused 127.0.0.1:" in line

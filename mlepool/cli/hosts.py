@@ -9,10 +9,10 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from mlepool.cli.choosing import Choice, Hosts, Labels
-from mlepool.cli.places import LOOPBACK, Place, known_places, spelled
+from mlepool.cli.places import Place, known_places, spelled
 from mlepool.cli.wording import complain, visible
 from mlepool.client.connection import AsyncConnection
-from mlepool.client.links.trust import Target, TrustStore, local_workers
+from mlepool.client.links.trust import THIS_MACHINE, Target, TrustStore, local_workers
 from mlepool.client.tables import Table
 from mlepool.config import write_private
 from mlepool.errors import ClientError, ConfigError
@@ -162,7 +162,7 @@ def _rows(places: dict[str, Place]) -> list[_Row]:
             known = "trusted" if key in trusted.values() else "local"
         elif not key:
             key = trusted.get((target.host, target.port), "")
-        if not key and target.host in {"localhost", *LOOPBACK}:
+        if not key and target.host in THIS_MACHINE:
             key, known = ports.get(target.port, ""), "local"
         listed = dict(place.options.get("labels") or {})
         known = known if key else "listed"
@@ -177,7 +177,7 @@ def _groups() -> dict[str, tuple[str, ...]]:
 
 
 def _address(target: Target) -> str:
-    is_usual = target.scheme == "wss"
+    is_usual = target.scheme in ("", "wss")
     return target.url.removeprefix("wss://") if is_usual else spelled(target)
 
 

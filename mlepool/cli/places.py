@@ -10,12 +10,11 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from mlepool.cli.streams import complain
-from mlepool.client.links.trust import Target, TrustStore, local_workers
+from mlepool.client.links.trust import THIS_MACHINE, Target, TrustStore, local_workers
 from mlepool.config import config_dir
 from mlepool.errors import ConfigError
 
 __all__ = [
-    "LOOPBACK",
     "Book",
     "Place",
     "known_places",
@@ -25,7 +24,6 @@ __all__ = [
     "spelled",
 ]
 
-LOOPBACK = frozenset({"127.0.0.1", "::1"})
 HOSTS_FILE = "hosts.toml"  # in the folder of settings
 # Reads that file; not at the top: there may be none.
 _READING = "mlepool.client.inventory.reading"
@@ -95,7 +93,7 @@ def read_book() -> Book:
 
 def _address(target: Target) -> tuple[str, int]:
     """Give where a host is, the same for all names of this machine."""
-    host = "localhost" if target.host in LOOPBACK else target.host
+    host = "localhost" if target.host in THIS_MACHINE else target.host
     return host, target.port
 
 

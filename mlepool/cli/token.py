@@ -163,7 +163,7 @@ class _Desk:
             DEFAULT_PORT,
         )
         place = Target.parse(host or socket.gethostname(), port)
-        if place.scheme not in ("ws", "wss") or place.key:
+        if place.scheme == "unix" or place.key:
             raise typer.BadParameter("give HOST or HOST:PORT", param_hint="--host")
         secret = token.secret if token is not None else ""
         url = self._identity.join_url(place.host, place.port, token=secret)

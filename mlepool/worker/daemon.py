@@ -266,7 +266,8 @@ class Worker:
         await self._custom.open(is_watched=self.config.reload)
         self.on_reconfigured(self._reconfigured)
         await self._listen(folder)
-        self._register(f"{folder}\n{self.port}\n")
+        scheme = "wss" if self.config.listen.tls else "ws"
+        self._register(f"{folder}\n{self.port}\n{scheme}\n")
         self._finding = asyncio.create_task(self._find_facts())
         if self._rereader is not None:
             self._rereader.open()

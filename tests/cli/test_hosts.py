@@ -137,6 +137,16 @@ def test_a_listed_worker_on_this_machine_is_one_row(worker, here, place):
 
 
 @pytest.mark.real
+def test_a_local_worker_without_tls_is_reached_by_the_name_it_has_here(
+    start_worker, here
+):
+    name = f"localhost:{start_worker('plain', listen='ws://127.0.0.1:0').port}"
+    rows = here("hosts").out.splitlines()
+    assert [" up " in row for row in rows if row.startswith(f"{name} ")] == [True]
+    assert mlepool("run", "-H", name, "--", "echo in") == (0, "in\n", "")
+
+
+@pytest.mark.real
 @pytest.mark.usefixtures("listed")
 def test_a_listed_host_that_answers_has_its_workers_labels(worker, listed, here):
     listed.write_text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import importlib
@@ -12,7 +13,13 @@ import secrets
 import msgspec
 
 from mlepool.client.catalogue.known import KNOWN, Commands, offered_by
-from mlepool.client.links.trust import KEY, Target, TrustStore, local_socket
+from mlepool.client.links.trust import (
+    KEY,
+    Target,
+    TrustStore,
+    local_socket,
+    plain_sockets,
+)
 from mlepool.errors import (
     AuthenticationError,
     ConfigError,
@@ -52,6 +59,10 @@ async def dial(target: Target, *, proxy: str | None) -> Link:
     try:
         if target.scheme == "unix":
             return await dial_unix(local_socket(target.host))
+        # By way of a proxy, "localhost" is another machine.
+        for path in plain_sockets(target) if proxy is None else ():
+            with contextlib.suppress(LinkError):  # killed, it has left its name behind
+                return await dial_unix(path)
         dial_websocket = importlib.import_module(WEBSOCKET).dial_websocket
         link: Link = await dial_websocket(target.url, proxy=proxy)
         return link

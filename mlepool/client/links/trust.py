@@ -19,11 +19,21 @@ from mlepool.config import (
 )
 from mlepool.errors import ConfigError
 
-__all__ = ["KEY", "KnownWorker", "LocalWorker", "Target", "TrustStore", "local_workers"]
+__all__ = [
+    "KEY",
+    "THIS_MACHINE",
+    "KnownWorker",
+    "LocalWorker",
+    "Target",
+    "TrustStore",
+    "local_workers",
+    "plain_sockets",
+]
 
 KNOWN_FOLDER = "known"  # a file for each: two that are trusted at once don't collide
 WORKERS_FOLDER = "workers"
 TOKEN_FILE = "token"
+THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 KEY = re.compile(r"[0-9A-Za-z_-]{43}")  # SHA-256 in URL-safe base64, without "="
 
 
@@ -33,14 +43,15 @@ class Target(NamedTuple):
     Attributes:
         host: A name or address; for a unix socket its path.
         port: 0 for a unix socket.
-        scheme: ``"wss"``, ``"ws"`` or ``"unix"``.
+        scheme: ``"wss"``, ``"ws"`` or ``"unix"``; empty where that was left open: TLS,
+            but for workers here of which this account knows better.
         key: The fingerprint that the worker must show; empty for any trusted one.
         token: The token; empty to look it up by the key that the worker shows.
     """
 
     host: str
     port: int
-    scheme: str = "wss"
+    scheme: str = ""
     key: str = ""
     token: str = ""
 
@@ -55,7 +66,7 @@ class Target(NamedTuple):
     def url(self) -> str:
         """The WebSocket URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme or 'wss'}://{host}:{self.port}"
 
     @classmethod
     def parse(cls, text: str, port: int = DEFAULT_PORT) -> Target:
@@ -68,7 +79,7 @@ class Target(NamedTuple):
             return cls(text.removeprefix("unix:"), 0, "unix")
         scheme, separator, rest = text.partition("://")
         if not separator:
-            return _parse_address(text, port, scheme="wss")
+            return _parse_address(text, port, scheme="")
         if scheme in ("ws", "wss"):
             return _parse_address(rest.rstrip("/"), port, scheme=scheme)
         if scheme == "mle":
@@ -89,11 +100,19 @@ class KnownWorker(msgspec.Struct, frozen=True):
 
 
 class LocalWorker(NamedTuple):
-    """A worker of this account on this machine."""
+    """A worker of this account on this machine.
+
+    Attributes:
+        key: Its fingerprint.
+        state_dir: Its state folder, with its socket.
+        port: The TCP port that it listens on.
+        is_plain: True if it does so without TLS.
+    """
 
     key: str
     state_dir: Path
     port: int
+    is_plain: bool = False
 
     def token(self) -> str:
         """Read its token; empty if that can't be read."""
@@ -193,10 +212,30 @@ def local_workers() -> Iterator[LocalWorker]:
 
 def _read_local(entry: Path) -> LocalWorker | None:
     try:
-        folder, port = entry.read_text().split("\n")[:2]
-        return LocalWorker(entry.name, Path(folder), int(port))
+        folder, port, *rest = entry.read_text().split("\n")
+        return LocalWorker(entry.name, Path(folder), int(port), rest[:1] == ["ws"])
     except (OSError, ValueError):
         return None  # it is none of ours, or is being written or removed just now
+
+
+def plain_sockets(target: Target) -> list[Path]:
+    """Give the sockets of this account's workers that listen there without TLS.
+
+    What the account's own files say decides, never what somebody at that port says. And
+    a socket is safer than the port, which another account may have taken since.
+
+    Args:
+        target: Where somebody is to be reached. If it says how, or who, or with which
+            token, or means another machine, there is none; nor if a worker here that
+            speaks TLS has the same port, on another address.
+    """
+    is_open = not (target.scheme or target.key or target.token)
+    if not is_open or target.host not in THIS_MACHINE:
+        return []
+    here = [one for one in local_workers() if one.port == target.port]
+    if not all(one.is_plain for one in here):
+        return []
+    return [one.state_dir / SOCKET_FILE for one in here]
 
 
 def local_socket(place: str) -> Path:

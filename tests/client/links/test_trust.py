@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
@@ -14,6 +15,7 @@ from mlepool.client.links.trust import (
     TrustStore,
     local_socket,
     local_workers,
+    plain_sockets,
 )
 from mlepool.config import write_private
 from mlepool.errors import ConfigError
@@ -44,7 +46,7 @@ def store(tmp_path):
         ("[::1]", Target("::1", 9922)),
         ("[::1]:99", Target("::1", 99)),
         ("::1", Target("::1", 9922)),
-        ("wss://gpu1:99/", Target("gpu1", 99)),
+        ("wss://gpu1:99/", Target("gpu1", 99, "wss")),
         ("ws://gpu1", Target("gpu1", 9922, "ws")),
         ("unix:", Target("", 0, "unix")),
         ("unix:/var/x", Target("/var/x", 0, "unix")),
@@ -314,3 +316,52 @@ def test_the_local_socket_is_that_of_the_only_worker(tmp_path, monkeypatch):
     assert local_socket("") == tmp_path / "default/worker.sock"
     assert local_socket(str(tmp_path)) == tmp_path / "worker.sock"
     assert local_socket(str(tmp_path / "x.sock")) == tmp_path / "x.sock"
+
+
+def register(home, key: str, text: str) -> None:
+    write_private(home / "workers" / key, text.encode())
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An account with a worker that speaks TLS at 99, and one without at 80."""
+    monkeypatch.setenv("MLEPOOL_HOME", str(tmp_path))
+    register(tmp_path, KEY, "/safe\n99\nwss\n")
+    register(tmp_path, other_key(0), "/plain\n80\nws\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+def test_a_worker_here_without_tls_is_reached_by_its_socket(host, home):
+    assert plain_sockets(Target.parse(host, 80)) == [Path("/plain/worker.sock")]
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    "target",
+    [
+        Target.parse("localhost:99"),
+        Target.parse("localhost:81"),
+        Target.parse("gpu1:80"),
+        Target.parse("wss://localhost:80"),
+        Target.parse("ws://localhost:80"),
+        Target.parse("unix:/plain"),
+        Target("localhost", 80, token=TOKEN),
+        Target("localhost", 80, key=KEY),
+    ],
+)
+def test_what_is_said_otherwise_or_means_another_worker_goes_there(target):
+    assert plain_sockets(target) == []
+
+
+def test_where_a_worker_here_speaks_tls_nobody_is_reached_otherwise(home):
+    # On another address: two can't listen on one.
+    register(home, other_key(1), "/other\n80\nwss\n")
+    assert plain_sockets(Target.parse("localhost:80")) == []
+
+
+@pytest.mark.parametrize("text", ["/old\n80\n", "/old\n80", "/old\n80\nodd\nws"])
+def test_a_worker_that_says_nothing_of_it_speaks_tls(text, home):
+    # As those before this said nothing.
+    register(home, other_key(0), text)
+    assert plain_sockets(Target.parse("localhost:80")) == []
