@@ -11,6 +11,7 @@ import mlepool
 from mlepool.testing.proxy import FaultProxy
 from tests.cli.shell import mlepool as cli
 from tests.conftest import wait_until
+from tests.tools import in_real_time
 
 pytestmark = pytest.mark.real
 
@@ -81,11 +82,44 @@ def test_where_the_tree_goes_by_default(conn, worker, code):
     assert (place / "data").read_text() == "7"
 
 
-def test_a_sync_that_fails_runs_nothing(conn, tmp_path):
-    mark = tmp_path / "mark"
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_sync_that_fails_runs_nothing(conn, tmp_path, complete):
+    mark, keywords = tmp_path / "mark", {"complete": complete}
+    job = conn.run(["touch", str(mark)], sync=tmp_path / "nowhere", **keywords)
+    assert (job.status, job.done, job.exit_code) == ("FAILED", complete, None)
+    assert (job.command, job.host) == (f"touch {mark}", conn.name)
+    assert isinstance(job.error, FileNotFoundError)
+    assert (list(job), job.output, job.wait().value) == ([], "", None)
+    assert job.stop().status == "FAILED"
+    assert job.read() == ""
+    keywords["raise_error"] = True
     with pytest.raises(OSError, match="nowhere"):
-        conn.run(["touch", str(mark)], sync=tmp_path / "nowhere")
+        conn.run(["touch", str(mark)], sync=tmp_path / "nowhere", **keywords)
     assert not mark.exists()
+    assert job.id not in {info.id for info in conn.jobs().value}
+
+
+def test_a_sync_that_halts_is_the_error_of_a_run(conn, worker, code, *, tmp_path):
+    there, empty = tmp_path / "there", tmp_path / "empty"
+    empty.mkdir()
+    conn.sync(code, there)
+    job = conn.run("true", sync=(empty, there))
+    assert isinstance(job.error, mlepool.SyncHaltedError)
+    with mlepool.ClientPool() as pool:
+        pool.add("localhost", worker.port, name="one")
+        [found] = pool.run("true", sync=(empty, there)).values()
+    assert (found.status, type(found.error)) == (job.status, type(job.error))
+
+
+@in_real_time
+async def test_so_it_is_on_the_async_face(worker, tmp_path):
+    pool = mlepool.AsyncClientPool()
+    async with pool, pool.add("localhost", worker.port) as conn:
+        job = await conn.run("true", sync=tmp_path / "nowhere")
+        assert isinstance((await job.wait()).error, FileNotFoundError)
+        conn.raise_error = True
+        with pytest.raises(FileNotFoundError):
+            await conn.run("true", sync=tmp_path / "nowhere")
 
 
 INTERRUPTED = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mlepool.client.catalogue.commands import BoundCommand
@@ -23,7 +23,7 @@ from mlepool.errors import LocalProtocolError, MlepoolError
 from mlepool.wire.messages import Attach, Request
 from mlepool.wire.telemetry import JobSample
 
-__all__ = ["Calls"]
+__all__ = ["Calls", "text_of"]
 
 CLOSE_GRACE = 2.0  # seconds between the signals to jobs that end with close()
 
@@ -164,12 +164,12 @@ class Calls(JobCalls):
             arguments["stdin"] = True
         check_size(name, arguments)
         self._owner.check_usable()
-        text = arguments.get("command", arguments.get("cmd", name)) if spawns else name
+        text = text_of(command, arguments)
         if listener is None:
             job_id = job_id or new_job_id()
-            listener = AsyncListener(job_id, display(text), options, owner=self)
+            listener = AsyncListener(job_id, text, options, owner=self)
         else:
-            listener.command = display(text)
+            listener.command = text
             listener.begin(self, options)
         _describe(listener, command)
         if limit is None and options.on_timeout == "stop":
@@ -348,6 +348,14 @@ class Calls(JobCalls):
         message = Attach(number, job_id, position, listener.intake.window)
         self._table.enter(listener, message)
         return listener
+
+
+def text_of(command: BoundCommand, arguments: Mapping[str, Any]) -> str:
+    """Give what a call runs, for people."""
+    name = command.spec.name
+    if not command.spec.spawns:
+        return name
+    return display(arguments.get("command", arguments.get("cmd", name)))
 
 
 def _describe(listener: AsyncListener, command: BoundCommand) -> None:

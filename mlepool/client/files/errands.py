@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlepool.client.calls import Calls
+from mlepool.client.calls import Calls, text_of
 from mlepool.client.catalogue.commands import BoundCommand
 from mlepool.client.files.places import place_for
 from mlepool.client.files.verbs import begin_collecting, local_path
 from mlepool.client.ids import new_job_id
+from mlepool.client.listening.jobless import Unbegun, fail_unbegun
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import CallOptions
 from mlepool.client.owned import Echo
@@ -53,7 +55,9 @@ async def run_with_files(
 
     Raises:
         TypeError: For arguments that don't fit the command, or ``sync``.
-        SyncHaltedError, SyncIncompleteError, OSError: Nothing was run then.
+        SyncHaltedError, SyncIncompleteError, OSError: With ``raise_error``, and where
+            the handle was made before: the sync failed, and nothing was run. Else it is
+            the ``error`` of a listener that has FAILED.
     """
     options, arguments = command.bind(args, keywords)  # what is wrong is said first
     patterns = arguments.get("collect")
@@ -63,8 +67,13 @@ async def run_with_files(
     job_id = job_id or new_job_id()
     if options.sync is not None:
         order = _order(options.sync, place)
+        is_raised = options.raise_error or listener is not None
         with calls.preparing(job_id):
-            done = await sync(**order, raise_error=True)
+            done = await sync(**order, raise_error=is_raised)
+        if done.error is not None:
+            text = text_of(command, arguments)
+            failed = _failed(calls, done.error, options, job_id=job_id, text=text)
+            return await failed.wait() if options.complete else failed
         here, place = local_path(order["source"]), order["destination"]
         keywords = {**keywords, "cwd": os.fspath(place), "tree": done.value.digest}
     listener = calls.start(command, args, keywords, job_id=job_id, listener=listener)
@@ -73,6 +82,17 @@ async def run_with_files(
         to = place_for(calls.name, to) if is_one_of_many else to
         bring_back(calls, listener, place, to=to, what=patterns)
     return await calls.follow(listener, echo)
+
+
+def _failed(
+    calls: Calls, problem: Exception, options: CallOptions, *, job_id: str, text: str
+) -> AsyncListener:
+    """Make the handle of a run that does not begin, and has ended."""
+    stop = functools.partial(calls.stop_job, job_id, "SIGINT", grace=0)
+    owner = Unbegun(calls.name, f"job {job_id}", stop)
+    listener = AsyncListener(job_id, text, options, owner=owner)
+    fail_unbegun(listener, problem)
+    return listener
 
 
 async def attach_and_collect(

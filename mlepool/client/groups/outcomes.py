@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlepool.client.groups.slots import Slot
 from mlepool.client.groups.waves import Verdict
 from mlepool.client.links.redial import PERMANENT
-from mlepool.client.listening.jobless import end_unbegun
+from mlepool.client.listening.jobless import fail_unbegun
 from mlepool.client.listening.listener import Status
 from mlepool.errors import ClientError, ConnectError, SkippedError
 
@@ -44,14 +44,11 @@ def settle(slot: Slot) -> None:
         listener.intake.fail(problem)
         listener.ended()
     else:
-        listener.failure = problem
-        end_unbegun(listener, "FAILED", reason=str(problem))
+        fail_unbegun(listener, problem)
 
 
 def skip(slot: Slot, cause: str) -> None:
     """Have a listener tell why its call was never begun."""
     if slot.listener.intake.is_over:
         return
-    error = SkippedError(slot.name, cause)
-    slot.listener.failure = error
-    end_unbegun(slot.listener, "FAILED", reason=str(error))
+    fail_unbegun(slot.listener, SkippedError(slot.name, cause))

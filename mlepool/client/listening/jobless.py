@@ -9,7 +9,7 @@ from mlepool.client.listening.listener import AsyncListener
 from mlepool.wire.messages import Outcome
 from mlepool.wire.values import StopReport
 
-__all__ = ["Jobless", "Unbegun", "end_unbegun"]
+__all__ = ["Jobless", "Unbegun", "end_unbegun", "fail_unbegun"]
 
 
 class Jobless:
@@ -81,3 +81,9 @@ def end_unbegun(listener: AsyncListener, status: str, *, reason: str) -> None:
         Outcome(status, end=intake.received, started=now, ended=now, reason=reason)
     )
     listener.ended()
+
+
+def fail_unbegun(listener: AsyncListener, problem: Exception) -> None:
+    """Have a listener tell what kept its call from being begun."""
+    listener.failure = problem
+    end_unbegun(listener, "FAILED", reason=str(problem))
