@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from mlepool.errors import LinkError
+from mlepool.transport.accepting import Accepting
 from mlepool.transport.causes import cause_of
 from mlepool.transport.tls import TlsEnd
 
@@ -32,7 +33,6 @@ SILENT_LIMIT = 1.0  # seconds that a stranger keeps its place from others withou
 SLOW_LIMIT = 3.0  # and with one: a crowd of honest clients on slow lines gets through
 LOOK_EVERY = 0.05  # seconds between two looks for one that has to make room
 BACKLOG = 1024  # connections that wait in the kernel: a whole pool may come at once
-ACCEPT_PAUSE = 1.0  # seconds after accept() failed, so that some descriptors get free
 TLS_HANDSHAKE_BYTE = 0x16  # ContentType handshake, RFC 8446 section 5.1
 
 SPEAKS_TLS = "This port speaks TLS only: use wss:// or no scheme at all.\n"
@@ -115,14 +115,9 @@ class TcpAcceptor:
             listener.close()
 
     async def _serve(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+        loop, accepting = asyncio.get_running_loop(), Accepting(listener)
         while True:
-            try:
-                sock, peer = await loop.sock_accept(listener)
-            except OSError as exc:
-                logger.error("cannot accept a connection: %s", exc)
-                await asyncio.sleep(ACCEPT_PAUSE)
-                continue
+            sock, peer = await accepting.next()
             self._bare.add(sock)
             try:
                 await self._take_place()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import struct
@@ -16,10 +17,13 @@ from pathlib import Path
 from typing import cast
 
 from mlepool.errors import LinkError
+from mlepool.transport.accepting import Accepting
 from mlepool.transport.base import Accept, LinkInfo, Piece, Receiver
-from mlepool.transport.causes import link_error
+from mlepool.transport.causes import cause_of, link_error
 
 __all__ = ["UnixAcceptor", "dial_unix", "listen_unix"]
+
+logger = logging.getLogger("mlepool.worker")
 
 MAX_FRAME = 1024 * 1024  # bytes; a longer announced length is a broken peer
 FIRST_BUFFER = 4 * 1024  # bytes; an idle link costs no more
@@ -218,15 +222,38 @@ class UnixLink(asyncio.BufferedProtocol):
 class UnixAcceptor:
     """Listens on a unix socket."""
 
-    def __init__(self, server: asyncio.Server, path: Path) -> None:
-        self._server = server
+    def __init__(self, listener: socket.socket, path: Path, accept: Accept) -> None:
+        self._listener = listener
         self._path = path
+        self._accept = accept
+        self._serving = asyncio.create_task(self._serve())
+        self._opening: set[asyncio.Task[None]] = set()
         self.address = f"unix:{path}"
 
     async def close(self) -> None:
-        """Stop listening and remove the socket's file."""
-        self._server.close()
+        """Stop listening and remove the socket's file. Twice is fine."""
+        self._serving.cancel()
+        await asyncio.wait({self._serving, *self._opening})
+        self._listener.close()
         self._path.unlink(missing_ok=True)
+
+    async def _serve(self) -> None:
+        # Not asyncio's own server: with too many files open it logs a traceback for
+        # each connection that might have come, every second.
+        accepting = Accepting(self._listener)
+        while True:
+            sock, _ = await accepting.next()
+            task = asyncio.create_task(self._open(sock))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    async def _open(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(lambda: UnixLink(self._accept), sock)
+        except OSError as exc:
+            sock.close()
+            logger.warning("lost a local link as it came: %s", cause_of(exc))
 
 
 async def listen_unix(path: Path, accept: Accept) -> UnixAcceptor:
@@ -237,17 +264,14 @@ async def listen_unix(path: Path, accept: Accept) -> UnixAcceptor:
     Raises:
         LinkError: If that is not possible.
     """
-    loop = asyncio.get_running_loop()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)
     try:
         _bind(sock, path)
-        server = await loop.create_unix_server(
-            lambda: UnixLink(accept), sock=sock, backlog=BACKLOG
-        )
     except OSError as exc:
         sock.close()
         raise LinkError("other", f"cannot listen on {path}: {exc}") from exc
-    return UnixAcceptor(server, path)
+    return UnixAcceptor(sock, path, accept)
 
 
 async def dial_unix(path: Path) -> UnixLink:

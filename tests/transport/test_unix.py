@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import re
 import socket
@@ -8,12 +9,13 @@ import tempfile
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlepool.errors import LinkError
 from mlepool.testing.links import Recorder
-from mlepool.transport import unix
+from mlepool.transport import accepting, unix
 from mlepool.transport.base import Piece
 from mlepool.transport.unix import (
     FIRST_BUFFER,
@@ -192,6 +194,55 @@ async def test_links_go_on_after_the_acceptor_has_closed(tmp_path):
 
 
 # -- what can't be opened
+
+
+@in_real_time
+async def test_what_keeps_links_out_is_one_line_and_they_are_taken_later(
+    tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(accepting, "ACCEPT_PAUSE", 0.0)
+    loop = asyncio.get_running_loop()
+    accept, failures = loop.sock_accept, [OSError(errno.EMFILE, "full")] * 5
+
+    async def accept_at_last(listener: socket.socket) -> Any:
+        if failures:
+            raise failures.pop()
+        return await accept(listener)
+
+    monkeypatch.setattr(loop, "sock_accept", accept_at_last)
+    accepted = Accepted()
+    acceptor = await listen_unix(tmp_path / "socket", accepted)
+    near = await dial_unix(tmp_path / "socket")
+    assert await accepted.next()
+    near.close()
+    await acceptor.close()
+    assert [one.split(":")[0] for one in caplog.messages] == [
+        "cannot accept connections, who comes waits"
+    ]
+
+
+@in_real_time
+async def test_a_link_that_is_lost_as_it_comes_is_not_the_last(
+    tmp_path, caplog, monkeypatch
+):
+    loop = asyncio.get_running_loop()
+    connect, failures = loop.connect_accepted_socket, [OSError(errno.ENOSPC, "full")]
+
+    async def connect_at_last(*args: Any, **keywords: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await connect(*args, **keywords)
+
+    monkeypatch.setattr(loop, "connect_accepted_socket", connect_at_last)
+    accepted = Accepted()
+    acceptor = await listen_unix(tmp_path / "socket", accepted)
+    lost, near = [await dial_unix(tmp_path / "socket") for _ in range(2)]
+    assert await accepted.next()
+    assert accepted.links.empty()
+    for one in (lost, near):
+        one.close()
+    await acceptor.close()
+    assert caplog.messages == ["lost a local link as it came: full"]
 
 
 @in_real_time

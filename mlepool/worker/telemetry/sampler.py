@@ -118,6 +118,7 @@ class Telemetry:
         self._changed = asyncio.Event()
         self._sampling: asyncio.Task[None] | None = None
         self._looking: dict[str, asyncio.Future[Sample]] = {}
+        self._has_failed = False
 
     @property
     def intervals(self) -> dict[str, float]:
@@ -203,9 +204,19 @@ class Telemetry:
                     sample = await self._measure(kinds)
                     self._note(kinds, sample)
                 self.keep(sample)
-            except Exception:
+                self._has_failed = False
+            except Exception as exc:
                 # Odd kernels: one sample that fails is no reason to take no more.
-                logger.exception("a sample could not be taken")
+                self._note_failure(exc)
+
+    def _note_failure(self, exc: Exception) -> None:
+        """Say what is wrong, once until a sample is taken again."""
+        if not self._has_failed:
+            self._has_failed = True
+            if isinstance(exc, OSError):  # no descriptors: what it met says nothing
+                logger.error("samples can't be taken for now: %s", exc)
+            else:
+                logger.error("samples can't be taken for now", exc_info=exc)
 
     async def _wait(self, due: float) -> None:
         """Wait until a time, or until intervals have changed."""

@@ -397,3 +397,29 @@ async def test_a_token_that_may_not_look_gets_no_metrics(quiet, caplog):
 def runner_token(worker: Worker) -> str:
     worker.gate._tokens.create(Token("runner", "r" * 43, ("run",)))
     return "r" * 43
+
+
+@in_real_time
+@pytest.mark.parametrize(
+    ("problem", "has_traceback"),
+    [(OSError(24, "Too many open files", "/proc/stat"), False), (KeyError("x"), True)],
+)
+async def test_what_keeps_samples_from_being_taken_is_said_once_until_one_is(
+    tmp_path, caplog, monkeypatch, *, problem, has_traceback
+):
+    async with quiet_worker(tmp_path) as worker:
+        telemetry = worker.telemetry
+        measure, calls = telemetry.meters.measure, []
+
+        def fail(kinds: Any, jobs: Any) -> Sample:
+            calls.append(kinds)
+            if len(calls) == 5:
+                return measure(kinds, jobs)
+            raise problem
+
+        monkeypatch.setattr(telemetry.meters, "measure", fail)
+        telemetry.set_intervals({"memory": 0.1})
+        await until(lambda: len(calls) > 8)
+    failed = [one for one in caplog.records if "samples can't" in one.getMessage()]
+    assert [one.exc_info is not None for one in failed] == [has_traceback] * 2
+    assert ("/proc/stat" in failed[0].getMessage()) is not has_traceback
