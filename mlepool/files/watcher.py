@@ -13,6 +13,9 @@ STEP = 50  # ms without a change, after which those that came are told
 DEBOUNCE = 200  # ms after the first change, at which they are told in any case
 TICK = 250  # ms that one wait takes at most
 POLL = 1.0  # seconds between two looks at what can't be watched
+# Changes told at once after which others may have been dropped: the system holds 16,384
+# events for who does not read them, by default, and a new file is three or four.
+MANY = 1000
 MAX_WATCHED = 4095  # bytes of a path that the system takes as a whole
 
 _MODIFIED = 2  # what watchfiles calls a change that makes nothing come or go
@@ -100,8 +103,12 @@ class Watcher:
         return self._notify is not None or bool(self.trouble)
 
     def _note(self, found: set[tuple[int, str]]) -> None:
-        """Have folders that came or went watched anew: they may be others by now."""
-        if any(kind != _MODIFIED and path in self._paths for kind, path in found):
+        """Have folders that came or went watched anew: they may be others by now.
+
+        Where changes may have been dropped, nobody knows which came or went.
+        """
+        came = (path for kind, path in found if kind != _MODIFIED)
+        if len(found) >= MANY or not self._paths.isdisjoint(came):
             self.close()
 
     def _identify(self) -> tuple[int, int] | None:

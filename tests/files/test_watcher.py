@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,25 @@ print(watcher.trouble)
 open(sys.argv[1] + "/b/new", "w").close()
 print(any(watcher.wait() for _ in range(20)))
 """
+
+UNTIL_QUIET = """
+import sys
+from mlepool.files.watcher import Watcher
+watcher = Watcher(sys.argv[1])
+def settle():
+    while not watcher.watch([b"a", b"a/b"]):
+        pass
+settle()
+print("ready", flush=True)
+while not watcher.wait():
+    pass
+settle()
+while watcher.wait():
+    settle()
+print("quiet", flush=True)
+print(any(watcher.wait() for _ in range(40)))
+"""
+QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
 
 
 @pytest.fixture
@@ -100,6 +120,26 @@ def test_a_folder_that_is_another_by_now_is_watched_anew(watcher, root, way):
     assert watcher.watch([b"a", b"a/b"])
     (root / "a" / "b" / "file").touch()
     assert watcher.wait()
+
+
+def test_a_folder_is_watched_anew_though_the_system_has_dropped_what_tells_of_it(root):
+    limit = int(QUEUE.read_text()) if QUEUE.exists() else 0
+    if not 0 < limit < 100_000:
+        pytest.skip("that many changes take too long")
+    words = [sys.executable, "-c", UNTIL_QUIET, str(root)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        told = process.stdout
+        assert told.readline() == "ready\n"
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        for number in range(limit // 2):
+            (root / str(number)).write_text("x")
+        shutil.rmtree(root / "a" / "b")
+        (root / "a" / "b").mkdir()
+        process.send_signal(signal.SIGCONT)
+        assert told.readline() == "quiet\n"
+        (root / "a" / "b" / "file").touch()
+        assert told.readline() == "True\n"
 
 
 def test_a_root_that_is_made_again_is_found(watcher, root):
