@@ -38,7 +38,7 @@ class Worker:
 
 def error_of(workers: list[Worker], *texts: str, silent: Sequence[str] = ()):
     """Look for jobs in vain, or for the latest; what comes of it."""
-    reached = Reached(workers, list(silent))
+    reached = Reached(workers, list(silent))  # type: ignore[arg-type]
     with pytest.raises(LookupError) as caught:
         asyncio.run(reached.find(texts) if texts else reached.latest())
     return caught.value

@@ -106,7 +106,8 @@ def test_what_comes_in_new_folders_while_it_syncs_follows(conn, tree, tmp_path):
 def test_what_comes_while_a_file_is_looked_at_again_follows(
     conn, tree, *, tmp_path, monkeypatch
 ):
-    scan, looks, target = LocalSource.scan, [], tmp_path / "target"
+    scan, target = LocalSource.scan, tmp_path / "target"
+    looks: list[Any] = []
 
     async def changing(self):
         """A file that changes once it was seen, and others before it is seen again."""

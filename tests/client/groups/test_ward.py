@@ -61,7 +61,7 @@ def test_who_can_not_be_reached_again_and_again_is_left_out_and_seen_to_be(
 
 @pytest.mark.parametrize("face", [mlepool.Connection, mlepool.AsyncConnection])
 def test_help_says_that_it_is_told_with_data_as_a_workers_own_events_are(face):
-    _, _, said = inspect.getdoc(face.on).partition("callback:")
+    _, _, said = str(inspect.getdoc(face.on)).partition("callback:")
     with_data = {"state-change", "catalogue", "metrics", "quarantined"}
     assert set(re.findall('``"([a-z-]+)"``', said)) == with_data
 

@@ -39,7 +39,8 @@ def refused(*place, **keywords) -> str:
 
 def echo(*place, **keywords) -> str:
     with mlepool.ClientPool() as pool, pool.add(*place, **keywords) as connection:
-        return connection.run("echo well").stdout
+        text: str = connection.run("echo well").stdout
+        return text
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
