@@ -29,7 +29,6 @@ __all__ = ["CALLED_OFF", "drain_aside"]
 CALLED_OFF = b"q"  # take what is there, and come to an end
 NEWS = b"."
 NEWS_PAUSE = 0.02  # seconds between two times that the supervisor is woken up
-BREATH = 0.001  # seconds to others after each turn, while nobody waits for the output
 NICENESS = 5  # as nice(1) has it: a third of what others get, where all want some
 OWN_SHARE = Path("/proc/self/autogroup")  # sched(7): niceness counts within a session
 
@@ -99,8 +98,6 @@ class Drainer:
                     self._poll.unregister(fd)
                     del self._pipes[fd]
             self._tell()
-            if self._notes.is_unread:
-                time.sleep(BREATH)
         self._recorder.hand_over(self._notes)
 
     def _pour(self, fd: int) -> bool:

@@ -88,11 +88,6 @@ class Drains:
         self._grown.pop(job.id, None)
         job.is_news = False
 
-    def attend(self, job: Job, *, is_followed: bool) -> None:
-        """Know if anybody takes what a job writes; if not, others go first."""
-        job.is_unread = not is_followed
-        self._floods.attend(job)
-
     def abandon(self, job: Any) -> None:
         """Drain a job no more, though somebody holds its pipes open.
 

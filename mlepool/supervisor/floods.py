@@ -54,7 +54,6 @@ class Floods:
         self._ended = ended
         self._unable = unable
         self._lines: dict[str, socket.socket] = {}
-        self._notes: dict[str, Notes] = {}
         self._called_off: set[str] = set()
 
     def take(self, job: Job) -> None:
@@ -62,16 +61,9 @@ class Floods:
         if hasattr(os, "splice"):
             notes = Notes.shared()
             notes.position, notes.dropped = job.recorder.position, job.recorder.dropped
-            self._notes[job.id] = notes
-            self.attend(job)
             self._start(job, notes)
         else:
             self._unable(job)
-
-    def attend(self, job: Job) -> None:
-        """Tell a job's drainer, if it has one, whether anybody takes what it writes."""
-        if job.id in self._notes:
-            self._notes[job.id].is_unread = job.is_unread
 
     def call_off(self, job: Job) -> None:
         """Have a job drained no more, though somebody holds its pipes open.
@@ -130,12 +122,10 @@ class Floods:
         """Go on with a job whose drainer is no more."""
         if notes.is_done:
             self._called_off.discard(job.id)
-            del self._notes[job.id]
             job.recorder.take_over(notes)
             job.close_pipes()
             self._ended(job)
         elif notes.is_unable:
-            del self._notes[job.id]
             self._unable(job)
         else:
             logger.warning("job %s gets another drainer: one has died", job.id)

@@ -130,16 +130,10 @@ class Stop(msgspec.Struct, frozen=True, array_like=True, tag=4):
 
 
 class Attend(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """Say if anybody reads a job, and if anybody follows it.
-
-    Attributes:
-        is_read: True if it has a reader; asked of jobs that have an orphan timeout.
-        is_followed: False if what it writes is taken by nobody just now.
-    """
+    """Say if anybody reads a job that has an orphan timeout."""
 
     id: JobId
     is_read: bool = False
-    is_followed: bool = True
 
 
 class Finish(msgspec.Struct, frozen=True, array_like=True, tag=5):

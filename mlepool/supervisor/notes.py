@@ -1,4 +1,4 @@
-"""What a job's drainer and the supervisor say to each other, in memory of both."""
+"""What a job's drainer says to the supervisor, in memory that both have."""
 
 from __future__ import annotations
 
@@ -16,15 +16,12 @@ _DIGEST = 40  # bytes; hexadecimal, and a zero behind it
 class Notes(ctypes.Structure):
     """How far a drainer has come. One writes, the other reads; a number is never torn.
 
-    ``is_unread`` alone is written by the supervisor.
-
     Attributes:
         position: Journal bytes written.
         dropped: Bytes of output that could not be written.
         is_pressed: True once less of the disk was free than should be; who has read
             that sets it back.
         is_unable: True if pipes can't be poured into files here: nothing was done.
-        is_unread: True while nobody takes what the job writes.
         is_done: True once nothing follows, and the offsets and digests are the last.
         offsets: Bytes that each stream has had; those that are about to be dropped
             are among them before they are taken from the pipe.
@@ -35,7 +32,6 @@ class Notes(ctypes.Structure):
     dropped: int
     is_pressed: bool
     is_unable: bool
-    is_unread: bool
     is_done: bool
     offsets: ctypes.Array[ctypes.c_uint64]
     digests: ctypes.Array[ctypes.Array[ctypes.c_char]]
@@ -45,7 +41,6 @@ class Notes(ctypes.Structure):
         ("dropped", ctypes.c_uint64),
         ("is_pressed", ctypes.c_bool),
         ("is_unable", ctypes.c_bool),
-        ("is_unread", ctypes.c_bool),
         ("is_done", ctypes.c_bool),
         ("offsets", ctypes.c_uint64 * _BY_STREAM),
         ("digests", ctypes.c_char * _DIGEST * _BY_STREAM),

@@ -14,7 +14,6 @@ from mlepool.supervisor.messages import Attend, Greeting, Grown, JobEnded, Spawn
 from mlepool.wire.messages import Outcome
 from mlepool.wire.values import JobInfo
 from mlepool.worker.disk import DiskWatch
-from mlepool.worker.following import Following
 from mlepool.worker.job import Job, Status
 from mlepool.worker.known import KnownJobs
 from mlepool.worker.supervision import Supervision
@@ -73,16 +72,7 @@ class Follower:
     def attend(self, job: Job) -> None:
         """Tell the supervisor if anybody reads a job, where it is to know."""
         if job.orphan_timeout is not None and job.outcome is None:
-            self._tell(job)
-
-    def _look_who_follows(self, job: Job) -> None:
-        places = [reader.position for reader in job.readers]
-        if job.following.look(places, now=time.monotonic()):
-            self._tell(job)
-
-    def _tell(self, job: Job) -> None:
-        is_read, follows = bool(job.readers), job.following.is_so
-        self.line.attend(Attend(job.id, is_read, is_followed=follows))
+            self.line.attend(Attend(job.id, is_read=bool(job.readers)))
 
     def greeted(self, greeting: Greeting) -> None:
         """Take over the jobs that the supervisor holds; the others have ended.
@@ -130,8 +120,6 @@ class Follower:
             job.fresh = grown.fresh
             for reader in tuple(job.readers):
                 reader.pump()
-            if not job.fresh:
-                self._look_who_follows(job)  # it writes much
             job.fresh = b""  # who has not had it reads it later
 
     def ended(self, ended: JobEnded) -> None:
@@ -183,7 +171,6 @@ class Follower:
         job.orphan_timeout = info.orphan_timeout
         job.has_terminal, job.files = info.has_terminal, info.files
         job.owner = info.owner or job.owner
-        job.following = Following()  # it is to be told anew
         if job.readers:
             self.attend(job)
         for reader in job.readers:

@@ -16,7 +16,6 @@ from mlepool.transport.base import Piece
 from mlepool.wire.codec import MAX_DATA
 from mlepool.wire.messages import Outcome
 from mlepool.wire.values import InputAck, JobFiles, JobInfo, StopReport
-from mlepool.worker.following import Following
 
 __all__ = ["Job", "Reading", "Runner", "Status"]
 
@@ -63,10 +62,6 @@ class Runner(Protocol):
 class Reading(Protocol):
     """Who reads a job: a :class:`~mlepool.worker.reader.Reader`."""
 
-    @property
-    def position(self) -> int:
-        """How far it is."""
-
     def accept(self) -> None:
         """Tell the client that the job has begun, or its place in line."""
 
@@ -97,7 +92,6 @@ class Job:
         order: What the supervisor was asked for; None if another worker has asked.
         outcome: How it ended; None before.
         readers: Who reads its output now.
-        following: Whether one of them gets on.
         feeding: Held by who writes to its stdin.
     """
 
@@ -127,7 +121,6 @@ class Job:
         self.order: Spawn | None = None
         self.outcome: Outcome | None = None
         self.readers: list[Reading] = []
-        self.following = Following()
         self.feeding = asyncio.Lock()
         self._turn: asyncio.Event | None = None
         self._folder = folder
