@@ -12,14 +12,13 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from mlepool.config import Limits
-from mlepool.supervisor.cgroups import Slot, Slots
+from mlepool.supervisor.cgroups import Slots
 from mlepool.supervisor.deaths import Deaths
 from mlepool.supervisor.drains import Drains
 from mlepool.supervisor.endings import Endings
-from mlepool.supervisor.files import Syncer, look_at_disk
+from mlepool.supervisor.files import Syncer
 from mlepool.supervisor.inputs import Inputs
 from mlepool.supervisor.job import Job
 from mlepool.supervisor.ledger import Ledger
@@ -37,12 +36,11 @@ from mlepool.supervisor.messages import (
     Stopped,
     common_version,
 )
-from mlepool.supervisor.starters import Starters
+from mlepool.supervisor.starts import Starts
 from mlepool.supervisor.stops import Stops
 from mlepool.supervisor.strays import Stray, recall_stray
 from mlepool.supervisor.timers import Timers
 from mlepool.supervisor.waiter import READ, Waiter
-from mlepool.wire.messages import Failure
 from mlepool.wire.values import StopReport
 
 __all__ = ["Keeper"]
@@ -51,14 +49,6 @@ LINGER = 5.0  # seconds that an idle supervisor waits for its (first) worker
 TIMEOUT_SIGNAL = "SIGTERM"  # a deadline has passed: there is no time left to ask nicely
 TIMEOUT_GRACE = 2.0  # seconds
 MAX_WAIT = 3600.0  # seconds; epoll takes no more than 24 days
-
-
-class _Entry(NamedTuple):
-    """A job that is about to be started."""
-
-    order: Spawn
-    slot: Slot | None
-    is_new: bool = False  # in the ledger
 
 
 class Keeper:
@@ -85,19 +75,13 @@ class Keeper:
     ) -> None:
         self._folder = folder
         self._syncer = syncer
-        self._ledger = ledger
         self._waiter = Waiter()
         self._strays = {stray.id: stray for stray in strays}
         self._jobs: dict[str, Job] = {}
         self._by_pid: dict[int, Job] = {}
         self._timers = Timers()
         self._slots = Slots()
-        self._starters = Starters()
-        self._orders: list[Spawn] = []
         self._deaths = Deaths()
-        self._environment: dict[bytes, bytes] = {}
-        self._limits = Limits()
-        self._disk_size = look_at_disk(folder).size
         self._finishing = False
         self._idle_since: float | None = None
         self._line = WorkerLine(
@@ -105,10 +89,17 @@ class Keeper:
             self._waiter,
             self._timers,
             received=self._receive,
-            settled=self._begin,
+            settled=lambda: self._starts.begin(),
             lost=self._worker_lost,
         )
         self._send = self._line.send
+        self._starts = Starts(
+            folder,
+            ledger,
+            self._slots,
+            begun=self._begun,
+            refused=self._line.send,
+        )
         self._inputs = Inputs(self._waiter, self._line.send)
         self._drains = Drains(
             self._waiter,
@@ -188,40 +179,25 @@ class Keeper:
 
     def _greet(self, greet: Greet) -> None:
         self._finishing = False
-        self._environment, self._limits = greet.environment, greet.limits
-        self._disk_size = look_at_disk(self._folder).size
+        self._starts.greeted(greet)
         held = [stray.info() for stray in self._strays.values()]
         held += [job.info() for job in self._jobs.values()]
         self._send(Greeting(common_version(greet), os.getpid(), tuple(held)))
 
     def _receive(self, message: Any) -> None:
         if type(message) is not Spawn:
-            self._begin()  # it may be about one of those
+            self._starts.begin()  # it may be about one of those
         self._handlers[type(message)](message)
 
     def _collect(self, order: Spawn) -> None:
         """Start a job together with others that are asked for at the same time."""
-        if any(one.id == order.id for one in self._orders):
-            self._begin()
+        if self._starts.is_waiting(order.id):
+            self._starts.begin()
         known = self._jobs.get(order.id)
         if known is None:
-            self._orders.append(order)
+            self._starts.collect(order)
         else:
             self._tell_again(known)
-
-    def _begin(self) -> None:
-        """Start the jobs that were asked for."""
-        orders, self._orders = self._orders, []
-        if not orders:
-            return
-        entries = [one for one in map(self._enter, orders) if one is not None]
-        aside = len(entries) > 1 and self._starters.is_able
-        starts = [functools.partial(self._make, one, aside=aside) for one in entries]
-        for entry, job in zip(entries, self._starters.call(starts), strict=True):
-            if isinstance(job, Exception):
-                self._refuse(entry, job)
-            else:
-                self._begun(job)
 
     def _begun(self, job: Job) -> None:
         order = job.order
@@ -238,36 +214,6 @@ class Keeper:
             self._drains.tell_start(job)
         else:
             self._drains.tell_start_later(job)
-
-    def _enter(self, order: Spawn) -> _Entry | None:
-        """Note that a job is open; if that can't be noted, say so and give None."""
-        slot = self._slots.take()
-        try:
-            return _Entry(order, slot, self._ledger.enter(order.id))
-        except OSError as exc:
-            self._refuse(_Entry(order, slot), exc)
-            return None
-
-    def _make(self, entry: _Entry, *, aside: bool) -> Job:
-        """Start a job; in a thread beside others if there are several."""
-        return Job(
-            entry.order,
-            self._folder,
-            self._environment,
-            limits=self._limits,
-            disk_size=self._disk_size,
-            slot=entry.slot,
-            aside=aside,
-        )
-
-    def _refuse(self, entry: _Entry, exc: Exception) -> None:
-        """Say that a job's journal can't be made."""
-        if entry.is_new:
-            self._ledger.leave(entry.order.id)
-        self._slots.give_back(entry.slot)
-        number = getattr(exc, "errno", None)
-        failure = Failure(type(exc).__name__, str(exc), "", number)
-        self._send(Spawned(entry.order.id, failure=failure))
 
     def _tell_again(self, job: Job) -> None:
         """Answer a worker that does not know if its order has arrived."""
@@ -360,7 +306,7 @@ class Keeper:
 
     def _announce(self, job: Job) -> None:
         self._slots.give_back(job.slot)
-        self._endings.announce(job, durability=self._limits.durability)
+        self._endings.announce(job, durability=self._starts.limits.durability)
 
     def _time_out(self, job: Job) -> None:
         stop = Stop(job.id, TIMEOUT_SIGNAL, TIMEOUT_GRACE, "timeout")

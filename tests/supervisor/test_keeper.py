@@ -170,50 +170,6 @@ def test_a_pipe_that_somebody_else_has_open_is_no_job_s_any_more(line, superviso
     assert supervisor.process.poll() is None, supervisor.log
 
 
-def test_the_same_id_is_not_started_twice(line, supervisor):
-    line.spawn("job", "echo ran >> ran; sleep 60", cwd=str(supervisor.folder))
-    first = line.wait_for(Spawned, "job")
-    line.spawn("job", "echo ran >> ran", cwd=str(supervisor.folder))
-    again = line.wait_for(Spawned, "job")
-    assert (again.pid, again.failure) == (first.pid, None)  # it is the same job
-    wait_until((supervisor.folder / "ran").exists)
-    line.send(Stop("job"))
-    assert line.wait_for(Stopped).report.complete
-    line.outcome("job")
-    line.spawn("job", "echo ran >> ran", cwd=str(supervisor.folder))
-    ended = line.wait_for(Spawned, "job")
-    assert ended.failure is not None
-    assert ended.failure.type_name == "FileExistsError"
-    assert (supervisor.folder / "ran").read_text() == "ran\n"
-
-
-def test_the_same_id_is_not_started_twice_by_a_new_supervisor_either(tmp_path):
-    for number in range(2):
-        supervisor = RunningSupervisor(tmp_path / "state")
-        line = supervisor.connect()
-        line.greet()
-        line.spawn("job", "echo ran >> ran", cwd=str(supervisor.folder))
-        if number == 0:
-            line.outcome("job")
-        else:
-            failure = line.wait_for(Spawned, "job").failure
-            assert failure is not None
-            assert failure.type_name == "FileExistsError"
-        supervisor.end()
-    assert (tmp_path / "state/ran").read_text() == "ran\n"
-
-
-def test_what_cannot_be_started_ends_at_once_and_is_noted(line, supervisor):
-    line.send(Spawn("job", (b"no-such-program",), "no-such-program", "/", {}))
-    outcome = line.outcome("job")
-    assert outcome.failure is not None
-    assert (outcome.status, outcome.failure.type_name) == (
-        "FAILED",
-        "FileNotFoundError",
-    )
-    assert supervisor.output("job") == {"stdout": b"", "stderr": b""}
-
-
 def test_a_deadline_stops_the_whole_tree(line):
     line.spawn("job", "sleep 61 & sleep 62", timeout=0.3)
     pid = line.wait_for(Spawned, "job").pid
@@ -565,17 +521,3 @@ def anything() -> st.SearchStrategy[bytes]:
     stops = st.builds(Stop, ids, signals, floats)
     greets = st.builds(Greet, numbers, numbers)
     return (spawns | feeds | stops | greets).map(encode)
-
-
-def test_starts_that_are_refused_leave_nothing_behind(line, supervisor):
-    line.spawn("job", "exit 0")
-    line.wait_for(Spawned)
-    line.outcome("job")
-    held = Path(f"/proc/{supervisor.process.pid}/fd")
-    before = len(list(held.iterdir()))
-    for _ in range(20):
-        line.spawn("job", "exit 0")
-        failure = line.wait_for(Spawned).failure
-        assert failure is not None
-        assert failure.type_name == "FileExistsError"
-    assert len(list(held.iterdir())) <= before + 2  # a control group may be new

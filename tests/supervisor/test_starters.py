@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from mlepool.supervisor import starters as module
-from mlepool.supervisor.channel import FRAMES_AT_ONCE
-from mlepool.supervisor.messages import Spawn, encode
 from mlepool.supervisor.starters import HELPERS, Starters
 
 
@@ -75,30 +73,3 @@ def test_where_threads_cannot_have_one_the_caller_does_all(monkeypatch):
     assert not starters.is_able
     mine = threading.get_ident()
     assert starters.call([threading.get_ident] * 5) == [mine] * 5
-
-
-@pytest.mark.real
-def test_what_is_asked_for_at_once_is_started_each_in_its_own_folder(
-    line, supervisor, tmp_path
-):
-    folders = [tmp_path / str(number) for number in range(2 * FRAMES_AT_ONCE)]
-    for folder in folders:
-        folder.mkdir()
-    orders = [
-        *(Spawn(one.name, (b"pwd",), "pwd", str(one), {}) for one in folders),
-        Spawn("no-program", (b"no-such",), "no-such", "/", {}),
-        Spawn("no-folder", (b"pwd",), "pwd", "/nowhere", {}),
-        Spawn("terminal", (b"tty",), "tty", "/", {}, terminal=(24, 80)),
-    ]
-    frames = [encode(order) for order in (orders[0], *orders)]  # the first one twice
-    line.sock.sendall(b"".join(len(one).to_bytes(4, "big") + one for one in frames))
-    for folder in folders:
-        assert line.outcome(folder.name).exit_code == 0
-        written = supervisor.output(folder.name)["stdout"]
-        assert os.fsdecode(written).strip() == str(folder.resolve())
-    for job_id in ("no-program", "no-folder"):
-        failure = line.outcome(job_id).failure
-        assert failure is not None
-        assert failure.type_name == "FileNotFoundError"
-    assert line.outcome("terminal").exit_code == 0
-    assert supervisor.output("terminal")["stdout"].startswith(b"/dev/")
