@@ -1,5 +1,6 @@
 """Roles, patterns, folders, revocation: what a real worker lets whom do."""
 
+import itertools
 import json
 import os
 import time
@@ -8,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 
 import mlepool
+from mlepool.client.ids import new_job_id
 from mlepool.config import write_private
-from mlepool.wire.messages import Ended, Request
+from mlepool.files.base import Chunk, Offer, Piece, SourceOptions, TargetOptions
+from mlepool.tree import FILE, Entry
+from mlepool.wire.messages import Ended, Outcome, Request
 from mlepool.worker.access.audit import read_audit
 from mlepool.worker.access.identity import Identity, new_secret
 from mlepool.worker.access.tokens import FIRST, Token, TokenStore
@@ -262,6 +267,63 @@ def test_the_workers_own_folder_is_closed_to_who_is_no_admin(guarded, enter):
             client.read(str(guarded.state / name), raise_error=True)
         with pytest.raises(PermissionError):
             client.write(str(guarded.state / name), "x", raise_error=True)
+
+
+def test_no_sync_reaches_the_workers_own_folder_for_who_is_no_admin(
+    guarded, enter, tmp_path
+):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/tokens.json").write_text("[]")
+    client = enter(guarded.token("sync"))
+    state = guarded.state
+    before = {one: one.read_bytes() for one in state.glob("*token*")}
+    for call in (
+        lambda: client.get(str(state / "token")),
+        lambda: client.sync(str(state), tmp_path / "got", pull=True),
+        lambda: client.sync(str(state / "jobs"), tmp_path / "got", pull=True),
+        lambda: client.put(b"[]", str(state / "tokens.json")),
+        lambda: client.put(b"evil", str(state / "new/evil")),
+        lambda: client.sync(tmp_path / "src", str(state)),
+    ):
+        error = call().error
+        assert isinstance(error, PermissionError), error
+        assert "for admins only" in str(error)
+    assert not (tmp_path / "got").exists()
+    assert {one: one.read_bytes() for one in state.glob("*token*")} == before
+
+
+def test_nothing_of_the_workers_own_folder_is_reached_through_a_tree_around_it(
+    guarded,
+):
+    name = guarded.state.name.encode()
+    chunk = Chunk(blake3(b"[]").digest(), 2)
+    entry = Entry(name + b"/tokens.json", FILE, 0o600, 2, 10**18)
+    key = (guarded.state / "key.pem").stat()
+    secret = Entry(name + b"/key.pem", FILE, 0o600, key.st_size, key.st_mtime_ns)
+    token = guarded.token("sync").secret
+    before = (guarded.state / "tokens.json").read_bytes()
+    with raw_client(guarded.running, token=token) as client:
+        calls = itertools.count(1)
+
+        def ask(command: str, session: str, **arguments: Any) -> Outcome:
+            arguments = {"session": session, **arguments}
+            request = Request(next(calls), new_job_id(), f"_tree_{command}", arguments)
+            client.send(request)
+            return client.wait_for(Ended).outcome
+
+        root, reading, writing = os.fsencode(guarded.state.parent), "0" * 16, "1" * 16
+        ask("open_source", reading, root=root, options=SourceOptions())
+        ask("scan", reading, step=1)
+        (told,) = ask("read_many", reading, entries=[(0, secret)]).value
+        assert "for admins only" in str(told)
+        ask("open_target", writing, root=root, options=TargetOptions())
+        ask("scan", writing, step=1)
+        ask("expect", writing, step=2, first=0, entries=[entry])
+        ask("offer", writing, step=3, offers=[Offer(0, 0, (chunk,))])
+        ask("write", writing, step=4, pieces=[Piece(0, 0, b"[]")])
+        assert "for admins only" in str(ask("commit", writing).value)
+        ask("close", writing, is_success=True)
+    assert (guarded.state / "tokens.json").read_bytes() == before
 
 
 def test_commands_of_ones_own_need_roles_too(guarded, enter):

@@ -235,6 +235,20 @@ def reading_from_outside(hostile: Hostile) -> None:
         hostile.ask("_tree_close", session=session, is_success=False)
 
 
+def reading_by_a_root_that_became_a_link(hostile: Hostile) -> None:
+    reading = {"session": secrets.token_hex(8)}
+    root = os.fsencode(hostile.tree / "a")
+    hostile.ask("_tree_open_source", **reading, root=root, options=SourceOptions())
+    session = hostile.open()
+    session.prepare(deleted=[b"a"], links=[link(b"a", hostile.outside)])
+    session.end()
+    assert os.readlink(hostile.tree / "a") == str(hostile.outside)
+    seen = hostile.ask("_tree_scan", **reading, step=0)
+    assert seen.status == "FAILED"
+    entry = Entry(b"victim", FILE, *tuple(entry_rest(touched(b"victim")))[1:])
+    hostile.ask("_tree_read_many", **reading, entries=[(0, entry)])
+
+
 def entry_rest(entry: Entry) -> Iterator[Any]:
     yield from (entry.kind, entry.mode, entry.size, entry.mtime_ns)
 
@@ -256,6 +270,7 @@ ATTACKS: list[Callable[[Hostile], None]] = [
     what_a_link_leads_to_is_not_changed,
     wrong_numbers,
     reading_from_outside,
+    reading_by_a_root_that_became_a_link,
     sessions_of_others_and_of_nobody,
 ]
 

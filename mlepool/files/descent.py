@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "make_real",
     "open_nearest",
     "open_real",
+    "places_of",
     "split_path",
 ]
 
@@ -41,6 +42,7 @@ LIST_FLAGS = os.O_RDONLY | _DIRECTORY | _NOFOLLOW | _CLOEXEC
 _HOSTILE = re.compile(rb"(?:\A|/)\.{0,2}(?:/|\Z)|\0")
 OWN_ACCESS = stat.S_IRWXU
 MODE_BITS = 0o7777
+CLOSED = "the worker's own folder: for admins only"
 MAX_OPEN = 64  # folders that are kept open: those of the files being worked at
 TRUSTED_FOR = 16  # uses of one folder until it is looked at again
 
@@ -73,21 +75,39 @@ def is_inside(path: bytes, folder: bytes) -> bool:
     return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
 
 
-def locate_root(path: str | bytes, allowed: Sequence[str | bytes] = ()) -> bytes:
+def places_of(folders: Iterable[str | os.PathLike[str]]) -> set[tuple[int, int]]:
+    """Give device and inode of folders, of those that are there."""
+    found = set()
+    for one in folders:
+        with contextlib.suppress(FileNotFoundError):
+            seen = os.stat(one)
+            found.add((seen.st_dev, seen.st_ino))
+    return found
+
+
+def locate_root(
+    path: str | bytes,
+    allowed: Sequence[str | bytes] = (),
+    *,
+    closed: Iterable[str | os.PathLike[str]] = (),
+) -> bytes:
     """Give the real path of a tree's root, which need not exist yet.
 
     Args:
         path: Where; symbolic links are followed here, and only here.
         allowed: Folders that it must be in, or be; none: anywhere.
+        closed: Folders that it can't be in, nor be.
 
     Raises:
-        PermissionError: If it is not inside the allowed folders.
+        PermissionError: If it is not inside the allowed folders, or in a closed one.
     """
     real = os.path.realpath(os.fsencode(path))
     folders = [os.path.realpath(os.fsencode(one)) for one in allowed]
     if folders and not any(is_inside(real, one) for one in folders):
-        text = "not inside the folders that may be written"
+        text = "not inside the folders that are open to clients"
         raise PermissionError(errno.EACCES, text, os.fsdecode(real))
+    if any(is_inside(real, os.path.realpath(os.fsencode(one))) for one in closed):
+        raise PermissionError(errno.EACCES, CLOSED, os.fsdecode(real))
     return real
 
 
@@ -166,10 +186,12 @@ class Root:
 
     Args:
         fd: The root's descriptor; closed by :meth:`close`.
+        closed: Device and inode of folders that nothing is reached in.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, closed: Collection[tuple[int, int]] = ()) -> None:
         self.fd = fd
+        self._closed = closed
         self._open: OrderedDict[bytes, _Folder] = OrderedDict()
         self._last = b""
         self._uses = 0
@@ -297,6 +319,9 @@ class Root:
             os.close(self._open.pop(path).fd)
         below = os.open(part, FOLDER_FLAGS, dir_fd=fd)
         found = os.fstat(below)
+        if (found.st_dev, found.st_ino) in self._closed:
+            os.close(below)
+            raise PermissionError(errno.EACCES, CLOSED)
         self._open[path] = _Folder(below, found.st_dev, found.st_ino)
         if len(self._open) > MAX_OPEN:
             os.close(self._open.popitem(last=False)[1].fd)

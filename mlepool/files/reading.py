@@ -10,14 +10,14 @@ from pathlib import Path
 
 from mlepool.files.base import Chunk, Offer, Piece, Problem, Scan, SourceOptions
 from mlepool.files.chunks import SMALL, chunk_file
-from mlepool.files.descent import Root, locate_root, open_real
+from mlepool.files.descent import Root, locate_root, open_real, places_of
 from mlepool.files.description import Description
 from mlepool.files.ignore import pick
 from mlepool.files.notes import Notes
 from mlepool.files.pieces import OVERHEAD, PIECE, OpenFile, Pieces
 from mlepool.files.proofs import READ_FLAGS, file_clock, looks, pack_proof, settle
 from mlepool.files.recent import Recent
-from mlepool.files.scan import inodes_of, scan_tree
+from mlepool.files.scan import scan_tree
 from mlepool.files.small import ChangedError, is_as_said, read_small
 from mlepool.files.store import Store
 from mlepool.tree import Entry
@@ -41,6 +41,8 @@ class TreeReader:
         store: What is known of its files, and is told more; it stays open.
         is_shared: Several read the same files: hold what was read for the others.
         own: Folders of ours, with secrets in them: they are left out.
+        allowed: Folders that the root must be in, or be; none: anywhere.
+        closed: Folders that nothing is read in.
     """
 
     def __init__(
@@ -51,9 +53,13 @@ class TreeReader:
         store: Store | None = None,
         is_shared: bool = False,
         own: Sequence[Path] = (),
+        allowed: Sequence[Path] = (),
+        closed: Sequence[Path] = (),
     ) -> None:
         self._path = path
         self._own = own
+        self._allowed = [os.fsencode(one) for one in allowed]
+        self._closed = closed
         self._options = options
         self._is_shared = is_shared
         self._root: Root | None = None
@@ -77,7 +83,7 @@ class TreeReader:
             root.fd,
             exclude=options.exclude,
             ignore_files=options.ignore_files,
-            own=inodes_of(self._own),
+            own=places_of(self._own),
         )
         if options.include:
             scan = pick(scan, options.include)
@@ -181,8 +187,9 @@ class TreeReader:
             held.clear()
 
     def _open(self) -> Root:
-        real = locate_root(self._path)
-        root = Root(open_real(real))
+        # Again: it may have become a link since it was asked for.
+        real = locate_root(self._path, self._allowed, closed=self._closed)
+        root = Root(open_real(real), closed=places_of(self._closed))
         if self._root is not None:
             self._root.close()
         self._notes.open(real)

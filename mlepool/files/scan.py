@@ -7,13 +7,11 @@ longer than the system takes at once.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from operator import attrgetter
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -23,7 +21,7 @@ from mlepool.files.ignore import Rules
 from mlepool.files.yard import is_yard
 from mlepool.tree import FILE, FOLDER, LINK, MAX_PATH, Entry
 
-__all__ = ["IGNORE_FILES", "MAX_IGNORE_FILE", "inodes_of", "scan_tree"]
+__all__ = ["IGNORE_FILES", "MAX_IGNORE_FILE", "scan_tree"]
 
 IGNORE_FILES = (".gitignore", ".mlepoolignore")
 MAX_IGNORE_FILE = 1024 * 1024  # bytes; patterns are held in memory, and by both ends
@@ -43,15 +41,6 @@ _SPECIAL = {
     stat.S_IFBLK: "a block device",
     stat.S_IFCHR: "a character device",
 }
-
-
-def inodes_of(folders: Iterable[Path]) -> list[int]:
-    """Give the inodes of folders, of those that are there."""
-    found = []
-    for one in folders:
-        with contextlib.suppress(FileNotFoundError):
-            found.append(one.stat().st_ino)
-    return found
 
 
 class _Listing(NamedTuple):
@@ -82,7 +71,7 @@ def scan_tree(
     *,
     exclude: Sequence[str] = (),
     ignore_files: Sequence[str] = IGNORE_FILES,
-    own: Collection[int] = (),
+    own: Collection[tuple[int, int]] = (),
 ) -> Scan:
     """List a tree: files, folders and links, by path; blocking.
 
@@ -97,8 +86,8 @@ def scan_tree(
             root that is heard first.
         ignore_files: Names of files that hold patterns for their folder and below;
             those in deeper folders, and the later names, are heard first.
-        own: Inodes of folders of ours that are left out wherever they are, as our
-            hidden folders are.
+        own: Device and inode of folders of ours that are left out wherever they are,
+            as our hidden folders are.
 
     Raises:
         OSError: If the root can't be read.
@@ -110,7 +99,10 @@ class _Scanner:
     """One walk through a tree, without recursion: trees are deeper than Python."""
 
     def __init__(
-        self, root_fd: int, ignore_files: Sequence[str], own: Collection[int]
+        self,
+        root_fd: int,
+        ignore_files: Sequence[str],
+        own: Collection[tuple[int, int]],
     ) -> None:
         self._root_fd = root_fd
         self._ignore_files = tuple(ignore_files)
@@ -194,23 +186,28 @@ class _Scanner:
         left_out = 0
         for thing in things:
             name = os.fsencode(thing.name)
-            is_hidden = is_yard(name) or thing.inode() in self._own
+            is_hidden = is_yard(name)
             if hides and not is_hidden:
                 is_hidden = hides(name, is_folder=thing.is_dir(follow_symlinks=False))
             if is_hidden:
                 left_out += 1
                 continue
             try:
-                entries.append(self._look_at(fd, thing, prefix + name))
+                entry = self._look_at(fd, thing, prefix + name)
             except FileNotFoundError:
                 continue
             except OSError as exc:
-                left_out += 1
                 self._add_problem(prefix + name, exc)
+                entry = None
+            if entry is None:
+                left_out += 1
+            else:
+                entries.append(entry)
         entries.sort(key=_path_of)
         return _Listing(entries, left_out, rules)
 
-    def _look_at(self, fd: int, thing: os.DirEntry[str], path: bytes) -> Entry:
+    def _look_at(self, fd: int, thing: os.DirEntry[str], path: bytes) -> Entry | None:
+        """Describe something; None if it is a folder of ours."""
         if len(path) > MAX_PATH:
             raise OSError(errno.ENAMETOOLONG, f"a path of {len(path)} bytes")
         info = thing.stat(follow_symlinks=False)
@@ -219,6 +216,8 @@ class _Scanner:
         if kind == stat.S_IFREG:
             return Entry(path, FILE, mode, info.st_size, info.st_mtime_ns)
         if kind == stat.S_IFDIR:
+            if (info.st_dev, info.st_ino) in self._own:
+                return None
             return Entry(path, FOLDER, mode, 0, info.st_mtime_ns)
         if kind == stat.S_IFLNK:
             says = os.fsencode(os.readlink(thing.name, dir_fd=fd))

@@ -34,6 +34,8 @@ class LocalSource:
         is_shared: Several targets are written from it: what was read for one is held
             for the others, some MiB of it.
         own: Folders of ours, with secrets in them: they are left out.
+        allowed: Folders that the root must be in, or be; none: anywhere.
+        closed: Folders that nothing is read in.
     """
 
     def __init__(
@@ -44,9 +46,17 @@ class LocalSource:
         store: Store | None = None,
         is_shared: bool = False,
         own: Sequence[Path] = (),
+        allowed: Sequence[Path] = (),
+        closed: Sequence[Path] = (),
     ) -> None:
         self._reader = TreeReader(
-            root, options, store=store, is_shared=is_shared, own=own
+            root,
+            options,
+            store=store,
+            is_shared=is_shared,
+            own=own,
+            allowed=allowed,
+            closed=closed,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="source")
         self._is_closed = False

@@ -36,6 +36,7 @@ class LocalTarget:
         allowed: Folders that the root must be in, or be; none: anywhere.
         own: Folders of ours that are no part of a tree that they are in, as the state
             folder.
+        closed: Folders that nothing is written in.
         waiting: Called with who has the tree, when it has to be waited for.
     """
 
@@ -48,6 +49,7 @@ class LocalTarget:
         store: Store | None = None,
         allowed: Sequence[str | bytes | Path] = (),
         own: Sequence[Path] = (),
+        closed: Sequence[Path] = (),
         waiting: Callable[[str], None] | None = None,
     ) -> None:
         self._waiting = waiting
@@ -58,6 +60,7 @@ class LocalTarget:
             store=store,
             allowed=[os.fsencode(one) for one in allowed],
             own=own,
+            closed=closed,
         )
         self._thread = ThreadPoolExecutor(1, "mlepool-target")
         self._is_closed = False

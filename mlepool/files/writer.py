@@ -22,11 +22,12 @@ from mlepool.files.descent import (
     locate_root,
     make_real,
     open_nearest,
+    places_of,
 )
 from mlepool.files.leftovers import Place, StagedChunk, find_left
 from mlepool.files.locks import TreeLock
 from mlepool.files.memory import TreeMemory
-from mlepool.files.scan import inodes_of, scan_tree
+from mlepool.files.scan import scan_tree
 from mlepool.files.stage import Stage
 from mlepool.files.store import Store
 from mlepool.files.trash import Trash
@@ -57,6 +58,7 @@ class TreeWriter:
         store: Store | None,
         allowed: Sequence[bytes],
         own: Sequence[Path],
+        closed: Sequence[Path] = (),
     ) -> None:
         self._asked = root
         self._options = options
@@ -64,6 +66,7 @@ class TreeWriter:
         self._store = store
         self._allowed = allowed
         self._own = own
+        self._closed = closed
         self._real = b""
         self._root: Root | None = None
         self._lock: TreeLock | None = None
@@ -81,7 +84,7 @@ class TreeWriter:
         """Take the tree; None if it is ours now, else who has it."""
         if self._lock is not None:
             return None
-        self._real = locate_root(self._asked, self._allowed)
+        self._real = locate_root(self._asked, self._allowed, closed=self._closed)
         folder = self._state / LOCKS
         lock = TreeLock(folder, self._real, self._options.owner)
         holder = lock.take()
@@ -95,7 +98,7 @@ class TreeWriter:
             self._root.close()
             self._root = None
         fd, missing = open_nearest(self._real)
-        root = Root(fd)
+        root = Root(fd, closed=places_of(self._closed))
         if missing:
             _check_writable(root, self._real)
             root.close()
@@ -107,7 +110,7 @@ class TreeWriter:
             fd,
             exclude=options.exclude,
             ignore_files=options.ignore_files,
-            own=inodes_of((self._state, *self._own)),
+            own=places_of((self._state, *self._own)),
         )
         self._entries, self._there = found.entries, None
         return found
@@ -218,7 +221,7 @@ class TreeWriter:
         """
         fd = make_real(self._real)
         if self._root is None:
-            self._root = Root(fd)
+            self._root = Root(fd, closed=places_of(self._closed))
             return self._root
         now, then = os.fstat(fd), os.fstat(self._root.fd)
         os.close(fd)

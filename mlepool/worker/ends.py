@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from mlepool.config import account_dir, default_state_dir
 from mlepool.files.base import Source, SourceOptions, Target, TargetOptions
+from mlepool.files.descent import locate_root
 from mlepool.worker.access.grants import FULL, Grant, common_roots
 from mlepool.worker.jail import Jail, check_roots
 
@@ -54,16 +55,16 @@ class LocalEnds:
 
     def jail(self, cwd: Path, grant: Grant) -> Jail:
         """Give the paths that a client's file commands may use."""
-        own = () if grant.has("admin") else self._own_folders()
-        return Jail(cwd, limits=(self._roots, grant.roots), own=own)
+        limits = self._roots, grant.roots
+        return Jail(cwd, limits=limits, own=self._closed_to(grant))
 
     async def resolve(self, root: bytes) -> bytes:
         """Give a root's real path; a file system that hangs holds up nobody else.
 
         Raises:
             ValueError: If it can't be a path.
-            PermissionError: If it is not inside the allowed folders; of them,
-                :meth:`target` is told.
+            PermissionError: If it is not inside the allowed folders, or in one that
+                is closed to the client; of both, the ends are told, too.
         """
         if not root or b"\0" in root:
             raise ValueError(f"not a path: {root[:200]!r}")
@@ -74,13 +75,20 @@ class LocalEnds:
         real = os.path.realpath(path)
         self._allowed = common_roots(self._roots, self._grant.roots)
         check_roots(real, self._allowed, path)
-        return real
+        return locate_root(real, closed=self._closed_to(self._grant))
 
     def source(self, root: bytes, options: SourceOptions) -> Source:
         """Make the end that is read."""
         kind = _load("source").LocalSource
-        own = self._own_folders()
-        return cast(Source, kind(root, options, store=self._open_store(), own=own))
+        end = kind(
+            root,
+            options,
+            store=self._open_store(),
+            own=self._own_folders(),
+            allowed=self._allowed,
+            closed=self._closed_to(self._grant),
+        )
+        return cast(Source, end)
 
     def target(
         self, root: bytes, options: TargetOptions, waiting: Callable[[str], None]
@@ -93,6 +101,7 @@ class LocalEnds:
             store=self._open_store(),
             allowed=self._allowed,
             own=self._own_folders(),
+            closed=self._closed_to(self._grant),
             waiting=waiting,
         )
         return cast(Target, end)
@@ -100,6 +109,10 @@ class LocalEnds:
     def _own_folders(self) -> list[Path]:
         """Give the folders that hold keys and tokens: no tree has them in it."""
         return [self._state.parent, account_dir(), default_state_dir()]
+
+    def _closed_to(self, grant: Grant) -> list[Path]:
+        """Give those of them that a client may not reach: an admin may."""
+        return [] if grant.has("admin") else self._own_folders()
 
     def close(self) -> None:
         """Let go of the store."""

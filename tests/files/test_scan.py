@@ -13,9 +13,10 @@ import pytest
 
 from mlepool.files import scan as module
 from mlepool.files.base import Scan
+from mlepool.files.descent import places_of
 from mlepool.files.scan import MAX_IGNORE_FILE, MAX_OPEN, scan_tree
 from mlepool.tree import FILE, FOLDER, LINK, Entry, decode_pages, encode_pages
-from tests.needs import NOBODY, need_root
+from tests.needs import NOBODY, need_root, small_disk
 
 
 def scan(root: Path, **options) -> Scan:
@@ -378,3 +379,22 @@ def test_a_folder_whose_ignore_file_can_not_be_read_is_not_given_away(tmp_path):
         scan(tmp_path / "a")
     (tmp_path / "a/.gitignore").write_bytes(b"#" * MAX_IGNORE_FILE)
     assert b"a/secret" in paths(scan(tmp_path))
+
+
+# -- folders of ours
+
+
+def test_a_folder_of_ours_is_left_out_and_its_number_on_another_disk_is_not(tmp_path):
+    put(tmp_path, "file", "own/key")
+    own, file = (tmp_path / "own").stat(), (tmp_path / "file").stat()
+    found = scan(tmp_path, own={(own.st_dev, own.st_ino)})
+    assert paths(found) == [b"file"]
+    elsewhere = {(one.st_dev + 1, one.st_ino) for one in (own, file)}
+    found = scan(tmp_path, own={*elsewhere, (file.st_dev, file.st_ino)})
+    assert paths(found) == [b"file", b"own", b"own/key"]
+
+
+def test_a_folder_of_ours_is_left_out_also_if_it_is_a_mount(tmp_path):
+    with small_disk(tmp_path / "tree/own", "1m") as own:
+        put(tmp_path / "tree", "file", "own/key")
+        assert paths(scan(tmp_path / "tree", own=places_of([own]))) == [b"file"]
