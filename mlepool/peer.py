@@ -156,8 +156,9 @@ class Peer:
         self._end(cause, "lost")
 
     def _flush(self) -> None:
-        if self.session.has_frames:
-            for frame in self.session.frames_to_send():
+        frames = self.session.frames_to_send()
+        if frames:
+            for frame in frames:
                 self.link.send(frame)
             self.session.sent(self._loop.time())
 

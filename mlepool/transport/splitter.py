@@ -19,6 +19,7 @@ FORMS = {126: struct.Struct(">H"), 127: struct.Struct(">Q")}
 MASKED = 0x80  # each frame of a client, and none of a server
 MASK_SIZE = 4  # bytes
 MAX_HEAD = 14  # bytes
+SMALLEST = 4  # bytes that a frame has at least which is taken at once
 MIN_ROOM = 16 * 1024  # bytes; for less it is not worth reading what follows apart
 FEW = 8  # small frames in a row, after which there is no bulk just now
 FOR_EVER = 1 << 62  # bytes
@@ -62,6 +63,45 @@ class Splitter:
         frame, self._frame = self._frame, None
         return self._whole(memoryview(self._store) if frame is None else frame)
 
+    def single(self, view: memoryview) -> Bytes | None:
+        """Give the payload of bytes that are one small frame: most that come are.
+
+        Returns:
+            The payload, valid until the next bytes; None if they are anything else:
+            :meth:`feed` parts them then.
+        """
+        if self._is_within or len(view) < SMALLEST or view[0] != BINARY_FRAME:
+            return None
+        size, begin = view[1] & ~MASKED, 2
+        if size == 126:
+            size, begin = view[2] << 8 | view[3], 4
+        elif size == 127:
+            return None
+        if self._unmask is not None:
+            begin += MASK_SIZE
+            self._mask = bytes(view[begin - MASK_SIZE : begin])
+        is_right = (view[1] >= MASKED) is (self._unmask is not None)
+        if not is_right or begin + size != len(view) or not 0 < size <= self._limit:
+            return None
+        self._count_small()
+        return self._whole(view[begin:])
+
+    @property
+    def _is_within(self) -> bool:
+        """True if what comes next is not, for certain, a whole message's beginning."""
+        return bool(
+            self._missing
+            or self._passing
+            or self._head
+            or self._is_parted
+            or self._handshake is not None
+        )
+
+    def _count_small(self) -> None:
+        self._small += 1
+        if self._small == FEW:
+            self._store = bytearray()
+
     def feed(self, view: memoryview) -> Iterator[tuple[bool, Bytes]]:
         """Part some bytes.
 
@@ -93,9 +133,7 @@ class Splitter:
         if at + size > len(view):
             self._begin(size)
             return True, None, at
-        self._small += 1
-        if self._small == FEW:
-            self._store = bytearray()
+        self._count_small()
         return True, self._whole(view[at : at + size]), at + size
 
     def _end_of_handshake(self, view: memoryview) -> int:

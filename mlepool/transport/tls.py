@@ -21,8 +21,6 @@ __all__ = ["TlsEnd"]
 RECORD = 16 * 1024  # bytes; no TLS record holds more (RFC 8446, section 5.1)
 BULK = 256 * 1024  # bytes that are read at once while much comes
 
-_wanting_more = contextlib.suppress(ssl.SSLWantReadError)  # a part of a record is there
-
 
 class TlsEnd(asyncio.BufferedProtocol):
     """An asyncio protocol that puts TLS below another one.
@@ -169,7 +167,7 @@ class TlsEnd(asyncio.BufferedProtocol):
     def _hand_up(self, upper: _TlsTransport) -> None:
         """Hand what has come to the protocol above."""
         try:
-            self._fill(upper)
+            self._fill()
         except ssl.SSLError as exc:
             self._fail(exc)
             return
@@ -178,28 +176,28 @@ class TlsEnd(asyncio.BufferedProtocol):
             self._protocol.eof_received()
             upper.close()
 
-    def _fill(self, upper: _TlsTransport) -> None:
+    def _fill(self) -> None:
         """Decrypt to where the protocol above wants it, room by room."""
-        is_full = True
-        while is_full and not upper.is_closing():
+        while not self._transport.is_closing():
             room = memoryview(self._protocol.get_buffer(-1))
             filled = self._read_into(room)
-            is_full = filled == len(room)  # else there is no more
             if filled:
                 self._protocol.buffer_updated(filled)
+            if filled < len(room):
+                return  # there is no more
 
     def _read_into(self, room: memoryview) -> int:
         """Decrypt the records that are whole, as far as there is room."""
-        filled = 0
-        with _wanting_more:
-            while filled < len(room) and (
-                self._incoming.pending or self._tls.pending()
-            ):
-                count = cast(int, self._tls.read(len(room) - filled, room[filled:]))
+        filled, size, tls = 0, len(room), self._tls
+        try:
+            while filled < size and (self._incoming.pending or tls.pending()):
+                count = cast(int, tls.read(size - filled, room[filled:]))
                 if not count:
                     self._has_ended = True
                     break
                 filled += count
+        except ssl.SSLWantReadError:  # a part of a record is there
+            return filled
         return filled
 
     def _flush(self) -> None:

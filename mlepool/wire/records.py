@@ -163,14 +163,15 @@ class RecordParser:
             if self._rest:
                 view = self._complete(view, records)
             at = 0
-            while (record := self._take(view[at:])) is not None:
+            while (record := self._take(view, at)) is not None:
                 records.append(record)
                 at += HEADER_SIZE + len(record.data)
         except BadRecordError as exc:
             exc.records = records
             exc.left = there - sum(HEADER_SIZE + len(one.data) for one in records)
             raise
-        self._rest += view[at:]
+        if at < len(view):
+            self._rest += view[at:]
         return records
 
     def _complete(self, view: memoryview, records: list[Record]) -> memoryview:
@@ -183,7 +184,7 @@ class RecordParser:
             count = wanted()
             self._rest += view[:count]
             view = view[count:]
-        record = self._take(memoryview(self._rest))
+        record = self._take(memoryview(self._rest), 0)
         if record is not None:
             records.append(record)
             self._rest = b""
@@ -198,16 +199,17 @@ class RecordParser:
         length: int = _HEADER.unpack_from(self._rest)[3]
         return max(0, HEADER_SIZE + min(length, MAX_PAYLOAD) - len(self._rest))
 
-    def _take(self, view: memoryview) -> Record | None:
-        if len(view) < HEADER_SIZE:
+    def _take(self, view: memoryview, at: int) -> Record | None:
+        begin = at + HEADER_SIZE
+        if len(view) < begin:
             return None
-        magic, stream, _, length, offset, time = _HEADER.unpack_from(view)
+        magic, stream, _, length, offset, time = _HEADER.unpack_from(view, at)
         dropped = self._check(magic, stream, length=length, offset=offset)
-        after = HEADER_SIZE + length
-        if len(view) < after:
+        end = begin + length
+        if len(view) < end:
             return None
         self._offsets[stream] = offset + length
-        return Record(time, stream, bytes(view[HEADER_SIZE:after]), dropped)
+        return Record(time, stream, bytes(view[begin:end]), dropped)
 
     def _check(self, magic: int, stream: int, *, length: int, offset: int) -> int:
         if magic != MAGIC or stream not in STREAM_NAMES or length > MAX_PAYLOAD:

@@ -69,6 +69,7 @@ class State(enum.Enum):
 
 # Who may receive what, when. What is not here is a protocol error.
 _ALWAYS = frozenset({Bye, Ping, Pong})
+_OWN = _ALWAYS | {Hello, Welcome}  # what means something to the session itself
 EXPECTED: dict[tuple[Role, State], frozenset[type]] = {
     (Role.CLIENT, State.GREETING): frozenset({Hello, Bye}),
     (Role.CLIENT, State.PROVING): frozenset({Welcome, Bye}),
@@ -126,13 +127,10 @@ class Session:
         self._began = now
         self._alive = KeepAlive(now, begins=role is Role.CLIENT)
 
-    @property
-    def has_frames(self) -> bool:
-        """True if there is something to send now."""
-        return bool(self._outgoing)
-
     def frames_to_send(self) -> list[bytes]:
         """Take the frames that are to be sent now."""
+        if not self._outgoing:
+            return []
         frames, self._outgoing = self._outgoing, []
         return frames
 
@@ -188,8 +186,8 @@ class Session:
                 f"{kind.__name__} is not expected by the "
                 f"{self.role.value} while {self.state.value}"
             )
-        if kind is Data:
-            return message  # nearly all that comes: it is judged in one step
+        if kind not in _OWN:
+            return message  # nearly all that comes
         if isinstance(message, Ping):
             self._outgoing.append(encode(Pong(message.number)))
             return None

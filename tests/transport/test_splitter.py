@@ -1,8 +1,9 @@
 """Whatever the pieces, frames come out whole and the rest goes to the library."""
 
+import itertools
 import struct
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -13,7 +14,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from mlepool.transport.splitter import FEW, Splitter
+from mlepool.transport.splitter import FEW, Bytes, Splitter
 from mlepool.transport.websocket.link import apply_mask
 
 LIMIT = 1024 * 1024
@@ -34,11 +35,17 @@ def frame(payload: bytes, first: int = 0x82, mask: bytes = b"") -> bytes:
     return struct.pack(">BBQ", first, masked | 127, size) + rest
 
 
+def parts(splitter: Splitter, view: memoryview) -> Iterable[tuple[bool, Bytes]]:
+    """Part bytes as an end does: at once what is one small frame."""
+    alone = splitter.single(view)
+    return splitter.feed(view) if alone is None else [(True, alone)]
+
+
 def split(whole: bytes, *cuts: int) -> tuple[list[bytes], bytes]:
     """Feed bytes in pieces: the frames, and what went to the library."""
     splitter, frames, rest = Splitter(limit=LIMIT), [], b""
     for begin, end in zip((0, *cuts), (*cuts, len(whole)), strict=True):
-        for is_frame, part in splitter.feed(memoryview(whole)[begin:end]):
+        for is_frame, part in parts(splitter, memoryview(whole)[begin:end]):
             if is_frame:
                 frames.append(bytes(part))
             else:
@@ -60,7 +67,7 @@ def split_in_place(
             frame = splitter.fill(count)
             frames += [bytes(frame)] if frame is not None else []
         else:
-            for is_frame, part in splitter.feed(view[at : at + count]):
+            for is_frame, part in parts(splitter, view[at : at + count]):
                 if is_frame:
                     frames.append(bytes(part))
                 else:
@@ -100,6 +107,20 @@ def test_a_clients_frames_lose_their_masks(most):
     frames = [frame(one, mask=mask) for one, mask in zip(payloads, masks, strict=True)]
     whole = REQUEST + b"".join(frames)
     assert split_in_place(whole, most, splitter) == (payloads, REQUEST)
+
+
+@pytest.mark.parametrize("size", [2, 125, 126, 65_535])
+@pytest.mark.parametrize("mask", [b"", b"mask"])
+def test_a_small_frame_that_comes_alone_is_taken_at_once(size, mask):
+    splitter = Splitter(limit=LIMIT, unmask=apply_mask if mask else None)
+    whole, payload = frame(b"x" * size, mask=mask), b"x" * size
+    assert splitter.single(memoryview(whole)) is None  # in the handshake
+    list(splitter.feed(memoryview(RESPONSE)))
+    assert splitter.single(memoryview(whole)) == payload
+    for wrong in (whole[:-1], whole + b"\x82", frame(b"x" * size, 0x02, mask)):
+        assert splitter.single(memoryview(wrong)) is None
+    assert list(splitter.feed(memoryview(whole[:1]))) == []
+    assert splitter.single(memoryview(whole)) is None  # in another frame
 
 
 @pytest.mark.parametrize(("count", "is_kept"), [(FEW - 1, True), (FEW, False)])
@@ -199,16 +220,17 @@ def binary(events: Sequence[object]) -> list[bytes]:
 @settings(max_examples=50)
 @given(st.data(), st.booleans())
 def test_the_library_alone_would_take_the_same(data, as_server):
-    frames = st.lists(any_frames(masked=as_server), max_size=8)
-    whole = b"".join(data.draw(frames))
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=5)))
+    frames = data.draw(st.lists(any_frames(masked=as_server), max_size=8))
+    whole, ends = b"".join(frames), [0, *itertools.accumulate(map(len, frames))]
+    places = st.sampled_from(ends) | st.integers(0, len(whole))  # frames alone, too
+    cuts = sorted(data.draw(st.lists(places, max_size=10)))
     alone, behind = opened(as_server=as_server), opened(as_server=as_server)
     alone.receive_data(whole)
     unmask = apply_mask if as_server else None
     splitter, found = Splitter(limit=SMALL_LIMIT, unmask=unmask), []
     list(splitter.feed(memoryview(b"the handshake\r\n\r\n")))
     for begin, end in zip((0, *cuts), (*cuts, len(whole)), strict=True):
-        for is_frame, part in splitter.feed(memoryview(whole)[begin:end]):
+        for is_frame, part in parts(splitter, memoryview(whole)[begin:end]):
             if not is_frame:
                 behind.receive_data(bytes(part))
                 found += binary(behind.events_received())

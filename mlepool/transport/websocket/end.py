@@ -55,7 +55,12 @@ class WebSocketEnd(asyncio.BufferedProtocol, abc.ABC):
             if frame is not None:
                 self.link.take_frame(frame)
         else:
-            self._part(buffer[:nbytes])
+            view = buffer[:nbytes]
+            frame = self._splitter.single(view)
+            if frame is not None:
+                self.link.take_frame(frame)
+            else:
+                self._part(view)
 
     def _part(self, view: memoryview) -> None:
         for is_frame, part in self._splitter.feed(view):
