@@ -15,6 +15,7 @@ from mlepool.client.links.conversation import Call, Conversation, OpenCall
 from mlepool.client.links.open_calls import OpenCalls
 from mlepool.client.links.questions import Questions
 from mlepool.client.listening.answers import check_size, expect_more, explained
+from mlepool.client.listening.intake import window_of
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.options import CallOptions, Kind, split_options
 from mlepool.client.owned import Echo, Owned, Work
@@ -116,7 +117,7 @@ class Calls(JobCalls):
         """Note that nobody waits for a command any more: it must not begin now."""
         if listener.id in self._table.unsent:
             self.leave(listener)
-            listener.feeder.stop()
+            listener.stop_feeding()
 
     @contextlib.contextmanager
     def preparing(self, job_id: str) -> Iterator[None]:
@@ -164,32 +165,39 @@ class Calls(JobCalls):
             arguments["stdin"] = True
         check_size(name, arguments)
         self._owner.check_usable()
-        text = text_of(command, arguments)
-        if listener is None:
-            job_id = job_id or new_job_id()
-            listener = AsyncListener(job_id, text, options, owner=self)
-        else:
-            listener.command = text
+        if listener is not None:
+            job_id, listener.command = listener.id, text_of(command, arguments)
             listener.begin(self, options)
-        _describe(listener, command)
+        job_id = job_id or new_job_id()
         if limit is None and options.on_timeout == "stop":
             limit = options.timeout
-        window = listener.intake.window
         awaited = not options.complete
         number = self._table.next_number()
+        window = window_of(options) if listener is None else listener.intake.window
         request = Request(
-            *(number, listener.id, name, arguments, window, limit, awaited),
+            *(number, job_id, name, arguments, window, limit, awaited),
             age=age,
             cwd=self.cwd,
         )
+        call = self._send(request, listener)
+        # All else is done while the worker begins.
+        if listener is None:
+            text = text_of(command, arguments)
+            listener = AsyncListener(job_id, text, options, owner=self)
+        _describe(listener, command)
         expect_more(self, listener, spec=command.spec, given=arguments)
-        try:
-            self._table.enter(listener, request)
-        except LocalProtocolError as exc:
-            raise explained(exc, name, arguments) from None
+        self._table.enter(listener, call)
         if command.kind is not Kind.VALUE and not options.detach:
-            self._owned.add(listener.id)
+            self._owned.add(job_id)
         return listener
+
+    def _send(self, request: Request, listener: AsyncListener | None) -> Call:
+        try:
+            return self._table.send(request)
+        except LocalProtocolError as exc:
+            if listener is not None:
+                listener.close()
+            raise explained(exc, request.command, request.arguments) from None
 
     def check_usable(self) -> None:
         """Raise ConnectionClosedError if there is no link, and none will come."""
@@ -346,7 +354,7 @@ class Calls(JobCalls):
         )
         number = self._table.next_number()
         message = Attach(number, job_id, position, listener.intake.window)
-        self._table.enter(listener, message)
+        self._table.enter(listener, self._table.send(message))
         return listener
 
 

@@ -61,6 +61,7 @@ ONLY_ASYNC = {
         "placed",
         "release",
         "shut_error",
+        "stop_feeding",
         "take_expiry",
     },
     "AsyncClientPool": {"begin_call", "enter", "follow_call"},

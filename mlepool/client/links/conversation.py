@@ -36,7 +36,7 @@ from mlepool.wire.records import BadRecordError
 __all__ = ["Call", "Conversation", "OpenCall", "elapsed"]
 
 ForACall = Data | Skip | Seen | Accepted | Ended
-FOR_A_CALL = (Data, Skip, Seen, Accepted, Ended)
+FOR_A_CALL = (Data, Ended, Accepted, Skip, Seen)  # the most frequent first
 WORK = (Data, Skip, Ended)  # the others are said again on each new link
 
 # It does not stand still while the machine sleeps, and nobody sets it.
@@ -83,16 +83,19 @@ class Call:
     """The call of a listener.
 
     Args:
-        listener: Who receives what comes.
         message: What asks for it.
+
+    Attributes:
+        listener: Who receives what comes; set before anything does.
     """
 
     __slots__ = ("listener", "made", "message", "number", "sent")
 
     is_routine = False
 
-    def __init__(self, listener: AsyncListener, message: Request | Attach) -> None:
-        self.listener = listener
+    listener: AsyncListener
+
+    def __init__(self, message: Request | Attach) -> None:
         self.message = message
         self.number = 0
         self.made = elapsed()
@@ -145,18 +148,18 @@ class Call:
         listener = self.listener
         if isinstance(message, Data):
             listener.intake.data(message)
+        elif isinstance(message, Ended):
+            listener.intake.ended(message.outcome)
         elif isinstance(message, Seen):
             listener.intake.seen(message.position)
         elif isinstance(message, Skip):
             listener.intake.skip(message.position)
-        elif isinstance(message, Accepted):
+        else:
             listener.command = message.command or listener.command
             # Of what was called here it is known; of what is attached to it is not.
             streams = message.streams and isinstance(self.message, Attach)
             listener.placed(message.place)
             listener.intake.accepted(streams=streams)
-        else:
-            listener.intake.ended(message.outcome)
 
 
 class Owner(Protocol):

@@ -60,23 +60,24 @@ class OpenCalls:
             return UNSENT_NUMBER
         return self._conversation.next_number()
 
-    def enter(self, listener: AsyncListener, message: Request | Attach) -> None:
-        """Send what asks for a listener's call, or have it wait for a link.
+    def send(self, message: Request | Attach) -> Call:
+        """Send what asks for a call, or have it wait for a link; :meth:`enter` it then.
 
         Raises:
             LocalProtocolError: If it can't be sent.
         """
-        call = Call(listener, message)
-        try:
-            if self._conversation is not None:
-                self._conversation.send(call)
-            else:
-                encode(message)  # what can't be sent is said now
-                if call.is_unsent_request:
-                    self.unsent.add(listener.id)
-        except BaseException:
-            listener.close()
-            raise
+        call = Call(message)
+        if self._conversation is not None:
+            self._conversation.send(call)
+        else:
+            encode(message)  # what can't be sent is said now
+            if call.is_unsent_request:
+                self.unsent.add(message.id)
+        return call
+
+    def enter(self, listener: AsyncListener, call: Call) -> None:
+        """Know whose call it is, before anything comes for it."""
+        call.listener = listener
         self._calls[listener] = call
 
     def ended(self, listener: AsyncListener) -> None:

@@ -23,7 +23,7 @@ from mlepool.wire.records import (
 )
 from mlepool.wire.window import ReceiveWindow
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "window_of"]
 
 WINDOW = 4 * 1024 * 1024  # bytes that may come before the reader has taken any
 MIN_MEMORY = 512 * 1024  # bytes; credit comes back by whole records, of 112 KiB
@@ -32,6 +32,15 @@ Errand = Callable[[Outcome, Callable[[Outcome], None]], None]
 
 # What a worker may say of a command that has ended.
 FINAL_STATUSES = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "TIMED_OUT", "LOST"})
+
+
+def window_of(options: CallOptions) -> int:
+    """Give how many bytes may come for a call before a reader has taken any.
+
+    What no reader has taken yet is within that, so that it is always held. A record
+    that is cut is held with its last part: it has come before it counts.
+    """
+    return min(WINDOW, max(MIN_MEMORY, options.memory) - MAX_RECORD)
 
 
 class Intake:
@@ -63,9 +72,7 @@ class Intake:
         look: Callable[[], None] = lambda: None,
         begin: int = 0,
     ) -> None:
-        # What no reader has taken yet is within the window, so it is always held.
-        memory = max(MIN_MEMORY, options.memory)
-        self.output = Output(limit=memory)
+        self.output = Output(limit=max(MIN_MEMORY, options.memory))
         self.outcome: Outcome | None = None
         self.problem: MlepoolError | None = None
         self.is_accepted = False
@@ -76,9 +83,7 @@ class Intake:
         self.begin = begin
         self._parser = RecordParser(checked=begin == 0)
         self._position = begin
-        # A record that is cut is held with its last part: it has come before it counts.
-        window = min(WINDOW, memory - MAX_RECORD)
-        self._window = ReceiveWindow(begin, window)
+        self._window = ReceiveWindow(begin, window_of(options))
         self._pauses = Pauses(look)
         self._taken = 0
         self._drains = 0

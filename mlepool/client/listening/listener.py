@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -93,12 +92,8 @@ class AsyncListener(Messages):
         position: int = 0,
         is_to_come: bool = False,
     ) -> None:
-        intake = Intake(
-            options,
-            _to_owner(self, lambda own, one, limit: own.give_credit(one, limit)),
-            look=_to_owner(self, lambda own, one: own.look(one)),
-            begin=position,
-        )
+        tie = _Tie(self)
+        intake = Intake(options, tie.give_credit, look=tie.look, begin=position)
         super().__init__(
             job_id,
             command,
@@ -108,7 +103,7 @@ class AsyncListener(Messages):
             intake=intake,
         )
         self._owner = owner
-        self.feeder = Feeder(functools.partial(owner.feed_job, job_id))
+        self._feeder: Feeder | None = None
 
     def __bool__(self) -> bool:
         return True  # a handle, not a container: an empty one is still there
@@ -171,7 +166,7 @@ class AsyncListener(Messages):
             data = data.encode(self.options.encoding or "utf-8")
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"input is str or bytes, not {type(data).__name__}")
-        await self.feeder.send(bytes(data))
+        await self._made_feeder().send(bytes(data))
 
     async def close_input(self) -> None:
         """Close the process's stdin; twice is fine.
@@ -179,7 +174,7 @@ class AsyncListener(Messages):
         At a terminal the end-of-file character is typed (twice in the middle of a
         line): what reads there comes to an end, and nothing more can be sent.
         """
-        await self.feeder.close()
+        await self._made_feeder().close()
 
     async def resize(self, rows: int, cols: int) -> None:
         """Give the job's terminal another size; nothing if the job has ended.
@@ -222,7 +217,8 @@ class AsyncListener(Messages):
             options: What the caller asked for; how much to hold was settled before.
         """
         self._owner, self.options = owner, options
-        self.feeder.transmit = functools.partial(owner.feed_job, self.id)
+        if self._feeder is not None:
+            self._feeder.transmit = functools.partial(owner.feed_job, self.id)
         self.timeout, self.raise_error = options.timeout, options.raise_error
         self.is_to_come = False
         self._begin_to_count()
@@ -239,7 +235,12 @@ class AsyncListener(Messages):
     def ended(self) -> None:
         """Note that the outcome has come."""
         self._cancel_timer()
-        self.feeder.stop()
+        self.stop_feeding()
+
+    def stop_feeding(self) -> None:
+        """Take no more from what the process is fed with. Twice is fine."""
+        if self._feeder is not None:
+            self._feeder.stop()
 
     def cut_off(self, cause: str) -> None:
         """Note that the job's journal is damaged: there is no way to what follows."""
@@ -249,26 +250,39 @@ class AsyncListener(Messages):
 
     def feed_from(self, source: Any) -> None:
         """Feed the process in the background: all of a source, then the end."""
-        self.feeder.pour(chunks(source, self.options.encoding or "utf-8"))
+        self._made_feeder().pour(chunks(source, self.options.encoding or "utf-8"))
+
+    def _made_feeder(self) -> Feeder:
+        # Not before somebody writes to its stdin: most never do.
+        if self._feeder is None:
+            self._feeder = Feeder(functools.partial(self._owner.feed_job, self.id))
+        return self._feeder
 
     def _raise_failure(self) -> None:
-        problem = self.feeder.take_problem()
+        problem = self._feeder.take_problem() if self._feeder is not None else None
         if problem is not None:
             raise problem
         super()._raise_failure()
 
 
-def _to_owner(listener: AsyncListener, do: Callable[..., None]) -> Callable[..., None]:
-    """Make what tells a listener's owner of it, as long as there is the listener.
+class _Tie:
+    """What tells a listener's owner of it, as long as there is the listener.
 
     What a listener holds does not hold it: a cycle would keep its output in memory
     until all garbage is collected, and large bytes bring that on late.
     """
-    found = weakref.ref(listener)
 
-    def tell(*words: Any) -> None:
-        one = found()
-        if one is not None:
-            do(one._owner, one, *words)
+    __slots__ = ("_found",)
 
-    return tell
+    def __init__(self, listener: AsyncListener) -> None:
+        self._found = weakref.ref(listener)
+
+    def give_credit(self, position: int) -> None:
+        listener = self._found()
+        if listener is not None:
+            listener._owner.give_credit(listener, position)
+
+    def look(self) -> None:
+        listener = self._found()
+        if listener is not None:
+            listener._owner.look(listener)

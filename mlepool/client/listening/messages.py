@@ -50,12 +50,12 @@ class Messages(Timed):
             is_to_come=is_to_come,
         )
         self._seen_end = False  # before any reader asks
-        self._reader = self._new_reader()
+        self._reader: Reader | None = None  # of next()
         self._decoder: LineDecoder | ValueDecoder | None = None
         self._next_ended = False
         self._waiting: Iterator[Any] = iter(())
         self._index: _Index | None = None
-        self._expectation = Expectation()
+        self._expectation: Expectation | None = None  # made by the first expect()
         self._watched: WatchedPoints | None = None
 
     @property
@@ -97,7 +97,8 @@ class Messages(Timed):
             Exception: What the iterator given as ``input`` has raised: at the end,
                 once.
         """
-        self._expectation.clear()
+        if self._expectation is not None:
+            self._expectation.clear()
         return await self._next()
 
     async def batches(self) -> AsyncIterator[list[Any]]:
@@ -200,7 +201,7 @@ class Messages(Timed):
                 the text, which another ``expect()`` still has.
             EOFError: If the command ends before.
         """
-        seen = self._expectation
+        seen = self._expectation = self._expectation or Expectation()
         while (found := seen.search(pattern)) is None:
             try:
                 message = await self._next()
@@ -219,8 +220,8 @@ class Messages(Timed):
     def clear_messages(self) -> None:
         """Let go of all messages that have come; ``next()`` goes on with new ones."""
         self._waiting = iter(())
-        self._expectation.clear()
-        self._reader, self._decoder = self._new_reader(new=True), None
+        self._expectation = None
+        self._reader, self._decoder = Reader(weakref.proxy(self), new=True), None
         self.intake.output.clear()
 
     def new_decoder(self) -> LineDecoder | ValueDecoder:
@@ -247,11 +248,10 @@ class Messages(Timed):
         """Read the same job again from where this one began."""
         raise NotImplementedError
 
-    def _new_reader(self, *, new: bool = False) -> Reader:
-        """Make a reader to be kept here: it must not keep the listener."""
-        return Reader(weakref.proxy(self), new=new)
-
     async def _next(self) -> Any:
+        # One that is kept here must not keep the listener. It is as old as that: what
+        # others were told is told here, too.
+        self._reader = self._reader or Reader(weakref.proxy(self), quiet=False)
         while True:
             for message in self._waiting:
                 return message

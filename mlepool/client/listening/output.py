@@ -7,6 +7,7 @@ reader wants it: a million of them kept in memory would cost ten times their tex
 
 import itertools
 from collections import deque
+from typing import Any
 
 import xxhash
 
@@ -14,6 +15,7 @@ from mlepool.wire.records import STDERR, STDOUT, STREAM_NAMES, YIELDED, Record
 
 __all__ = ["EvictedError", "Output"]
 
+NO_DIGEST = xxhash.xxh3_128().hexdigest()  # of a stream without a byte
 TAIL_RECORDS = 8  # records to look through for a line that is being rewritten
 
 
@@ -38,7 +40,7 @@ class Output:
         self._limit = limit
         self._batches: deque[list[Record]] = deque()
         self._held = 0
-        self._digests = {STDOUT: xxhash.xxh3_128(), STDERR: xxhash.xxh3_128()}
+        self._digests: dict[int, Any] = {STDOUT: None, STDERR: None}
         self.held_from = 0
         self.end = 0
         self.offsets = dict.fromkeys(STREAM_NAMES, 0)
@@ -52,7 +54,7 @@ class Output:
 
     def expect_yields(self) -> None:
         """Take what is yielded, too; before anything has come."""
-        self._digests[YIELDED] = xxhash.xxh3_128()
+        self._digests[YIELDED] = None
 
     def add(self, records: list[Record]) -> None:
         """Take a batch.
@@ -62,7 +64,8 @@ class Output:
         """
         for record in records:
             size = len(record.data)
-            self._digests[record.stream].update(record.data)
+            digest = self._digests[record.stream] or self._begin_digest(record.stream)
+            digest.update(record.data)
             self.dropped += record.dropped
             self._held += size
             self.offsets[record.stream] += size + record.dropped
@@ -74,8 +77,16 @@ class Output:
 
     def digest(self) -> str:
         """Give the digests of all that came, as the worker writes them."""
-        digests = ",".join(one.hexdigest() for one in self._digests.values())
-        return f"xxh3-128:{digests}"
+        digests = [
+            NO_DIGEST if one is None else one.hexdigest()
+            for one in self._digests.values()
+        ]
+        return f"xxh3-128:{','.join(digests)}"
+
+    def _begin_digest(self, stream: int) -> Any:
+        # Not before there is output: many commands have none, or on one stream only.
+        digest = self._digests[stream] = xxhash.xxh3_128()
+        return digest
 
     def batch(self, number: int) -> list[Record]:
         """Give a batch.

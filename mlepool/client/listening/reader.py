@@ -47,12 +47,12 @@ class Reader:
     Args:
         source: What to read.
         new: True to leave out what has come already.
-        quiet: True to leave it to others to say that the command failed. One that
-            begins after it was said is quiet, too.
+        quiet: True to leave it to others to say that the command failed; None if it
+            was said already.
     """
 
     def __init__(
-        self, source: Source, *, new: bool = False, quiet: bool = False
+        self, source: Source, *, new: bool = False, quiet: bool | None = None
     ) -> None:
         self._source = source
         self._intake = source.intake
@@ -61,7 +61,7 @@ class Reader:
         self._given = output.offsets.copy() if new else dict.fromkeys(STREAM_NAMES, 0)
         self._again: Reader | None = None
         self._seen = dict.fromkeys(STREAM_NAMES, 0)
-        self._quiet = quiet or source.done
+        self._quiet = source.done if quiet is None else quiet
 
     @property
     def is_at_once(self) -> bool:

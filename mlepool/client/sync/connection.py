@@ -22,7 +22,7 @@ from mlepool.client.portal import Portal, shorten
 from mlepool.client.printing import print_message
 from mlepool.client.sync.ends import End
 from mlepool.client.sync.file_methods import FileMethods
-from mlepool.client.sync.interrupts import leave_alone, leaving_alone
+from mlepool.client.sync.interrupts import leave_alone
 from mlepool.client.sync.listener import Listener
 from mlepool.client.sync.pages import connection_page
 from mlepool.client.tables import Table
@@ -300,16 +300,17 @@ class Connection(BuiltinCommands[Listener], FileMethods, Handle):
         job_id = new_job_id()
         if keywords.get("echo_response") is True and keywords.get("complete", True):
             return self._echo(command, args, keywords)
-        # An answer that nobody waits for is no job: there is nothing to come back to.
-        is_job = command.kind is not Kind.VALUE
-        with leaving_alone(
-            lambda one: self._async.release(one) and is_job, job_id, self.name
-        ):
-            try:
-                found = self._run(command, args, keywords, job_id=job_id)
-                return Listener(found, self._portal)
-            except Exception as exc:
-                raise with_listener(exc, self._portal) from None
+        try:
+            return self._run(command, args, keywords, job_id=job_id)
+        except KeyboardInterrupt:
+            # An answer that nobody waits for is no job: there is nothing to find.
+            if command.kind is Kind.VALUE:
+                self._async.release(job_id)
+            else:
+                leave_alone(self._async.release, job_id, self.name)
+            raise
+        except Exception as exc:
+            raise with_listener(exc, self._portal) from None
 
     def _run(
         self,
@@ -318,18 +319,23 @@ class Connection(BuiltinCommands[Listener], FileMethods, Handle):
         keywords: dict[str, Any],
         *,
         job_id: str,
-    ) -> AsyncListener:
+    ) -> Listener:
         """Call a command; where its end alone is waited for, without a task."""
         is_whole = keywords.get("complete", True) is True
         if not is_whole or takes_files(command, keywords):
             call = self._async.call(command, args, keywords, job_id=job_id)
-            return self._portal.call(call)
+            return self._wrap(self._portal.call(call))
         begin = functools.partial(
             self._async.start_call, command, args, keywords, job_id=job_id
         )
-        end = End(begin, self._async.give_up_call)
+        end = End(begin, self._async.give_up_call, wrap=self._wrap)
         self._portal.wait_for(end)
-        return end.result()
+        listener = end.result()
+        listener._messages.done = True  # its end was waited for
+        return listener
+
+    def _wrap(self, listener: AsyncListener) -> Listener:
+        return Listener(listener, self._portal)
 
     def _listen(
         self,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from mlepool.client.listening.listener import AsyncListener
 
 __all__ = ["End"]
 
+T = TypeVar("T")
 
-class End:
+
+class End(Generic[T]):
     """The end of a command, for the thread that calls it.
 
     There is no task: its steps would each wait for a turn of the loop, and most
@@ -19,15 +22,21 @@ class End:
     Args:
         begin: Calls the command, in the loop's thread.
         give_up: Called with its listener there if nobody waits any more.
+        wrap: Makes of its listener what the caller gets; called while the worker is
+            busy with it.
     """
 
     def __init__(
         self,
         begin: Callable[[], AsyncListener],
         give_up: Callable[[AsyncListener], None],
+        *,
+        wrap: Callable[[AsyncListener], T],
     ) -> None:
         self._begin = begin
         self._give_up = give_up
+        self._wrap = wrap
+        self._wrapped: T
         self._listener: AsyncListener | None = None
         self._error: Exception | None = None
         self._is_watching = False
@@ -43,6 +52,7 @@ class End:
             self._error = exc
             self._done.release()
             return
+        self._wrapped = self._wrap(listener)
         self._is_watching = True
         listener.intake.begin_drain()
         listener.intake.watch(self._look)
@@ -58,8 +68,8 @@ class End:
         """Wait for it."""
         return self._done.acquire(timeout=lock_timeout)
 
-    def result(self) -> AsyncListener:
-        """Give its listener.
+    def result(self) -> T:
+        """Give what was made of its listener.
 
         Raises:
             Exception: What calling it, or :meth:`AsyncListener.wait`, raises.
@@ -69,8 +79,7 @@ class End:
                 raise self._error
             finally:
                 self._error = None  # it would hold its own frames
-        assert self._listener is not None
-        return self._listener
+        return self._wrapped
 
     def _look(self) -> None:
         """Let the caller go on if that is all."""

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-__all__ = ["leave_alone", "leaving_alone"]
+__all__ = ["leave_alone"]
 
 logger = logging.getLogger("mlepool.client")
 
 
-@contextmanager
-def leaving_alone(
-    release: Callable[[str], bool], job_id: str, host: str
-) -> Iterator[None]:
-    """On Ctrl-C disown the job, so that nothing on the way out stops it, and say so."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        leave_alone(release, job_id, host)
-        raise
-
-
 def leave_alone(release: Callable[[str], bool], job_id: str, host: str) -> None:
-    """Disown a job, and say that it goes on and how to come back to it."""
+    """Disown a job, so that nothing on the way out stops it, and say how to find it."""
     if not release(job_id):
         return  # it waited for a link, and was not begun
     text = "job %s goes on on %s: attach(%r) follows it, stop(%r) ends it"

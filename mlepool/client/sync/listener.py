@@ -40,7 +40,7 @@ class Listener(Viewed, Handle):
     def __init__(self, listener: AsyncListener, portal: Portal) -> None:
         self._async = listener
         self._portal = portal
-        this = weakref.ref(self)  # what it holds does not hold it: see _to_owner()
+        this = weakref.ref(self)  # what it holds does not hold it: see _Tie
 
         def own(error: Exception) -> Any:
             return (this() or Listener(listener, portal))._own(error)

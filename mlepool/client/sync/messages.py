@@ -58,11 +58,12 @@ class Messages:
         self._pump: Pump | None = Pump(listener, portal)
         self._decoder: LineDecoder | ValueDecoder | None = None
         self._waiting: Iterator[Any] = iter(())
-        self._expectation = Expectation()
+        self._expectation: Expectation | None = None  # made by the first expect()
 
     def next(self) -> Any:
         """Wait for the next message; None at the end, and ever after."""
-        self._expectation.clear()
+        if self._expectation is not None:
+            self._expectation.clear()
         for message in self._waiting:
             return message  # here, too: one call more would cost each a tenth
         return self._next()
@@ -71,7 +72,7 @@ class Messages:
         self, pattern: str | re.Pattern[str], timeout: float | None
     ) -> re.Match[str]:
         """Read on until a pattern is found; see :meth:`mlepool.Listener.expect`."""
-        seen = self._expectation
+        seen = self._expectation = self._expectation or Expectation()
         deadline = None if timeout is None else time.monotonic() + timeout
         while (found := seen.search(pattern)) is None:
             try:
@@ -114,16 +115,19 @@ class Messages:
         try:
             yield
         except KeyboardInterrupt:
-            listener = self._listener  # its host by now: a submitted run had none
-            leave_alone(listener.release, listener.id, listener.host)
+            self._leave_alone()
             raise
+
+    def _leave_alone(self) -> None:
+        listener = self._listener  # its host by now: a submitted run had none
+        leave_alone(listener.release, listener.id, listener.host)
 
     def clear(self) -> None:
         """Let go of all that has come; ``next()`` goes on with what is new."""
         if self._pump is not None:
             self._pump.stop()
         self._waiting = iter(())
-        self._expectation.clear()
+        self._expectation = None
         self._pump = Pump(self._listener, self._portal, new=True)
         self._decoder = None
         self._portal.do(self._clear)
@@ -160,8 +164,10 @@ class Messages:
                 left = max(0.0, deadline - time.monotonic())
                 limit = left if limit is None else min(left, limit)
             try:
-                with self.leaving_alone():
-                    return pump.take(limit)
+                return pump.take(limit)
+            except KeyboardInterrupt:
+                self._leave_alone()
+                raise
             except queue.Empty:
                 assert limit is not None
                 listener = self._listener

@@ -53,7 +53,8 @@ def test_a_bad_event_that_waited_closes_the_link():
 def test_what_was_asked_for_long_ago_is_never_younger_on_a_new_link():
     intake = SimpleNamespace(received=0, window=1)
     listener: Any = SimpleNamespace(intake=intake, timeout=None)
-    call = Call(listener, Request(1, "id", "run", timeout=5.0, age=100.0))
+    call = Call(Request(1, "id", "run", timeout=5.0, age=100.0))
+    call.listener = listener
     again = call.again(2)
     assert isinstance(again, Request)
     # Nobody here counts its limit, so that is the worker's from its start on.

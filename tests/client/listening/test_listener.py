@@ -346,6 +346,26 @@ def test_the_async_face(worker):
     asyncio.run(scenario())
 
 
+def test_next_tells_of_a_failure_once_whoever_was_told_before(worker):
+    async def main() -> None:
+        async with (
+            mlepool.AsyncClientPool() as pool,
+            pool.add("localhost", worker.port) as conn,
+        ):
+            live = await conn.run("exit 3", complete=False, raise_error=True)
+            for wait in (live.wait, live.next):
+                with pytest.raises(mlepool.CommandError):
+                    await wait()
+            assert await live.next() is None
+
+    asyncio.run(main())
+
+
+def test_what_was_waited_for_is_done(conn):
+    assert conn.run("true").done
+    assert not conn.run("true", complete=False).done
+
+
 def test_raise_error_is_raised_by_wait_whoever_came_to_the_end_first(conn):
     for _ in range(20):
         live = conn.run("echo a; exit 4", complete=False, raise_error=True)

@@ -6,12 +6,13 @@ import pytest
 
 import mlepool
 from mlepool.client.ids import new_job_id
+from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.sync.ends import End
 from mlepool.testing.proxy import FaultProxy
 from tests.conftest import wait_until
 
 
-def end_of(conn: mlepool.Connection, command: str) -> End:
+def end_of(conn: mlepool.Connection, command: str) -> End[AsyncListener]:
     begin = functools.partial(
         conn._async.start_call,
         conn._async.find("run"),
@@ -19,7 +20,7 @@ def end_of(conn: mlepool.Connection, command: str) -> End:
         {},
         job_id=new_job_id(),
     )
-    return End(begin, conn._async.give_up_call)
+    return End(begin, conn._async.give_up_call, wrap=lambda listener: listener)
 
 
 def test_what_is_given_up_before_it_was_sent_is_never_run(worker, tmp_path):
