@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import time
 from pathlib import Path
 from typing import Protocol
@@ -92,39 +93,44 @@ class Job:
         order: What the supervisor was asked for; None if another worker has asked.
         outcome: How it ended; None before.
         readers: Who reads its output now.
-        feeding: Held by who writes to its stdin.
     """
+
+    # Most of it stays so: what is not set for each job costs it nothing.
+    status = Status.PENDING
+    pid = 0
+    cwd = ""
+    position = 0
+    fresh = b""
+    dropped = 0
+    orphan_timeout: float | None = None
+    has_terminal = False
+    files = JobFiles()
+    owner = ""
+    task: Runner | None = None
+    streams = False
+    is_on_disk = False
+    is_light = False
+    place = 0
+    is_queued = False
+    priority = 0
+    gpus: tuple[int, ...] = ()
+    resized: Resize | None = None
+    order: Spawn | None = None
+    outcome: Outcome | None = None
+    _turn: asyncio.Event | None = None
+    _journal: Journal | None = None
 
     def __init__(self, job_id: str, command: str, *, folder: Path) -> None:
         self.id = job_id
         self.command = command
-        self.status = Status.PENDING
-        self.pid = 0
         self.started = time.time()
-        self.cwd = ""
-        self.position = 0
-        self.fresh = b""
-        self.dropped = 0
-        self.orphan_timeout: float | None = None
-        self.has_terminal = False
-        self.files = JobFiles()
-        self.owner = ""
-        self.task: Runner | None = None
-        self.streams = False
-        self.is_on_disk = False
-        self.is_light = False
-        self.place = 0
-        self.is_queued = False
-        self.priority = 0
-        self.gpus: tuple[int, ...] = ()
-        self.resized: Resize | None = None
-        self.order: Spawn | None = None
-        self.outcome: Outcome | None = None
         self.readers: list[Reading] = []
-        self.feeding = asyncio.Lock()
-        self._turn: asyncio.Event | None = None
         self._folder = folder
-        self._journal: Journal | None = None
+
+    @functools.cached_property
+    def feeding(self) -> asyncio.Lock:
+        """Held by who writes to its stdin."""
+        return asyncio.Lock()
 
     def info(self) -> JobInfo:
         """Describe the job to a client."""
@@ -179,7 +185,7 @@ class Job:
 
     def after_gap(self, position: int) -> int:
         """Give the position itself, or the next one that was not let go."""
-        return position if self._news(position) else self._open().after_gap(position)
+        return position if self.news(position) else self._open().after_gap(position)
 
     def piece(self, position: int, size: int) -> Piece | None:
         """Find output bytes that are known to be there; fewer, to cut no record.
@@ -188,7 +194,7 @@ class Job:
             None where they may be let go while they are sent, or are at hand: then
             :meth:`read` them.
         """
-        if self._news(position):
+        if self.news(position):
             return None
         journal = self._open()
         if size >= MAX_DATA and position + size < self.position:
@@ -199,10 +205,10 @@ class Job:
 
     def read(self, position: int, size: int) -> bytes:
         """Read output bytes that are known to be there."""
-        return self._news(position)[:size] or self._open().read(position, size)
+        return self.news(position)[:size] or self._open().read(position, size)
 
-    def _news(self, position: int) -> bytes:
-        """Give what is at hand from a position on."""
+    def news(self, position: int) -> bytes:
+        """Give what is at hand from a position on: to the end, or nothing."""
         begin = self.position - len(self.fresh)
         return self.fresh[position - begin :] if position >= begin else b""
 

@@ -88,6 +88,10 @@ class Reader:
             self._finished(self)
 
     def _pump(self) -> None:
+        if self._peer.is_full or self._peer.is_gone:
+            return
+        if self.job.fresh:
+            self._send_news()
         for _ in range(FRAMES_AT_ONCE):
             if self._peer.is_full or self._peer.is_gone:
                 return
@@ -102,6 +106,15 @@ class Reader:
         if outcome is not None and self._window.position >= outcome.end:
             self._peer.send(Ended(self.call, outcome))
             self._finished(self)
+
+    def _send_news(self) -> None:
+        """Send at once what is at hand, if it is all that there is, and small."""
+        window = self._window
+        data = self.job.news(window.position)
+        if 0 < len(data) <= min(self._most, window.allowed):
+            self._peer.send_bytes(self.call, window.position, data)
+            window.sent(len(data))
+            self._most = min(2 * self._most, self._largest)
 
     def _next_size(self) -> int:
         """Give how much to send now, after a gap if there is one; 0 for nothing."""
