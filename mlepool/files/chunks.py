@@ -16,8 +16,17 @@ from blake3 import blake3
 from pyfastcdc import FastCDC
 
 from mlepool.files.base import Chunk
+from mlepool.files.copying import read_at
 
-__all__ = ["AVERAGE", "LARGEST", "SMALL", "chunk_bytes", "chunk_file", "content_digest"]
+__all__ = [
+    "AVERAGE",
+    "LARGEST",
+    "SMALL",
+    "chunk_bytes",
+    "chunk_file",
+    "chunk_part",
+    "content_digest",
+]
 
 # On these depend the chunks of all files, and so what is found again in any store.
 SMALL = 64 * 1024  # bytes; only a file's last chunk is smaller: such a file has one
@@ -56,6 +65,29 @@ def chunk_file(
         if stop is not None and begin >= stop:
             return
         yield begin, chunk
+
+
+def chunk_part(
+    fd: int, *, offset: int, limit: int
+) -> list[tuple[Chunk, memoryview | None]]:
+    """Cut a part of an open file, as :func:`chunk_file` does, and keep what was read.
+
+    Returns:
+        The chunks, in order, each with its bytes; None for those of holes.
+    """
+    stat = os.fstat(fd)
+    if stat.st_blocks * SECTOR < stat.st_size:
+        cuts = chunk_file(fd, offset=offset, limit=limit)
+        return [(chunk, None) for _, chunk in cuts]
+    end = min(stat.st_size, offset + limit + LARGEST)
+    data = memoryview(read_at(fd, offset, max(0, end - offset)))
+    is_all = len(data) < end - offset or end == stat.st_size
+    found: list[tuple[Chunk, memoryview | None]] = []
+    used = 0
+    for chunk in _cut(data, is_all=is_all, limit=limit):
+        found.append((chunk, data[used : used + chunk.length]))
+        used += chunk.length
+    return found
 
 
 def chunk_bytes(data: bytes) -> tuple[Chunk, ...]:
@@ -112,11 +144,14 @@ def _fill(fd: int, room: memoryview, offset: int) -> int:
     return filled
 
 
-def _cut(data: memoryview, *, is_all: bool) -> Iterator[Chunk]:
+def _cut(
+    data: memoryview, *, is_all: bool, limit: int | None = None
+) -> Iterator[Chunk]:
     """Cut what is certain: where more follows, a chunk that it can't change."""
     cuts = iter(_cutter.cut_buf(data))
     rest = len(data)
-    while rest >= LARGEST or (is_all and rest):
+    least = 0 if limit is None else len(data) - limit
+    while rest > least and (rest >= LARGEST or (is_all and rest)):
         chunk = _named(next(cuts).data)
         rest -= chunk.length
         yield chunk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import cast
 
 import zstandard
 
@@ -34,7 +35,7 @@ def pays(sample: bytes) -> bool:
     return pack(sample[:SAMPLE]) is not None
 
 
-def pack(data: bytes) -> bytes | None:
+def pack(data: bytes | memoryview) -> bytes | None:
     """Make a zstd frame of some bytes; None if that is no gain."""
     if len(data) < LEAST:
         return None
@@ -42,11 +43,13 @@ def pack(data: bytes) -> bytes | None:
     return packed if len(packed) <= len(data) * WORTH else None
 
 
-def make_piece(number: int, offset: int, data: bytes, *, is_packing: bool) -> Piece:
+def make_piece(
+    number: int, offset: int, data: bytes | memoryview, *, is_packing: bool
+) -> Piece:
     """Make bytes of a file a piece; packed, if that is wanted and a gain."""
     packed = pack(data) if is_packing else None
     if packed is None:
-        return Piece(number, offset, data)
+        return Piece(number, offset, cast(bytes, data))  # what is sent may be a view
     return Piece(number, offset, packed, len(data))
 
 

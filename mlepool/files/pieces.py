@@ -17,6 +17,7 @@ __all__ = ["BARE_PIECE", "OVERHEAD", "PIECE", "OpenFile", "Pieces"]
 
 PIECE = 112 * 1024  # bytes: with what is said of it, it fits a frame of 128 KiB
 BARE_PIECE = 448 * 1024  # bytes: an answer's, over a link so fast that each one costs
+READ = 32 * 1024 * 1024  # bytes that were read to be described, and are soon asked for
 SHARED = 16 * 1024 * 1024  # bytes of pieces that are held for others who read the same
 SAMPLED = 256  # files of which it is remembered whether packing pays
 OVERHEAD = 500  # bytes that holding a small file takes besides its content
@@ -42,6 +43,7 @@ class Pieces:
     def __init__(self, *, is_shared: bool) -> None:
         self._is_shared = is_shared
         self._held: Recent[Piece] = Recent(SHARED if is_shared else 0)
+        self._read: Recent[memoryview] = Recent(0 if is_shared else READ)
         self._pays: Recent[bool] = Recent(SAMPLED)
         self._packing = Packing()
 
@@ -84,16 +86,33 @@ class Pieces:
                 key = file.path, file.stat.st_ctime_ns, at, size
                 piece = self.held(number, key)
                 if piece is None:
-                    data = os.pread(file.fd, size, at)
-                    if len(data) != size:
-                        raise ChangedError
+                    data = self._bytes(file, at, size)
                     piece = make_piece(number, at, data, is_packing=does_pay)
                     self._held.put(key, piece, size=len(data) + OVERHEAD)
                 yield piece
 
+    def hold(self, file: OpenFile, offset: int, data: memoryview) -> None:
+        """Take bytes that were read to describe them: they need not be read again."""
+        key = file.path, file.stat.st_ctime_ns, offset
+        self._read.put(key, data, size=len(data))
+
     def clear(self) -> None:
         """Let go of all."""
         self._held.clear()
+        self._read.clear()
+
+    def _bytes(self, file: OpenFile, offset: int, size: int) -> bytes | memoryview:
+        key = file.path, file.stat.st_ctime_ns, offset
+        read = self._read.get(key)
+        if read is None or len(read) < size:
+            data = os.pread(file.fd, size, offset)
+            if len(data) != size:
+                raise ChangedError
+            return data
+        self._read.drop(key)
+        if len(read) > size:
+            self.hold(file, offset + size, read[size:])
+        return read[:size]
 
     def _does_pay(self, file: OpenFile) -> bool:
         """Tell by a file's beginning if it is to be packed."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlepool.files.base import Chunk, Offer, Piece, Problem, Scan, SourceOptions
-from mlepool.files.chunks import SMALL, chunk_file
+from mlepool.files.chunks import SMALL, chunk_part
 from mlepool.files.descent import Root, locate_root, open_real, places_of
 from mlepool.files.description import Description
 from mlepool.files.ignore import pick
@@ -221,13 +221,21 @@ class TreeReader:
                 raise ChangedError  # nobody knows how it was when it was begun
             is_new = offset == found.end
             if is_new:
-                cuts = chunk_file(file.fd, offset=offset, limit=PART)
-                new = [chunk for _, chunk in cuts]
+                new = self._cut(file, offset)
         found.add(new)
         if is_new and found.is_whole:
             noted_ns = found.noted_ns
             self._notes.add(entry.path, found.stat, found.packed, noted_ns=noted_ns)
         return found.part(offset)
+
+    def _cut(self, file: OpenFile, offset: int) -> list[Chunk]:
+        """Cut the next part of a file; what was read for that is soon asked for."""
+        cuts = chunk_part(file.fd, offset=offset, limit=PART)
+        for chunk, data in cuts:
+            if data is not None:
+                self._pieces.hold(file, offset, data)
+            offset += chunk.length
+        return [chunk for chunk, _ in cuts]
 
     def _begin(self, entry: Entry, file: OpenFile) -> None:
         """Take what is known of a file, if that is how it looks now."""

@@ -19,6 +19,7 @@ from mlepool.files.chunks import (
     SMALL,
     chunk_bytes,
     chunk_file,
+    chunk_part,
     content_digest,
 )
 
@@ -125,6 +126,24 @@ def test_parts_join_to_the_whole(cut, limit):
     assert joined == whole
 
 
+@pytest.mark.parametrize("limit", [SMALL, MIB, 3 * MIB + 1, 50 * MIB])
+def test_a_part_has_the_chunks_and_the_bytes_of_a_file(tmp_path, limit):
+    content = noise(6 * MIB)
+    path = tmp_path / "content"
+    path.write_bytes(content)
+    whole = chunk_bytes(content)
+    found: list[tuple[Chunk, memoryview | None]] = []
+    with opened(path) as fd:
+        while len(found) < len(whole):
+            begin = sum(chunk.length for chunk, _ in found)
+            part = chunk_part(fd, offset=begin, limit=limit)
+            assert sum(chunk.length for chunk, _ in part[:-1]) < limit
+            found += part
+        assert chunk_part(fd, offset=len(content), limit=limit) == []
+    assert tuple(chunk for chunk, _ in found) == whole
+    assert b"".join(data or b"" for _, data in found) == content
+
+
 def test_beyond_the_end_there_is_nothing(cut):
     assert cut(noise(100), offset=100) == []
     assert cut(noise(100), offset=5000, limit=MIB) == []
@@ -194,6 +213,15 @@ def test_holes_have_the_chunks_of_the_zeros_that_they_read_as(tmp_path, cut, isl
     assert found == cut(content)
     for limit in (MIB, 5 * MIB):
         assert cut_path(path, limit=limit) == cut(content, limit=limit)
+
+
+def test_a_part_of_a_file_with_holes_has_no_bytes(tmp_path):
+    path = tmp_path / "sparse"
+    sparse(path, 12 * MIB, {9 * MIB: noise(2 * MIB)})
+    with opened(path) as fd:
+        part = chunk_part(fd, offset=0, limit=5 * MIB)
+        cuts = list(chunk_file(fd, limit=5 * MIB))
+    assert part == [(chunk, None) for _, chunk in cuts]
 
 
 def test_holes_are_not_read(tmp_path):
