@@ -208,6 +208,7 @@ class Trees:
         self.ends = ends
         self._changed = changed
         self._sessions: dict[str, TreeSession] = {}
+        self._opening: set[str] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._ending: set[TreeSession] = set()
         self._last = ""
@@ -231,12 +232,20 @@ class Trees:
         Raises:
             ValueError: If the root can't be a path.
             PermissionError: If the tree may not be there.
+            UnknownSessionError: If it was ended before it had begun.
             WorkerError: If there are too many sessions.
         """
         ends = ends or self.ends
-        real = await ends.resolve(root)
+        self._opening.add(session_id)
+        try:
+            real = await ends.resolve(root)
+        finally:
+            is_wanted = session_id in self._opening
+            self._opening.discard(session_id)
         if session_id in self._sessions:
             return
+        if not is_wanted:
+            raise UnknownSessionError(f"the sync {session_id!r} was ended")
         if len(self._sessions) >= MAX_SESSIONS:
             raise WorkerError(f"over {MAX_SESSIONS} syncs are under way")
         self._sessions[session_id] = TreeSession(ends, real, options)
@@ -269,7 +278,8 @@ class Trees:
         self._take_over()
 
     async def end(self, session_id: str, *, is_success: bool) -> None:
-        """End a session; nothing if there is none."""
+        """End a session, also one that is just being opened; none is fine."""
+        self._opening.discard(session_id)
         session = self._sessions.pop(session_id, None)
         if session is None:
             return

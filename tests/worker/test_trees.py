@@ -52,8 +52,10 @@ class Ends:
 
     def __init__(self) -> None:
         self.made: list[Any] = []
+        self.delay = 0.0
 
     async def resolve(self, root: bytes) -> bytes:
+        await asyncio.sleep(self.delay)
         return root
 
     def source(self, root: bytes, options: Any) -> Any:
@@ -168,6 +170,21 @@ async def test_a_session_is_opened_once_and_closed_once():
     assert table.opened.made[0].closed == 1
     with pytest.raises(UnknownSessionError, match="no sync 'a'"):
         table.find("a", LINK)
+
+
+@in_jumping_time
+async def test_a_session_that_is_ended_while_it_is_opened_does_not_begin():
+    table = Table()
+    table.opened.delay = 1.0  # a disk that is slow to say where a path leads
+    opening = asyncio.create_task(table.open("a", b"/t", TargetOptions()))
+    await asyncio.sleep(0.5)
+    await table.end("a", is_success=False)
+    with pytest.raises(UnknownSessionError):
+        await opening
+    assert (table.opened.made, table.status) == ([], "idle")
+    twice = [table.open("b", b"/t", TargetOptions()) for _ in range(2)]
+    await asyncio.gather(*twice)
+    assert len(table.opened.made) == 1
 
 
 @in_jumping_time
