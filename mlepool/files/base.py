@@ -15,6 +15,7 @@ import msgspec
 from mlepool.tree import Entry
 
 __all__ = [
+    "MAX_SIZE",
     "Chunk",
     "Offer",
     "Piece",

@@ -19,9 +19,9 @@ import msgspec
 from mlepool.files.base import Problem, Scan
 from mlepool.files.ignore import Rules
 from mlepool.files.yard import is_yard
-from mlepool.tree import FILE, FOLDER, LINK, MAX_PATH, Entry
+from mlepool.tree import FILE, FOLDER, LINK, MAX_PATH, MAX_TIME, Entry
 
-__all__ = ["IGNORE_FILES", "MAX_IGNORE_FILE", "scan_tree"]
+__all__ = ["IGNORE_FILES", "MAX_IGNORE_FILE", "check_time", "scan_tree"]
 
 IGNORE_FILES = (".gitignore", ".mlepoolignore")
 MAX_IGNORE_FILE = 1024 * 1024  # bytes; patterns are held in memory, and by both ends
@@ -211,6 +211,7 @@ class _Scanner:
         if len(path) > MAX_PATH:
             raise OSError(errno.ENAMETOOLONG, f"a path of {len(path)} bytes")
         info = thing.stat(follow_symlinks=False)
+        check_time(info)
         kind, mode = info.st_mode & KIND_BITS, info.st_mode & MODE_BITS
         mode = self._modes.setdefault(mode, mode)
         if kind == stat.S_IFREG:
@@ -247,6 +248,21 @@ class _Scanner:
 
     def _add_problem(self, path: bytes, exc: OSError) -> None:
         self._problems.append(Problem(path, exc.strerror or str(exc)))
+
+
+def check_time(info: os.stat_result, path: str | None = None) -> None:
+    """Check that the time of something can be said to the other side.
+
+    Args:
+        info: How it looks.
+        path: Its path, for the error.
+
+    Raises:
+        OSError: If it can't.
+    """
+    if abs(info.st_mtime_ns) > MAX_TIME:
+        text = "its time is not in the years 1677 to 2262: that is not synced"
+        raise OSError(errno.EOVERFLOW, text, path)
 
 
 _path_of = attrgetter("path")

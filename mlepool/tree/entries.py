@@ -13,10 +13,20 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from blake3 import blake3
 
-__all__ = ["FILE", "FOLDER", "LINK", "MAX_PATH", "Entry", "order_of", "tree_digest"]
+__all__ = [
+    "FILE",
+    "FOLDER",
+    "LINK",
+    "MAX_PATH",
+    "MAX_TIME",
+    "Entry",
+    "order_of",
+    "tree_digest",
+]
 
 FILE, FOLDER, LINK = "f", "d", "l"
 MAX_PATH = 64 * 1024  # bytes; bounds what one name can make the other side hold
+MAX_TIME = (1 << 63) - 1  # ns before or after the epoch: the years 1677 to 2262
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):

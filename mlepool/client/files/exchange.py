@@ -28,6 +28,7 @@ from mlepool.client.files.verbs import (
 )
 from mlepool.client.local import LocalJob
 from mlepool.files.base import Source, Target
+from mlepool.files.scan import check_time
 from mlepool.tree import FILE, Entry
 from mlepool.wire.values import SyncSummary
 
@@ -238,7 +239,7 @@ def _file_at(path: bytes) -> Entry | None:
     if not stat.S_ISREG(found.st_mode):
         return None
     with open(path, "rb"):
-        pass
+        check_time(found, os.fsdecode(path))
     return Entry(
         os.path.basename(path),
         FILE,

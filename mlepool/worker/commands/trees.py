@@ -17,6 +17,7 @@ from msgspec import structs
 
 from mlepool.files.aside import aside
 from mlepool.files.base import (
+    MAX_SIZE,
     Offer,
     Piece,
     Problem,
@@ -32,6 +33,7 @@ from mlepool.tree import (
     FOLDER,
     LINK,
     MAX_PATH,
+    MAX_TIME,
     Entry,
     encode_pages,
     make_outline,
@@ -64,7 +66,6 @@ __all__ = [
 MAX_PROBLEMS = 128 * 1024  # bytes of them in an answer; of more, how many there are
 MAX_GROUPS = 25_000  # of an outline, which is in one answer: 500 KB
 RULE_PAGE = 512 * 1024  # bytes: a page of a manifest has as many at most
-MAX_TIME = (1 << 63) - 1  # nanoseconds
 MAX_ANSWER = 768 * 1024  # bytes of content in an answer, which is one frame
 _SESSION = re.compile(r"[0-9a-f]{16}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -365,7 +366,7 @@ def _check_entries(entries: list[Entry], kind: str) -> None:
             one.kind != kind
             or len(one.path) > MAX_PATH
             or not 0 <= one.mode <= 0o7777
-            or not 0 <= one.size <= MAX_TIME
+            or not 0 <= one.size <= MAX_SIZE
             or abs(one.mtime_ns) > MAX_TIME
             or not 0 < len(target) <= MAX_PATH
             or b"\0" in target
