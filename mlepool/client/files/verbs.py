@@ -104,9 +104,17 @@ def tree_options(
     exclude: tuple[str, ...], ignore_files: tuple[str, ...]
 ) -> tuple[SourceOptions, TargetOptions]:
     """Give what both ends of a sync are told: what is left out is so on both."""
-    owner = f"{getpass.getuser()} on {socket.gethostname()} (pid {os.getpid()})"
+    owner = f"{_account()} on {socket.gethostname()} (pid {os.getpid()})"
     reading = SourceOptions(exclude, ignore_files)
     return reading, TargetOptions(exclude, ignore_files, owner)
+
+
+def _account() -> str:
+    """Name who syncs, for people; in a container an account may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"account {os.getuid()}"
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
