@@ -43,6 +43,7 @@ OF_THE_WHOLE = {
     "test_security.py": "what strangers and impostors get, from real workers",
     "test_sync_attacks.py": "hostile names, links and numbers of trees",
     "test_sync_kills.py": "syncs whose client or worker is killed",
+    "test_sync_oddities.py": "syncs of paths, names and times that nobody means",
     "test_sync_runs.py": "runs that sync before and collect after",
     "test_sync_whole.py": "random trees over random cuts, against diff and rsync",
     "repl/test_notebook.py": "a notebook, run by a kernel of its own",

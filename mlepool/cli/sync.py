@@ -64,6 +64,10 @@ def sync(
 
     Exits with 1 if something could not be synced, with 255 if a host can't be reached.
     """
+    for name, path in (("SOURCE", source), ("DEST", dest)):
+        if not path:
+            text = "it is empty; the current folder is '.'"
+            raise typer.BadParameter(text, param_hint=name)
     options: dict[str, Any] = {
         "delete": delete,
         "exclude": tuple(exclude or ()),

@@ -38,6 +38,13 @@ def test_a_sync_says_in_one_line_what_it_has_done(here, host, source, *, tmp_pat
     assert again.out.startswith("0 files sent, 2 unchanged, 0 deleted; ")
 
 
+@pytest.mark.parametrize("words", [("", "x"), ("x", ""), ("--pull", "x", "")])
+def test_an_empty_path_is_not_the_current_folder(here, host, words):
+    done = here("sync", "-H", host, *words)
+    assert (done.status, done.out) == (2, "")
+    assert "it is empty; the current folder is '.'" in done.err
+
+
 def test_the_plan_is_printed_and_nothing_is_done(here, host, source, *, tmp_path):
     target = tmp_path / "target"
     target.mkdir()

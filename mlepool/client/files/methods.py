@@ -182,7 +182,8 @@ class FileMethods:
             OSError: With ``raise_error``: there is no such folder, or no room.
             ConnectionClosedError: If there is no link, and none will come.
             TypeError: For a keyword that there is not.
-            ValueError: For ``watch`` with ``pull`` or ``dry_run``.
+            ValueError: For ``watch`` with ``pull`` or ``dry_run``, and for a path that
+                is empty.
         """
         keywords = {
             "raise_error": self.raise_error,

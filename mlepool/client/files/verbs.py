@@ -118,8 +118,16 @@ def _account() -> str:
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
-    """Give a path of this machine; ``~`` is our home."""
-    return Path(path).expanduser().absolute()
+    """Give a path of this machine; ``~`` is our home.
+
+    Raises:
+        ValueError: If it is empty: that is not the current folder, but a variable
+            that is not set.
+    """
+    given = os.path.expanduser(path)
+    if not given:
+        raise ValueError("an empty path is no folder; the current one is '.'")
+    return Path(given).absolute()
 
 
 def local_source(path: Path, options: SourceOptions) -> LocalSource:
