@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from mlepool.files.base import Chunk
 from mlepool.files.commit import Commit
@@ -26,6 +26,10 @@ class TreeMemory:
     def __init__(self, store: Store | None, real: bytes) -> None:
         self._store = store
         self._prefix = real.rstrip(b"/") + b"/"
+
+    def scanning(self) -> AbstractContextManager[None]:
+        """List the tree within it; see :attr:`Store.scans`."""
+        return nullcontext() if self._store is None else self._store.scans
 
     def find(self, digests: Sequence[bytes]) -> Mapping[bytes, Location]:
         """Find out where chunks are, in any tree."""
@@ -50,14 +54,17 @@ class TreeMemory:
             return
         for old, new in commit.trashed:
             self._store.moved(self._prefix + old, new)
-        records = []
+        self._store.note(self._records(root, commit))
+
+    def _records(self, root: Root, commit: Commit) -> Iterator[Record]:
+        """Look at what was placed; others may have written to it by now."""
         for placed in commit.placed:
             path, chunks = placed.entry.path, placed.file.chunks
-            with contextlib.suppress(OSError):
+            try:
                 seen = root.stat(path)
-                # Who has written to it since has changed its time as well; or put
-                # that back: its ctime is no earlier than the commit's end.
-                if seen.st_mtime_ns == placed.entry.mtime_ns:
-                    full = self._prefix + path
-                    records.append(Record(full, seen, chunks, commit.ended_ns))
-        self._store.note(records)
+            except OSError:
+                continue
+            # Who has written to it since has changed its time as well; or put that
+            # back: its ctime is no earlier than the commit's end.
+            if seen.st_mtime_ns == placed.entry.mtime_ns:
+                yield Record(self._prefix + path, seen, chunks, commit.ended_ns)

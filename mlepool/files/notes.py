@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from mlepool.files.base import Chunk
 from mlepool.files.names import is_settled, key_of
@@ -33,6 +34,10 @@ class Notes:
         """Say where the tree is, the real path of its root: it is scanned now."""
         self._prefix = real.rstrip(b"/") + b"/"
         self._clock = file_clock()
+
+    def scanning(self) -> AbstractContextManager[None]:
+        """List the tree within it; see :attr:`Store.scans`."""
+        return nullcontext() if self._store is None else self._store.scans
 
     def known(
         self,

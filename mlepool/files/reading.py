@@ -79,12 +79,13 @@ class TreeReader:
         self._notes.write()
         root = self._open()
         options = self._options
-        scan = scan_tree(
-            root.fd,
-            exclude=options.exclude,
-            ignore_files=options.ignore_files,
-            own=places_of(self._own),
-        )
+        with self._notes.scanning():
+            scan = scan_tree(
+                root.fd,
+                exclude=options.exclude,
+                ignore_files=options.ignore_files,
+                own=places_of(self._own),
+            )
         if options.include:
             scan = pick(scan, options.include)
         return scan

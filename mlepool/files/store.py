@@ -7,6 +7,7 @@ methods block, and may be called by any thread.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -34,12 +35,16 @@ from mlepool.files.proofs import (
     pack_proof,
     rate,
 )
+from mlepool.files.turns import Turn
 
 __all__ = ["Store"]
 
 FILE = "content-1.db"  # another number for other tables
 NAMES = "names-1.db"
 ATTIC = "attic"
+STEP = 250  # files that are noted at a time: some milliseconds
+STEP_PATIENCE = 0.1  # seconds that each of these waits at most while trees are listed
+PATIENCE = 10.0  # seconds that what is being noted is waited for at most
 SWEEP = 200  # files looked at after each note
 BATCH = 256  # old versions that are written down together
 
@@ -54,6 +59,9 @@ class Store:
 
     Attributes:
         names: Names of whole trees.
+        scans: Who lists a tree within it is not held up by what is noted meanwhile.
+        telling: Who is about to note what was written, within it, is waited for
+            before anything is looked for.
 
     Raises:
         OSError: If the folder can't be made.
@@ -65,6 +73,7 @@ class Store:
         self._limit = default_limit(folder) if limit is None else limit
         self._catalogue = Catalogue(folder / FILE)
         self.names = TreeNames(folder / NAMES)
+        self.scans, self.telling = Turn(), Turn()
         self._lock = threading.Lock()
         self._kept: list[tuple[Row, int]] = []
         self._stale: set[tuple[int, bytes]] = set()
@@ -79,6 +88,7 @@ class Store:
             For those that are somewhere, where: the file looks as it did when it was
             noted, which :meth:`Location.open` checks again.
         """
+        self.telling.wait_out(PATIENCE)
         self.flush()
         places = self._catalogue.places(digests)
         paths = {one.location.path for some in places.values() for one in some}
@@ -159,11 +169,14 @@ class Store:
         Files that are gone are forgotten on the way, some at each note.
         """
         self.flush()
-        rows = {one.path: _row_of(one) for one in records}
-        self._remove(self._catalogue.add(list(rows.values())))
+        rest = iter(records)
+        while some := list(itertools.islice(rest, STEP)):
+            self.scans.wait_out(STEP_PATIENCE)
+            rows = {one.path: _row_of(one) for one in some}
+            self._remove(self._catalogue.add(list(rows.values())))
         stale, self._stale = self._stale, set()
-        some = self._catalogue.next_rows(SWEEP)
-        stale.update((one.file, one.proof) for one in some if not _is_true(one))
+        swept = self._catalogue.next_rows(SWEEP)
+        stale.update((one.file, one.proof) for one in swept if not _is_true(one))
         self._drop(stale)
 
     def forget(self, path: bytes) -> None:

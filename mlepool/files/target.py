@@ -129,8 +129,7 @@ class LocalTarget:
     async def close(self) -> None:
         """Let go of the tree, and of what was not committed. Twice is fine.
 
-        After a commit the tree is ours for a moment longer, while the store is told
-        what is in it.
+        Others may have it then, while the store is told what is in it.
         """
         if not self._is_closed:
             self._is_closed = True

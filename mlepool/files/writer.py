@@ -78,6 +78,7 @@ class TreeWriter:
         self._there: dict[bytes, Entry] | None = None
         self._report: TargetReport | None = None
         self._commit: Commit | None = None  # what the store is to be told of
+        self._is_telling = False
         self.work = Work()
 
     def take(self) -> str | None:
@@ -106,12 +107,13 @@ class TreeWriter:
         self._root = root
         _check_writable(root, self._real)
         options = self._options
-        found = scan_tree(
-            fd,
-            exclude=options.exclude,
-            ignore_files=options.ignore_files,
-            own=places_of((self._state, *self._own)),
-        )
+        with self._memory().scanning():
+            found = scan_tree(
+                fd,
+                exclude=options.exclude,
+                ignore_files=options.ignore_files,
+                own=places_of((self._state, *self._own)),
+            )
         self._entries, self._there = found.entries, None
         return found
 
@@ -168,31 +170,40 @@ class TreeWriter:
         return self._report
 
     def clear(self) -> None:
-        """Let go of what is staged; what was not committed is removed with it.
+        """Let others have the tree; what was not committed is removed.
 
-        If there is nothing to tell the store, of the tree, too.
+        The store is to be told by :meth:`close` what there is now.
         """
         with contextlib.ExitStack() as stack:
+            if self._lock is not None:
+                stack.callback(self._lock.release)
             if self._yard is not None:
                 stack.callback(self._yard.close)
             for folder in self._folders:
                 stack.callback(folder.remove)
             if self._stage is not None:
                 stack.callback(self._stage.close)
+            if self._store is not None and self._commit is not None:
+                self._store.telling.begin()
+                self._is_telling = True
         self._folders, self._left = [], {}
-        self._stage = self._yard = None
-        if self._store is None or self._commit is None:
-            self.close()
+        self._stage = self._yard = self._lock = None
 
     def close(self) -> None:
-        """Tell the store what there is now, and let others have the tree."""
+        """Tell the store what there is now, and let go of the tree's root.
+
+        Others may have the tree by then: what they change in it looks changed.
+        """
         with contextlib.ExitStack() as stack:
-            if self._lock is not None:
+            if self._lock is not None:  # taken by who was still waiting for it
                 stack.callback(self._lock.release)
             if self._root is not None:
                 stack.callback(self._root.close)
+            if self._store is not None and self._is_telling:
+                stack.callback(self._store.telling.end)
             if self._commit is not None and self._root is not None:
                 self._memory().note(self._root, self._commit)
+        self._is_telling = False
         self._root = self._lock = self._commit = None
 
     def _begin(self) -> tuple[StageFolder, list[StageFolder]]:

@@ -5,11 +5,14 @@ import errno
 import os
 import random
 import shutil
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from mlepool.files.base import Chunk, Offer, Piece, Problem, TargetOptions
+from mlepool.files.proofs import Record
 from mlepool.files.store import Store
 from mlepool.files.target import LocalTarget
 from mlepool.tree import FILE, FOLDER, LINK, Entry
@@ -130,6 +133,44 @@ def test_a_checksum_finds_what_was_written_before_the_store_was_told(tmp_path, c
     store.close()
     assert report.written == 1
     assert (dst / "a").read_bytes() == content
+
+
+class SlowStore(Store):
+    """A store that notes nothing until it is let."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.go_on = threading.Event()
+
+    def note(self, records: Iterable[Record]) -> None:
+        self.go_on.wait()
+        super().note(records)
+
+
+def test_others_have_the_tree_while_the_store_is_told_and_then_what_it_knows(tmp_path):
+    source = make_tree(tmp_path / "src", {"a": b"content"})
+    dst, state, store = tmp_path / "dst", tmp_path / "state", SlowStore(tmp_path / "st")
+
+    async def run() -> Sender:
+        first = LocalTarget(dst, TargetOptions(), state=state, store=store)
+        sender = Sender(source, first)
+        await sender.begin()
+        await sender.send()
+        await sender.end()
+        await first.close()
+        (source / "a").rename(source / "b")
+        second = LocalTarget(dst, TargetOptions(), state=state, store=store)
+        sender = Sender(source, second)
+        await sender.begin()  # waits for nothing
+        asyncio.get_running_loop().call_later(0.1, store.go_on.set)
+        await sender.send()
+        await sender.end()
+        await second.close()
+        return sender
+
+    sender = asyncio.run(run())
+    store.close()
+    assert (sender.sent, sender.missing) == (0, {b"b": []})
 
 
 @pytest.mark.parametrize("length", [0, 1_500_000, len(LARGE) - 1])
