@@ -161,12 +161,12 @@ def parse_listen(text: str) -> ListenAddress:
         ConfigError: If it is none of these.
     """
     match = re.fullmatch(
-        r"(?P<scheme>wss?://)?"
-        r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]*?)?"
-        r"(?::?(?P<port>\d+))?",
+        r"(?P<scheme>wss?://)?(?:(?P<alone>\d+)"
+        r"|(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]*)(?::(?P<port>\d+))?)",
         text,
     )
-    port = int(match["port"]) if match and match["port"] else DEFAULT_PORT
+    digits = match and (match["alone"] or match["port"])
+    port = int(digits) if digits else DEFAULT_PORT
     if not match or not text or port > 65535:
         raise ConfigError(
             f"cannot listen on {text!r}: give HOST:PORT, e.g. 127.0.0.1:{DEFAULT_PORT}"
