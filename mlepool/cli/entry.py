@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import signal
 import sys
 
 __all__ = ["main"]
@@ -11,6 +12,9 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line, or answer a shell that asks for completions."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Nothing has begun while it loads: Ctrl-C ends it without a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     is_asked = sys.argv[1:2] == ["__complete"]
     # What is loaded now stays: to look for cycles in it, again and again, takes a tenth
     # of the time. The subcommand turns it on again, for what comes then.

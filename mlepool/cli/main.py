@@ -4,6 +4,7 @@ import functools
 import gc
 import importlib
 import logging
+import signal
 import sys
 from collections.abc import Callable, Container
 from typing import Annotated, Any
@@ -101,6 +102,8 @@ def _load(name: str, command: Subcommand) -> Callable[..., Any]:
     def call(*args: Any, **keywords: Any) -> None:
         gc.freeze()  # what was loaded stays: not even the end looks at it
         gc.enable()
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it was set to load
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             try:
                 function(*args, **keywords)

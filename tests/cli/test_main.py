@@ -1,8 +1,10 @@
 """The mlepool command itself: help, version, how errors end it."""
 
 import importlib
+import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 
 import pytest
@@ -44,6 +46,27 @@ def test_a_damaged_file_of_the_account_is_one_line(here, tmp_path, monkeypatch):
     assert done.err.startswith("mlepool: ")
     assert f"known/{key} is damaged" in done.err
     assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.real
+def test_ctrl_c_while_it_loads_leaves_no_traceback():
+    script = """
+        import os, signal, sys
+        class Finder:
+            def find_spec(self, name, path, target=None):
+                if name == "mlepool.cli.hosts":
+                    os.kill(os.getpid(), signal.SIGINT)
+        sys.meta_path.insert(0, Finder())
+        from mlepool.cli.entry import main; main()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), "hosts"],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 # -- what is loaded, and where
