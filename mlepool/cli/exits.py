@@ -43,12 +43,14 @@ def exit_status(listener: AsyncListener, complain: Callable[[str], None]) -> int
     if listener.ok:
         return 0  # a command of the worker's own
     complain(str(listener.error))
+    if listener.status is not Status.FAILED:
+        return UNKNOWN
     kinds = {
         FileNotFoundError: NOT_FOUND,
-        PermissionError: NOT_EXECUTABLE,
+        OSError: NOT_EXECUTABLE,
         WorkerBusyError: BUSY,
     }
     for kind, status in kinds.items():
         if isinstance(listener.error, kind):
             return status
-    return UNKNOWN
+    return FAILED

@@ -18,10 +18,11 @@ from mlepool.cli.places import Place, local_places
 from mlepool.cli.wording import complain, visible
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.links.trust import Target
-from mlepool.errors import ClientError, MlepoolError
+from mlepool.errors import ClientError, LocalProtocolError, MlepoolError
 from mlepool.wire.values import StopReport
 
 __all__ = [
+    "NOT_SENT",
     "NoHostError",
     "Reached",
     "UnsureError",
@@ -36,6 +37,10 @@ ANSWER_LIMIT = 30.0  # seconds for a worker to list its jobs
 LOCAL_LIMIT = 5.0  # seconds for a worker on this machine to answer
 LEAVE_LIMIT = 1.0  # seconds that a worker has to hear that we leave
 MAX_DIALS = 100  # connections opened at once: more only wait for each other
+
+# What a call raises that this worker can't be sent: too large, no text, a keyword that
+# an older one does not know.
+NOT_SENT = (LocalProtocolError, TypeError, ValueError)
 
 
 class UnsureError(JobLookupError):

@@ -11,16 +11,17 @@ from typing import Any, NamedTuple
 
 from mlepool.cli.choosing import Choice
 from mlepool.cli.crowds import fold, goes_on, stopped
-from mlepool.cli.exits import INTERRUPTED, TIMED_OUT, UNKNOWN, exit_status
+from mlepool.cli.exits import FAILED, INTERRUPTED, TIMED_OUT, UNKNOWN, exit_status
 from mlepool.cli.interrupts import Interrupts
 from mlepool.cli.outputs import Ending, JsonLines, Live, Output
-from mlepool.cli.reach import MAX_DIALS, leave, open_chosen, stop_job
+from mlepool.cli.reach import MAX_DIALS, NOT_SENT, leave, open_chosen, stop_job
 from mlepool.cli.tee import Tee
 from mlepool.cli.wording import come_back, complain
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.files.places import folder_of
 from mlepool.client.ids import new_job_id
 from mlepool.client.links.redial import PERMANENT
+from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.listening.sources import chunks
 from mlepool.errors import ClientError, CommandTimeoutError, MlepoolError
 from mlepool.wire.values import StopReport
@@ -229,10 +230,15 @@ class Jobs:
         name, order = connection.name, self._order
         keywords = {**order.keywords, "complete": False, "input": branch}
         keywords |= await self._with_files(connection)
-        run = connection.find("run")
+        run, what = connection.find("run"), (order.command,)
         # Entered before it is sent: Ctrl-C may come before the worker's answer.
         self._going[job_id] = connection
-        listener = await connection.call(run, (order.command,), keywords, job_id=job_id)
+        try:
+            listener = await connection.call(run, what, keywords, job_id=job_id)
+        except NOT_SENT as exc:
+            del self._going[job_id]
+            self._output.complain(name, str(exc))
+            return Ending("FAILED", FAILED, error=str(exc))
         was_begun = listener.error is None or listener.exit_code is not None
         if listener.place:
             self._output.complain(name, f"it waits in line: place {listener.place}")
@@ -242,10 +248,14 @@ class Jobs:
         async for batch in listener.batches():
             self._output.print(name, batch)
         del self._going[job_id]
+        return self._ending(listener)
+
+    def _ending(self, listener: AsyncListener) -> Ending:
+        """Say how a command has ended, where that is more than its exit status."""
         said: list[str] = []
         status = exit_status(listener, said.append)
         for text in said:
-            self._output.complain(name, text)
+            self._output.complain(listener.host, text)
         facts = listener.id, listener.exit_code, listener.duration, "".join(said)
         return Ending(str(listener.status), status, *facts)
 

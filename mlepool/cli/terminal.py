@@ -13,10 +13,10 @@ import tty
 from collections.abc import Iterator
 from typing import Any
 
-from mlepool.cli.exits import INTERRUPTED, UNKNOWN, exit_status
+from mlepool.cli.exits import FAILED, INTERRUPTED, UNKNOWN, exit_status
 from mlepool.cli.interrupts import Interrupts
 from mlepool.cli.places import Place
-from mlepool.cli.reach import leave, open_connection
+from mlepool.cli.reach import NOT_SENT, leave, open_connection
 from mlepool.cli.wording import come_back, complain
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.ids import new_job_id
@@ -309,7 +309,12 @@ class _Job:
         await connection.connect()
         self.goes_on = True
         run, what = connection.find("run"), (self._command,)
-        listener = await connection.call(run, what, self._keywords, job_id=self.id)
+        try:
+            listener = await connection.call(run, what, self._keywords, job_id=self.id)
+        except NOT_SENT as exc:
+            self.goes_on = False
+            complain(str(exc))
+            return FAILED
         if not listener.intake.is_over:
             complain(LEAVE_HINT)
         if not await talk(listener, connection, screen):

@@ -1,6 +1,7 @@
 """mlepool run: live output, exit statuses, what goes on when we leave."""
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -86,6 +87,18 @@ def test_what_cannot_be_executed_ends_as_in_a_shell(host, here, case):
     assert done.err.startswith("mlepool: ")
     assert f"{word!r} (on {host})" in done.err
     assert len(done.err.splitlines()) == 1
+
+
+def test_what_cannot_be_begun_is_no_unknown_outcome(host, here):
+    long = "x" * 200_000  # more than the kernel takes, and then than a message
+    for status, words in ((126, ("echo", long)), (1, [""]), (1, ("echo", *[long] * 6))):
+        done = here("run", "--json", "-H", host, "--", *words)
+        ended = json.loads(done.out.splitlines()[-1])
+        assert (done.status, ended["status"]) == (status, "FAILED")
+        done = here("run", "-H", host, "--", *words)
+        assert (done.status, done.out) == (status, "")
+        assert done.err.startswith("mlepool: ")
+        assert len(done.err.splitlines()) == 1
 
 
 def test_cwd_is_where_it_runs(host, here, tmp_path):
