@@ -193,7 +193,7 @@ class FaultProxy:
         """Drop everything on the connections there are now, and tell neither end.
 
         So it is when a firewall forgets a connection. There is no way back: the bytes
-        are lost. New connections are forwarded.
+        are lost; :meth:`reset` and :meth:`cut` end it. New connections are forwarded.
         """
         self._do(self._silence)
 

@@ -102,7 +102,7 @@ class Relay:
 
     def cut(self, cut: Cut, now: float) -> None:
         """Break the connection, now or later; the newest order counts."""
-        if self.state in (State.CONNECTING, State.OPEN):
+        if self.state in (State.CONNECTING, State.OPEN, State.SILENT):
             self._cut, self._left = cut, cut.after_bytes
             if self._left <= 0:
                 self._break(now, reset=cut.reset)

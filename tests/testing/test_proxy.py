@@ -346,6 +346,23 @@ def test_a_half_open_connection_drops_all_and_tells_nobody(ends):
     wait_until(lambda: ends.proxy.open_connections == 1)
 
 
+def test_a_half_open_connection_can_be_ended(ends):
+    client, worker = ends.pair()
+    ends.proxy.half_open()
+    ends.proxy.cut()
+    assert (rest(client), rest(worker)) == (b"", b"")
+    client, worker = ends.pair()
+    ends.proxy.half_open()
+    ends.proxy.reset(after_bytes=1)  # there will be none
+    client.sendall(b"x")
+    assert is_quiet(worker)
+    ends.proxy.reset()
+    for end in (client, worker):
+        with pytest.raises(ConnectionResetError):
+            end.recv(1)
+    assert ends.proxy.cuts == 2
+
+
 def test_refused_connections_and_those_there_were(ends):
     client, worker = ends.pair()
     ends.proxy.refuse()
