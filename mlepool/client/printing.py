@@ -25,5 +25,11 @@ def print_message(message: Any) -> None:
     """Print a line where it came from, stdout or stderr; of a value its repr."""
     text = shown(message)
     file = sys.stderr if getattr(message, "stream", "") == "stderr" else sys.stdout
-    file.write(f"{text}{getattr(message, 'end', chr(10))}")
+    written = f"{text}{getattr(message, 'end', chr(10))}"
+    try:
+        file.write(written)
+    except UnicodeEncodeError:
+        # A host may print what this terminal's encoding does not have.
+        encoding = file.encoding
+        file.write(written.encode(encoding, "backslashreplace").decode(encoding))
     file.flush()
