@@ -1,10 +1,11 @@
 """What ``add()`` and calls are given, looked at before anything is done with it."""
 
+import math
 from collections.abc import Mapping
 from types import NoneType
 from typing import Any
 
-__all__ = ["check_added", "check_limit", "check_seconds"]
+__all__ = ["check_added", "check_limit", "check_seconds", "check_wait"]
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "name": (str, NoneType),
@@ -61,3 +62,19 @@ def check_limit(name: str, seconds: Any) -> float | None:
     limit = None if seconds == float("inf") else seconds
     check_seconds(name, limit)
     return limit
+
+
+def check_wait(seconds: Any) -> None:
+    """See if something says how long to wait, or is None; below 0 it is over at once.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is NaN.
+    """
+    if seconds is None:
+        return
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        kind = type(seconds).__name__
+        raise TypeError(f"a timeout is a number of seconds or None, not {kind}")
+    if math.isnan(seconds):
+        raise ValueError("a timeout is a number of seconds or None, not nan")

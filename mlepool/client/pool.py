@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.groups.group import AsyncGroup, GroupVerbs, in_parallel
@@ -16,7 +16,7 @@ from mlepool.client.sweeps.methods import leave_sweeps
 from mlepool.config import DEFAULT_PORT
 from mlepool.errors import ConfigError
 
-__all__ = ["AsyncClientPool", "make_target"]
+__all__ = ["AsyncClientPool"]
 
 # Loaded now and not by the first dial: a program may drop its rights before that.
 importlib.import_module(WEBSOCKET)
@@ -25,7 +25,7 @@ importlib.import_module(WEBSOCKET)
 _LOADING = "mlepool.client.inventory.loading"
 
 
-def make_target(host: str, port: int, token: str | None) -> Target:
+def _make_target(host: str, port: int, token: str | None) -> Target:
     """Read where a worker is.
 
     Raises:
@@ -70,7 +70,13 @@ class AsyncClientPool(GroupVerbs):
         *,
         name: str | None = None,
         token: str | None = None,
-        **options: Any,
+        labels: dict[str, str] | None = None,
+        enter_connect: bool = True,
+        enter_connect_timeout: float | None = None,
+        raise_error: bool = False,
+        proxy: str | None = None,
+        connect_timeout: float | None = None,
+        reconnect_timeout: float | None = None,
     ) -> AsyncConnection:
         """Add a connection; it is not opened yet: its first call does that.
 
@@ -81,17 +87,34 @@ class AsyncClientPool(GroupVerbs):
             port: The TCP port, where ``host`` names none.
             name: What to call it; ``host``, or ``host:port`` for an unusual port.
             token: The worker's token; by default the one that is known for its key.
-            options: ``labels``, ``enter_connect``, ``enter_connect_timeout``,
-                ``raise_error``, ``proxy``, ``connect_timeout``, ``reconnect_timeout``
-                of :class:`AsyncConnection`.
+            labels: Free-form labels.
+            enter_connect: Have ``async with`` connect.
+            enter_connect_timeout: Seconds that ``async with`` may take to connect.
+            raise_error: Default of the keyword for all calls of this connection.
+            proxy: URL of an HTTP or SOCKS proxy; the system's by default.
+            connect_timeout: Seconds that connecting may take where no other limit is
+                given; 30 by default.
+            reconnect_timeout: Seconds after which to dial no more after a lost link;
+                0 for not at all, None for ever.
 
         Raises:
             TypeError: If something has the wrong type.
             ValueError: If the pool has an open connection of that name, or ``host``
                 is not usable, or a time is below 0.
         """
-        target = make_target(host, port, token)
-        return self.enter(AsyncConnection(target, name=name, **options))
+        target = _make_target(host, port, token)
+        connection = AsyncConnection(
+            target,
+            name=name,
+            labels=labels,
+            enter_connect=enter_connect,
+            enter_connect_timeout=enter_connect_timeout,
+            raise_error=raise_error,
+            proxy=proxy,
+            connect_timeout=connect_timeout,
+            reconnect_timeout=reconnect_timeout,
+        )
+        return self.enter(connection)
 
     def enter(self, connection: AsyncConnection) -> AsyncConnection:
         """Add a connection that was made elsewhere.

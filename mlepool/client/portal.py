@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
+from mlepool.client.checks import check_wait
 from mlepool.errors import MlepoolError, PortalError
 from mlepool.settings.loop import new_event_loop
 
@@ -59,13 +60,13 @@ class Portal:
 
         Raises:
             TimeoutError: If it takes longer.
-            TypeError: If the timeout is no number.
+            TypeError, ValueError: If the timeout is no number.
             KeyboardInterrupt: On Ctrl-C; the coroutine is cancelled.
             PortalError: If the loop can't take calls here or any more.
         """
         try:
             loop, limit = self._running_loop(), _lock_timeout(timeout)
-        except (PortalError, TypeError):
+        except (PortalError, TypeError, ValueError):
             coroutine.close()
             raise
         call = _Call(coroutine)
@@ -231,9 +232,7 @@ def shorten(exc: Exception) -> None:
 
 def _lock_timeout(timeout: float | None) -> float:
     """Give what a lock is to be told: it knows no infinity, and -1 for no limit."""
+    check_wait(timeout)
     if timeout is None:
         return -1
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        kind = type(timeout).__name__
-        raise TypeError(f"a timeout is a number of seconds or None, not {kind}")
     return min(max(0.0, timeout), threading.TIMEOUT_MAX)

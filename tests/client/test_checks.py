@@ -1,7 +1,9 @@
 """What add() and connect() are given is looked at when it is given."""
 
+import contextlib
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -43,6 +45,28 @@ def test_a_time_to_connect_is_not_below_zero(seconds):
             pool.add("gpu1", **{name: seconds})
     with pytest.raises(ValueError, match="timeout must be a number of seconds"):
         pool.add("gpu1").connect(seconds)
+
+
+def test_a_time_to_wait_is_a_number(worker):
+    with (
+        mlepool.ClientPool() as pool,
+        pool.add("localhost", worker.port) as conn,
+        conn.run("cat", stdin=True, complete=False) as job,
+    ):
+        waits: list[Callable[..., object]] = [
+            lambda wait: conn.heartbeat(timeout=wait),
+            lambda wait: job.wait(timeout=wait),
+            lambda wait: job.expect("x", timeout=wait),
+        ]
+        for wait in waits:
+            with pytest.raises(TypeError, match="a timeout is a number of seconds or"):
+                wait("1")
+            with pytest.raises(ValueError, match="or None, not nan"):
+                wait(math.nan)
+            # What was left of a time may be less than nothing.
+            with contextlib.suppress(TimeoutError):
+                assert wait(-1) is False
+        assert job.stop().complete
 
 
 def test_a_time_to_connect_may_be_without_end(worker):

@@ -98,6 +98,7 @@ def test_eight_connections_to_eight_workers_from_one_pool(start_worker):
         (("h", True), TypeError, "port must be an int, not True"),
         ((7,), TypeError, "host must be a str, not 7"),
         (("h:99999",), ValueError, "'h:99999' is not a host or host:port"),
+        (("h\0",), ValueError, r"'h\\x00' is not a host or host:port"),
     ],
 )
 def test_a_wrong_place_is_said_by_its_name(arguments, kind, text):

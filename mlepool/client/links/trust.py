@@ -262,7 +262,7 @@ def local_socket(place: str) -> Path:
 
 def _parse_address(text: str, port: int, *, scheme: str) -> Target:
     match = re.fullmatch(
-        r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[^\s:/?#\[\]@]+))"
+        r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[^\s:/?#\[\]@\0-\x1f]+))"
         r"(?::(?P<port>[0-9]{1,5}))?",
         text,
     )

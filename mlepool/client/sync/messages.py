@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mlepool.client.checks import check_wait
 from mlepool.client.listening.expectation import Expectation
 from mlepool.client.listening.lines import LineDecoder
 from mlepool.client.listening.listener import AsyncListener
@@ -72,6 +73,7 @@ class Messages:
         self, pattern: str | re.Pattern[str], timeout: float | None
     ) -> re.Match[str]:
         """Read on until a pattern is found; see :meth:`mlepool.Listener.expect`."""
+        check_wait(timeout)
         seen = self._expectation = self._expectation or Expectation()
         deadline = None if timeout is None else time.monotonic() + timeout
         while (found := seen.search(pattern)) is None:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from mlepool.client.connection import AsyncConnection
 from mlepool.client.groups.ward import Quarantined
-from mlepool.client.pool import AsyncClientPool, make_target
+from mlepool.client.pool import AsyncClientPool
 from mlepool.client.portal import Portal
 from mlepool.client.sync.connection import Connection
 from mlepool.client.sync.groups import Group, GroupVerbs
@@ -75,10 +75,11 @@ class ClientPool(GroupVerbs):
             ValueError: If the pool has an open connection of that name, or ``host``
                 is not usable, or a time is below 0.
         """
-        target = make_target(host, port, token)
-        connection = AsyncConnection(
-            target,
+        connection = self._async.add(
+            host,
+            port,
             name=name,
+            token=token,
             labels=labels,
             enter_connect=enter_connect,
             enter_connect_timeout=enter_connect_timeout,
@@ -87,7 +88,6 @@ class ClientPool(GroupVerbs):
             connect_timeout=connect_timeout,
             reconnect_timeout=reconnect_timeout,
         )
-        self._async.enter(connection)
         blocking = self._kind(connection, self._portal)
         self._connections[connection.name] = blocking
         return blocking
