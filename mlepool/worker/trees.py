@@ -208,7 +208,7 @@ class Trees:
         self.ends = ends
         self._changed = changed
         self._sessions: dict[str, TreeSession] = {}
-        self._opening: set[str] = set()
+        self._opening: dict[str, asyncio.Event] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._ending: set[TreeSession] = set()
         self._last = ""
@@ -236,21 +236,23 @@ class Trees:
             WorkerError: If there are too many sessions.
         """
         ends = ends or self.ends
-        self._opening.add(session_id)
+        opening = self._opening.setdefault(session_id, asyncio.Event())
         try:
             real = await ends.resolve(root)
+            if session_id in self._sessions:
+                return
+            self._check_wanted(session_id)
+            self._sessions[session_id] = TreeSession(ends, real, options)
         finally:
-            is_wanted = session_id in self._opening
-            self._opening.discard(session_id)
-        if session_id in self._sessions:
-            return
-        if not is_wanted:
-            raise UnknownSessionError(f"the sync {session_id!r} was ended")
-        if len(self._sessions) >= MAX_SESSIONS:
-            raise WorkerError(f"over {MAX_SESSIONS} syncs are under way")
-        self._sessions[session_id] = TreeSession(ends, real, options)
+            opening.set()
+            self._opening.pop(session_id, None)
         self._watch(session_id)
         self._tell()
+
+    async def ready(self, session_id: str) -> None:
+        """Wait until a session that is being opened is open, or can't be."""
+        if session_id in self._opening:
+            await self._opening[session_id].wait()
 
     def find(self, session_id: str, link: object) -> TreeSession:
         """Find a session, for a request that came over a link.
@@ -279,7 +281,9 @@ class Trees:
 
     async def end(self, session_id: str, *, is_success: bool) -> None:
         """End a session, also one that is just being opened; none is fine."""
-        self._opening.discard(session_id)
+        opening = self._opening.pop(session_id, None)
+        if opening is not None:
+            opening.set()
         session = self._sessions.pop(session_id, None)
         if session is None:
             return
@@ -298,6 +302,13 @@ class Trees:
         await asyncio.gather(*ends, *self._closing, return_exceptions=True)
 
     # -- within
+
+    def _check_wanted(self, session_id: str) -> None:
+        """Check that a session may begin."""
+        if session_id not in self._opening:
+            raise UnknownSessionError(f"the sync {session_id!r} was ended")
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise WorkerError(f"over {MAX_SESSIONS} syncs are under way")
 
     def _tell(self) -> None:
         now = asyncio.get_running_loop().time()

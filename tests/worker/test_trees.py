@@ -56,6 +56,8 @@ class Ends:
 
     async def resolve(self, root: bytes) -> bytes:
         await asyncio.sleep(self.delay)
+        if root == b"/no":
+            raise PermissionError("not there")
         return root
 
     def source(self, root: bytes, options: Any) -> Any:
@@ -172,13 +174,35 @@ async def test_a_session_is_opened_once_and_closed_once():
         table.find("a", LINK)
 
 
+@pytest.mark.parametrize("root", [b"/t", b"/no"])
+@in_jumping_time
+async def test_who_asks_right_behind_opening_a_tree_waits_for_that(root):
+    table = Table()
+    table.opened.delay = 1.0
+    opening = asyncio.create_task(table.open("a", root, TargetOptions()))
+    await asyncio.sleep(0.5)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(table.ready("a"), 0.1)
+    await table.ready("a")
+    if root == b"/t":
+        assert table.find("a", LINK)
+    else:
+        with pytest.raises(UnknownSessionError):
+            table.find("a", LINK)
+    await asyncio.wait([opening])
+    await table.ready("b")  # which nobody opens
+
+
 @in_jumping_time
 async def test_a_session_that_is_ended_while_it_is_opened_does_not_begin():
     table = Table()
     table.opened.delay = 1.0  # a disk that is slow to say where a path leads
     opening = asyncio.create_task(table.open("a", b"/t", TargetOptions()))
     await asyncio.sleep(0.5)
+    waiting = asyncio.create_task(table.ready("a"))
+    await asyncio.sleep(0)
     await table.end("a", is_success=False)
+    await waiting
     with pytest.raises(UnknownSessionError):
         await opening
     assert (table.opened.made, table.status) == ([], "idle")

@@ -80,12 +80,8 @@ class RemoteSession:
         return await self._list(near)
 
     async def _list(self, near: Awaitable[Scan] | None) -> Scan:
-        if not self._is_open:
-            self._is_open = True
-            place = {"root": self._root, "options": self._options}
-            await self._ask(f"open_{self.KIND}", place)
         asked = {"step": next(self._steps), "outline": near is not None}
-        first: _Manifest = as_answer(await self._ask("scan", asked), _Manifest)
+        first: _Manifest = as_answer(await self._first(asked), _Manifest)
         try:
             if first.outline and near is not None:
                 entries = await self._groups(first.outline, (await near).entries)
@@ -95,6 +91,22 @@ class RemoteSession:
         except ValueError as exc:
             raise RemoteProtocolError(f"the worker's manifest: {exc}") from exc
         return Scan(entries, first.problems, first.exists, rules)
+
+    async def _first(self, asked: dict[str, Any]) -> Any:
+        """Ask what is there; if need be right behind asking to open the tree."""
+        if self._is_open:
+            return await self._ask("scan", asked)
+        self._is_open = True
+        place = {"root": self._root, "options": self._options}
+        opening = asyncio.create_task(self._ask(f"open_{self.KIND}", place))
+        scanning = asyncio.create_task(self._ask("scan", asked))
+        try:
+            await opening  # what is wrong with it is said here
+            return await scanning
+        finally:
+            opening.cancel()
+            scanning.cancel()
+            await asyncio.gather(opening, scanning, return_exceptions=True)
 
     async def _entries(self, first: _Manifest) -> list[Entry]:
         reader = PageReader()

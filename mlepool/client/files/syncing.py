@@ -204,17 +204,17 @@ class _Run:
         plan = self._plan
         if plan.is_empty and self._exists:
             return self._end(TargetReport(), await self._digest())
-        await self._target.reserve(plan.size, len(plan.files))
-        files = await self._expect(plan.files)
+        reserving = self._target.reserve(plan.size, len(plan.files))
+        _, files = await run_all([reserving, self._expect(plan.files)])
         await self._transfer.run(files)
         await self._retry()
-        await self._target.prepare(
+        preparing = self._target.prepare(
             folders=plan.folders,
             links=plan.links,
             touched=plan.touched,
             deleted=plan.deleted,
         )
-        digest = await self._digest()
+        _, digest = await run_all([preparing, self._digest()])
         with self._report.held():
             report = await self._target.commit(digest=digest)
         return self._end(report, digest)

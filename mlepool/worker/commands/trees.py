@@ -95,8 +95,10 @@ async def tree_scan(
 ) -> dict[str, Any]:
     """See what is there: the first page of its manifest, and how many there are.
 
+    A client asks for it at once when it opens a tree, and has no answer to that yet.
     For a client that has most of it already: an outline, and no pages of it.
     """
+    await ctx.trees.ready(session)
     tree = ctx.tree(session)
     facts = await tree.once(step, lambda: _scan(tree, outline=outline))
     has_pages = not facts["outline"] and tree.pages

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from mlepool.client.files.remote_trees import RemoteSource
-from mlepool.errors import RemoteProtocolError
+from mlepool.client.listening.failures import remote_error
+from mlepool.errors import RemoteError, RemoteProtocolError
 from mlepool.files.base import Scan, SourceOptions
 from mlepool.tree import Entry, encode_pages, make_outline, pack_outline
+from mlepool.wire.messages import Failure
 from tests.tools import in_jumping_time
 from tests.tree.trees import file, folder, tree
 
@@ -78,6 +80,23 @@ async def test_without_an_outline_there_are_pages():
     answers.pages = list(encode_pages([]))
     source = RemoteSource(answers, b"tree", SourceOptions())
     assert (await source.scan()).entries == []
+
+
+class Refusing(Answers):
+    """A worker that lets nobody open a tree; the scan behind that knows none."""
+
+    async def ask(self, name: str, arguments: dict[str, Any], *, size: int = 0) -> Any:
+        if name == "_tree_scan":
+            raise remote_error(Failure("UnknownSessionError"), "w")
+        await asyncio.sleep(1)
+        raise remote_error(Failure("PermissionError", "not there"), "w")
+
+
+@in_jumping_time
+async def test_what_is_wrong_with_opening_a_tree_is_said():
+    source = RemoteSource(Refusing([]), b"tree", SourceOptions())
+    with pytest.raises(RemoteError, match="not there"):
+        await source.scan()
 
 
 @pytest.mark.parametrize("break_it", ["cut", "twice"])
