@@ -12,7 +12,7 @@ from typing import Annotated, Protocol
 
 import msgspec
 
-from mlepool.tree import Entry
+from mlepool.tree import Entry, Group
 
 __all__ = [
     "MAX_SIZE",
@@ -103,12 +103,14 @@ class Scan(msgspec.Struct, frozen=True, array_like=True):
         exists: False if there is nothing at the root.
         patterns: Path of a folder, and what an ignore file in it says, in the order
             in which they are to be read.
+        outline: The entries in groups; none if that can't be, or was not made.
     """
 
     entries: list[Entry]
     problems: list[Problem] = []
     exists: bool = True
     patterns: list[tuple[bytes, bytes]] = []
+    outline: list[Group] = []
 
 
 class SourceOptions(msgspec.Struct, frozen=True, array_like=True):

@@ -1,29 +1,35 @@
 """Names of whole trees by what their scans list: a tree that is as it was is not read.
 
 What a tree is called by its content follows from its entries as long as size and mtime
-tell what is in a file, which is what a sync goes by. A scan within moments of a file's
-mtime is not remembered: it may be changed once more and look the same.
+tell what is in a file, which is what a sync goes by. So does what each group of entries
+adds to the name: where little has changed, little is looked up. A scan within moments
+of a file's mtime is not remembered: it may be changed once more and look the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import msgspec
 from blake3 import blake3
 
 from mlepool.files.database import Database
 from mlepool.files.proofs import COARSE_TICK
-from mlepool.tree import FILE, Entry
+from mlepool.tree import FILE, Entry, Group, content_of, digest_of
 
-__all__ = ["TreeNames", "is_settled", "key_of"]
+__all__ = ["Naming", "TreeNames"]
 
 MOST = 1000  # trees; of more, those that were named first go
-BATCH = 10_000  # entries encoded at a time
+MOST_PARTS = 10_000  # groups of trees likewise: some 60 MB, of 600,000 files
+TOGETHER = 100  # groups that are looked up in one query
+TREE = 16  # bytes that stand for where a tree is
 
-_TABLES = "CREATE TABLE names (id INTEGER PRIMARY KEY, key BLOB UNIQUE, name TEXT)"
-_encoder = msgspec.msgpack.Encoder()
+_TABLES = """
+CREATE TABLE names (id INTEGER PRIMARY KEY, key BLOB UNIQUE, name TEXT);
+CREATE TABLE parts (id INTEGER PRIMARY KEY, key BLOB UNIQUE, content BLOB)
+"""
 
 
 class TreeNames:
@@ -51,25 +57,139 @@ class TreeNames:
             db.execute(change, (key, name))
             db.execute("DELETE FROM names WHERE id <= last_insert_rowid() - ?", (MOST,))
 
+    def parts(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Give what groups add to the names of their trees, of those that are known."""
+        found: list[tuple[bytes, bytes]] = []
+        with self._database.use() as db:
+            places = ",".join("?" * len(keys))
+            query = f"SELECT key, content FROM parts WHERE key IN ({places})"
+            found = db.execute(query, keys).fetchall()
+        return dict(found)
+
+    def put_parts(self, parts: Mapping[bytes, bytes]) -> None:
+        """Remember what groups add."""
+        if not parts:
+            return
+        with self._database.use(write=True) as db:
+            change = "INSERT OR REPLACE INTO parts (key, content) VALUES (?, ?)"
+            db.executemany(change, parts.items())
+            last = "(SELECT max(id) FROM parts)"
+            db.execute(f"DELETE FROM parts WHERE id <= {last} - ?", (MOST_PARTS,))
+
     def close(self) -> None:
         """Close the database; twice is fine."""
         self._database.close()
 
 
-def key_of(real: bytes, entries: Sequence[Entry]) -> bytes:
-    """Give what a tree is remembered by: where it is, and all that its scan lists."""
-    hasher = blake3(len(real).to_bytes(4, "little") + real)
-    for some in _batches(entries):
-        hasher.update(_encoder.encode(some))
-    return hasher.digest()
+class _Part(NamedTuple):
+    """A group, and what it is remembered by."""
+
+    key: bytes
+    entries: Sequence[Entry]
 
 
-def is_settled(entries: Sequence[Entry], clock: int) -> bool:
-    """Tell if all files were last changed long enough before the clock was read."""
-    last = clock - COARSE_TICK
-    return all(one.mtime_ns < last for one in entries if one.kind == FILE)
+class Naming:
+    """Names one tree.
+
+    Args:
+        names: What is remembered; None for nothing.
+        real: Where the tree is.
+        clock: What :func:`~mlepool.files.proofs.file_clock` said before it was scanned.
+        look_up: Gives the content digests of files that are known one by one.
+    """
+
+    def __init__(
+        self,
+        names: TreeNames | None,
+        real: bytes,
+        *,
+        clock: int,
+        look_up: Callable[[Sequence[Entry]], Sequence[bytes | None]],
+    ) -> None:
+        self._names = names
+        self._tree = blake3(real).digest(length=TREE)
+        self._settled = clock - COARSE_TICK
+        self._look_up = look_up
+        self._is_settled = True
+
+    def run(
+        self,
+        entries: Sequence[Entry],
+        groups: Sequence[Group],
+        digests: dict[bytes, bytes],
+    ) -> tuple[str, list[Entry]]:
+        """Name the tree.
+
+        Args:
+            entries: What its scan lists.
+            groups: These in groups.
+            digests: Content digests that are known already, by path; more are added.
+
+        Returns:
+            Its name; or an empty one, and the files whose content is not known.
+        """
+        key = blake3(self._tree + b"".join(one.digest for one in groups)).digest()
+        if self._names and not digests and (name := self._names.get(key)):
+            return name, []
+        unknown: list[Entry] = []
+        name = digest_of(self._contents(self._parts(entries, groups), digests, unknown))
+        if unknown:
+            return "", unknown
+        if self._names and self._is_settled:
+            self._names.put(key, name)
+        return name, []
+
+    def _parts(
+        self, entries: Sequence[Entry], groups: Sequence[Group]
+    ) -> Iterator[_Part]:
+        rest = iter(entries)
+        for one in groups:
+            some = list(itertools.islice(rest, one.size))
+            yield _Part(self._tree + one.digest, some)
+
+    def _contents(
+        self,
+        parts: Iterator[_Part],
+        digests: dict[bytes, bytes],
+        unknown: list[Entry],
+    ) -> Iterator[bytes]:
+        """Give what each part adds, but of those with files that are unknown."""
+        while some := list(itertools.islice(parts, TOGETHER)):
+            # What was read just now counts more than what is remembered.
+            keys = [one.key for one in some if not _has_any(one, digests)]
+            known = self._names.parts(keys) if self._names and keys else {}
+            new: dict[bytes, bytes] = {}
+            for part in some:
+                content = known.get(part.key)
+                if content is None:
+                    lacking = self._complete(part, digests)
+                    unknown += lacking
+                    if lacking:
+                        continue
+                    content = content_of(part.entries, digests)
+                    if self._has_settled(part):
+                        new[part.key] = content
+                yield content
+            if self._names:
+                self._names.put_parts(new)
+
+    def _complete(self, part: _Part, digests: dict[bytes, bytes]) -> list[Entry]:
+        """Look up the digests that a part lacks; give the files without any."""
+        files = [one for one in part.entries if one.kind == FILE]
+        lacking = [one for one in files if one.path not in digests]
+        found = self._look_up(lacking) if lacking else ()
+        for entry, digest in zip(lacking, found, strict=True):
+            if digest is not None:
+                digests[entry.path] = digest
+        return [one for one in lacking if one.path not in digests]
+
+    def _has_settled(self, part: _Part) -> bool:
+        """Tell if its files were last changed long enough before they were listed."""
+        times = [one.mtime_ns for one in part.entries if one.kind == FILE]
+        is_settled = max(times, default=0) < self._settled
+        self._is_settled &= is_settled
+        return is_settled
 
 
-def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    for at in range(0, len(entries), BATCH):
-        yield entries[at : at + BATCH]
+def _has_any(part: _Part, digests: Mapping[bytes, bytes]) -> bool:
+    return bool(digests) and any(one.path in digests for one in part.entries)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from mlepool.files.base import Chunk
-from mlepool.files.names import is_settled, key_of
+from mlepool.files.names import Naming
 from mlepool.files.proofs import Record, file_clock
 from mlepool.files.store import Store
-from mlepool.tree import Entry
+from mlepool.tree import Entry, Group
 
 __all__ = ["Notes"]
 
@@ -66,16 +66,16 @@ class Notes:
         asked = [(prefix + one.path, one.size, one.mtime_ns) for one in entries]
         return self._store.digests(asked)
 
-    def name(self, entries: Sequence[Entry]) -> str:
-        """Give the tree's name if it lists the same as before; else it is empty."""
-        if self._store is None:
-            return ""
-        return self._store.names.get(key_of(self._prefix, entries))
-
-    def set_name(self, entries: Sequence[Entry], name: str) -> None:
-        """Remember the tree's name; not if a file may be changed and look the same."""
-        if self._store is not None and is_settled(entries, self._clock):
-            self._store.names.put(key_of(self._prefix, entries), name)
+    def name(
+        self,
+        entries: Sequence[Entry],
+        groups: Sequence[Group],
+        digests: dict[bytes, bytes],
+    ) -> tuple[str, list[Entry]]:
+        """Name the tree; see :meth:`Naming.run`."""
+        names = None if self._store is None else self._store.names
+        naming = Naming(names, self._prefix, clock=self._clock, look_up=self.digests)
+        return naming.run(entries, groups, digests)
 
     def add(
         self,

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from msgspec import structs
+
 from mlepool.files.base import Chunk, Offer, Piece, Problem, Scan, SourceOptions
 from mlepool.files.chunks import SMALL, chunk_part
 from mlepool.files.descent import Root, locate_root, open_real, places_of
@@ -20,7 +22,7 @@ from mlepool.files.recent import Recent
 from mlepool.files.scan import scan_tree
 from mlepool.files.small import ChangedError, is_as_said, read_small
 from mlepool.files.store import Store
-from mlepool.tree import Entry
+from mlepool.tree import Entry, Group, make_groups, make_outline
 
 __all__ = ["CHANGED", "VANISHED", "TreeReader"]
 
@@ -88,7 +90,7 @@ class TreeReader:
             )
         if options.include:
             scan = pick(scan, options.include)
-        return scan
+        return structs.replace(scan, outline=make_outline(scan.entries))
 
     def describe(
         self, entry: Entry, number: int, *, offset: int = 0
@@ -163,20 +165,26 @@ class TreeReader:
         self._clock = file_clock()
         return [self._read_new(*one, pack=pack) for one in entries]
 
-    def digests(self, entries: Sequence[Entry]) -> list[bytes | None]:
-        """Give what is known of the content of files that have their size and mtime."""
+    def name(
+        self,
+        entries: Sequence[Entry],
+        groups: Sequence[Group],
+        digests: dict[bytes, bytes],
+    ) -> tuple[str, list[Entry]]:
+        """Name the tree by its content, without looking at it.
+
+        Args:
+            entries: What is in it.
+            groups: These in groups, if they are known; else none.
+            digests: Content digests that are known already, by path; more are added.
+
+        Returns:
+            Its name; or an empty one, and the files whose content is not known.
+        """
         if self._root is None:
             self._open()
         self._notes.write()
-        return self._notes.digests(entries)
-
-    def name(self, entries: Sequence[Entry]) -> str:
-        """Give the name of a tree that lists what it listed before; else empty."""
-        return self._notes.name(entries)
-
-    def set_name(self, entries: Sequence[Entry], name: str) -> None:
-        """Remember the name of what the last scan has listed."""
-        self._notes.set_name(entries, name)
+        return self._notes.name(entries, groups or make_groups(entries), digests)
 
     def close(self) -> None:
         """Note what was found out, and let go of the tree. Twice is fine."""

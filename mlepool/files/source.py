@@ -13,7 +13,7 @@ from mlepool.files.aside import log_failure
 from mlepool.files.base import Offer, Piece, Problem, Scan, SourceOptions
 from mlepool.files.reading import TreeReader
 from mlepool.files.store import Store
-from mlepool.tree import Entry
+from mlepool.tree import Entry, Group
 
 __all__ = ["LocalSource"]
 
@@ -127,29 +127,25 @@ class LocalSource:
         """Describe and read small files, each of them whole, in one go."""
         return await self._run(self._reader.read_new, entries, pack=pack)
 
-    async def digests(self, entries: Sequence[Entry]) -> list[bytes | None]:
-        """Give the content digests of files that are known from before.
+    async def name_content(
+        self,
+        entries: Sequence[Entry],
+        groups: Sequence[Group],
+        digests: dict[bytes, bytes],
+    ) -> tuple[str, list[Entry]]:
+        """Name the tree by its content, without looking at it.
 
-        No file is looked at: a file counts as unchanged if it has its size and mtime,
-        as it does for a sync.
+        A file counts as unchanged if it has its size and mtime, as it does for a sync.
+
+        Args:
+            entries: What is in it.
+            groups: These in groups, if they are known; else none.
+            digests: Content digests that are known already, by path; more are added.
 
         Returns:
-            For each its :func:`~mlepool.files.chunks.content_digest`; None if it is
-            not known.
+            Its name; or an empty one, and the files whose content is not known.
         """
-        return await self._run(self._reader.digests, entries)
-
-    async def name(self, entries: Sequence[Entry]) -> str:
-        """Give the name of the tree's content, if it lists what it listed before.
-
-        Returns:
-            What :meth:`set_name` was told; empty if that is not known.
-        """
-        return await self._run(self._reader.name, entries)
-
-    async def set_name(self, entries: Sequence[Entry], name: str) -> None:
-        """Remember the name of what the last scan has listed."""
-        await self._run(self._reader.set_name, entries, name)
+        return await self._run(self._reader.name, entries, groups, digests)
 
     async def close(self) -> None:
         """Let go of everything, when what is under way is done. Twice is fine.

@@ -17,6 +17,7 @@ from pathlib import Path
 from mlepool.files.attic import Attic, default_limit, real_size
 from mlepool.files.base import Chunk
 from mlepool.files.catalogue import (
+    CHUNK_SIZE,
     Catalogue,
     Row,
     pack_chunks,
@@ -40,8 +41,9 @@ from mlepool.files.turns import Turn
 __all__ = ["Store"]
 
 FILE = "content-1.db"  # another number for other tables
-NAMES = "names-1.db"
+NAMES = "names-2.db"
 ATTIC = "attic"
+DIGEST = 32  # bytes, with which a packed chunk begins
 STEP = 250  # files that are noted at a time: some milliseconds
 STEP_PATIENCE = 0.1  # seconds that each of these waits at most while trees are listed
 PATIENCE = 10.0  # seconds that what is being noted is waited for at most
@@ -158,7 +160,7 @@ class Store:
         for path, size, mtime_ns in files:
             row = rows.get(path)
             if row and row.trust == SOUND and has_times(row.proof, size, mtime_ns):
-                digests.append(content_digest(unpack_chunks(row.chunks)))
+                digests.append(_digest_of(row.chunks))
             else:
                 digests.append(None)
         return digests
@@ -246,6 +248,13 @@ class Store:
     def _remove(self, paths: Iterable[bytes]) -> None:
         for path in paths:
             self._attic.drop(path)
+
+
+def _digest_of(packed: bytes) -> bytes:
+    """Give the content digest of a file from its packed chunks."""
+    if len(packed) == CHUNK_SIZE:
+        return packed[:DIGEST]
+    return content_digest(unpack_chunks(packed))
 
 
 def _row_of(record: Record) -> Row:

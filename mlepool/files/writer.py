@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from blake3 import blake3
+from msgspec import structs
 
 from mlepool.files.base import Scan, TargetOptions, TargetReport
 from mlepool.files.chunks import SMALL
@@ -33,7 +34,7 @@ from mlepool.files.store import Store
 from mlepool.files.trash import Trash
 from mlepool.files.versions import OldVersion
 from mlepool.files.yard import StageFolder, Yard, open_yard
-from mlepool.tree import FILE, Entry, order_of
+from mlepool.tree import FILE, Entry, make_outline, order_of
 
 __all__ = ["TreeWriter"]
 
@@ -115,7 +116,7 @@ class TreeWriter:
                 own=places_of((self._state, *self._own)),
             )
         self._entries, self._there = found.entries, None
-        return found
+        return structs.replace(found, outline=make_outline(found.entries))
 
     def reserve(self, size: int, count: int) -> None:
         """Check that there is room."""

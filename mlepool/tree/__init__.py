@@ -11,10 +11,18 @@ from mlepool.tree.entries import (
     MAX_PATH,
     MAX_TIME,
     Entry,
+    content_of,
+    digest_of,
     order_of,
     tree_digest,
 )
-from mlepool.tree.outline import Group, make_outline, pack_outline, unpack_outline
+from mlepool.tree.outline import (
+    Group,
+    make_groups,
+    make_outline,
+    pack_outline,
+    unpack_outline,
+)
 from mlepool.tree.pages import PageReader, decode_pages, encode_pages
 from mlepool.tree.plan import Plan, check_plan, make_plan
 
@@ -29,8 +37,11 @@ __all__ = [
     "PageReader",
     "Plan",
     "check_plan",
+    "content_of",
     "decode_pages",
+    "digest_of",
     "encode_pages",
+    "make_groups",
     "make_outline",
     "make_plan",
     "order_of",

@@ -8,7 +8,7 @@ plan is one walk along two lists.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from blake3 import blake3
@@ -20,13 +20,18 @@ __all__ = [
     "MAX_PATH",
     "MAX_TIME",
     "Entry",
+    "content_of",
+    "digest_of",
     "order_of",
     "tree_digest",
 ]
 
 FILE, FOLDER, LINK = "f", "d", "l"
+BATCH = 1000  # entries hashed at a time
 MAX_PATH = 64 * 1024  # bytes; bounds what one name can make the other side hold
 MAX_TIME = (1 << 63) - 1  # ns before or after the epoch: the years 1677 to 2262
+
+_pack_head = struct.Struct("<cII").pack
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -56,7 +61,7 @@ def order_of(path: bytes) -> bytes:
     return path.replace(b"/", b"\0")
 
 
-def tree_digest(entries: Iterable[Entry], digests: Mapping[bytes, bytes]) -> str:
+def tree_digest(entries: Sequence[Entry], digests: Mapping[bytes, bytes]) -> str:
     """Give a name to what is in a tree: same name, same content.
 
     Paths, kinds, what links say, the content of files and whether their owner may
@@ -72,10 +77,29 @@ def tree_digest(entries: Iterable[Entry], digests: Mapping[bytes, bytes]) -> str
     Raises:
         KeyError: If a file has no digest.
     """
-    hasher = blake3(b"mlepool tree 1\0")
+    begins = range(0, len(entries), BATCH)
+    return digest_of(content_of(entries[at : at + BATCH], digests) for at in begins)
+
+
+def content_of(entries: Iterable[Entry], digests: Mapping[bytes, bytes]) -> bytes:
+    """Give what some entries that follow each other add to a tree's name.
+
+    Raises:
+        KeyError: If a file has no digest.
+    """
+    said: list[bytes] = []
     for entry in entries:
-        content = digests[entry.path] if entry.kind == FILE else entry.target
-        kind = "x" if entry.kind == FILE and entry.mode & 0o100 else entry.kind
-        head = struct.pack("<cII", kind.encode(), len(entry.path), len(content))
-        hasher.update(head + entry.path + content)
+        path, kind, content = entry.path, entry.kind.encode(), entry.target
+        if entry.kind == FILE:
+            content = digests[path]
+            kind = b"x" if entry.mode & 0o100 else kind
+        said += _pack_head(kind, len(path), len(content)), path, content
+    return b"".join(said)
+
+
+def digest_of(contents: Iterable[bytes]) -> str:
+    """Give a tree's name, from what all of its entries add to it."""
+    hasher = blake3(b"mlepool tree 1\0")
+    for one in contents:
+        hasher.update(one)
     return hasher.hexdigest()

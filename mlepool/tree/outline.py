@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -17,7 +17,13 @@ from blake3 import blake3
 
 from mlepool.tree.entries import Entry
 
-__all__ = ["Group", "make_outline", "pack_outline", "unpack_outline"]
+__all__ = [
+    "Group",
+    "make_groups",
+    "make_outline",
+    "pack_outline",
+    "unpack_outline",
+]
 
 AVERAGE = 64  # entries of a group
 # Beyond these, which only long paths or much bad luck bring about, there is no outline:
@@ -42,18 +48,33 @@ class Group(NamedTuple):
 
 def make_outline(entries: Sequence[Entry]) -> list[Group]:
     """Part a tree into groups; none if one of them would be too large for a page."""
+    groups = []
+    for said, size in _part(entries):
+        if size > MAX_COUNT or len(said) > MAX_SAID:
+            return []
+        groups.append(_group(said, size))
+    return groups
+
+
+def make_groups(entries: Sequence[Entry]) -> list[Group]:
+    """Part a tree into groups, however large they are."""
+    return [_group(*one) for one in _part(entries)]
+
+
+def _part(entries: Sequence[Entry]) -> Iterator[tuple[bytes, int]]:
+    """Give what is said of each group, and how many entries it has."""
     crc32 = zlib.crc32
     ends = [at for at, one in enumerate(entries, 1) if not crc32(one.path) % AVERAGE]
     if entries and (not ends or ends[-1] != len(entries)):
         ends.append(len(entries))
-    groups, begin = [], 0
+    begin = 0
     for end in ends:
-        said = _encoder.encode(entries[begin:end])
-        if end - begin > MAX_COUNT or len(said) > MAX_SAID:
-            return []
-        groups.append(Group(blake3(said).digest(length=DIGEST), end - begin))
+        yield _encoder.encode(entries[begin:end]), end - begin
         begin = end
-    return groups
+
+
+def _group(said: bytes, size: int) -> Group:
+    return Group(blake3(said).digest(length=DIGEST), size)
 
 
 def pack_outline(outline: Iterable[Group]) -> bytes:

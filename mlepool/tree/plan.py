@@ -74,6 +74,10 @@ def make_plan(
         unread: Paths of the source that are there but could not be read: what the
             target has there is not deleted. An empty one, the root: nothing is.
     """
+    if not checksum and source == target:
+        unchanged = sum(one.kind != FOLDER for one in source)
+        count = len(source)
+        return Plan(unchanged=unchanged, source_count=count, target_count=count)
     return _Planner(target, delete=delete, checksum=checksum, unread=unread).run(source)
 
 
@@ -101,7 +105,11 @@ class _Planner:
         plan.source_count, plan.target_count = len(source), len(target)
         for new in source:
             if at < len(target) and target[at] is new:  # of a group that is the same
-                at = self._keep(new, at)
+                if new.kind == FOLDER or self._checksum:
+                    at = self._meet(new, at)
+                else:
+                    plan.unchanged += 1
+                    at += 1
                 continue
             at = self._lose_until(at, new.path)
             if at < len(target) and target[at].path == new.path:
@@ -133,13 +141,6 @@ class _Planner:
         self._remove(old)
         self._plan.gone += after - at
         return after
-
-    def _keep(self, new: Entry, at: int) -> int:
-        """Pass what is the same on both sides."""
-        if new.kind == FOLDER or self._checksum:
-            return self._meet(new, at)
-        self._plan.unchanged += 1
-        return at + 1
 
     def _meet(self, new: Entry, at: int) -> int:
         """Compare what is at one path on both sides."""

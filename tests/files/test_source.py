@@ -21,7 +21,7 @@ from mlepool.files.proofs import file_clock
 from mlepool.files.reading import CHANGED, PART, VANISHED, TreeReader
 from mlepool.files.source import LocalSource
 from mlepool.files.store import Store
-from mlepool.tree import FILE, Entry
+from mlepool.tree import FILE, Entry, tree_digest
 
 MIB = 1024 * 1024
 
@@ -400,13 +400,17 @@ def test_what_was_described_is_known_to_the_next_sync_and_not_read(tree, store):
     wait_for_the_next_tick(tree / "empty")
     first = open_reader(tree, store)
     offers = [described(first, one) for one in entries]
-    digests = first.digests(entries)
+    digests: dict[bytes, bytes] = {}
+    name = first.name(entries, [], digests)
     first.close()
-    assert digests == [content_digest(chunk_bytes(one)) for one in contents.values()]
+    assert [*digests.values()] == [
+        content_digest(chunk_bytes(one)) for one in contents.values()
+    ]
+    assert name == (tree_digest(entries, digests), [])
     second = open_reader(tree, store)
     before = bytes_read()
     assert described(second, entries[1]) == offers[1]
-    assert second.digests(entries) == digests
+    assert second.name(entries, [], {}) == name
     assert bytes_read() - before < MIB  # the index, and what pytest reads
     second.close()
     location = store.find([offers[0].chunks[0].digest])[offers[0].chunks[0].digest]
@@ -482,18 +486,19 @@ def test_a_known_file_that_is_not_small_has_to_stay_as_it_was_described(tree, st
     second.close()
 
 
-def test_digests_are_those_of_files_with_their_size_and_mtime(tree, store):
+def test_a_tree_is_named_by_files_with_their_size_and_mtime(tree, store):
     entry = write(tree / "file", b"content")
     reader = open_reader(tree, store)
-    assert reader.digests([entry]) == [None]
+    assert reader.name([entry], [], {}) == ("", [entry])
     reader.describe_many([(0, entry)])
-    digest = blake3(b"content").digest()
-    assert reader.digests([entry]) == [digest]
+    name = tree_digest([entry], {b"file": blake3(b"content").digest()})
+    assert reader.name([entry], [], {}) == (name, [])
     other = write(tree / "file", b"CONTENT")
-    assert reader.digests([other, entry]) == [None, digest]
+    assert reader.name([other], [], {}) == ("", [other])
+    assert reader.name([entry], [], {}) == (name, [])
     reader.close()
     without = TreeReader(os.fsencode(tree), SourceOptions())
-    assert without.digests([entry]) == [None]
+    assert without.name([entry], [], {}) == ("", [entry])
     without.close()
 
 

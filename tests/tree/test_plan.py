@@ -229,6 +229,13 @@ def carry_out(found: Plan, target: list[Entry]) -> list[Entry]:
     return tree(entries.values())
 
 
+@given(trees())
+def test_a_tree_that_is_the_same_is_planned_as_any(entries):
+    found = make_plan(entries, [*entries], delete=True, unread={b"x"})
+    assert found == make_plan(entries, tuple(entries), delete=True, unread={b"x"})
+    assert found.is_empty
+
+
 @given(trees(), trees())
 def test_a_plan_that_deletes_makes_the_target_the_source(source, target):
     found = make_plan(source, target, delete=True)

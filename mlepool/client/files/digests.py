@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from mlepool.files.aside import aside
 from mlepool.files.base import Chunk, Problem, Source
 from mlepool.files.chunks import SMALL, content_digest
-from mlepool.tree import FILE, Entry, tree_digest
+from mlepool.tree import FILE, Entry, Group, tree_digest
 
 __all__ = ["name_tree"]
 
@@ -19,15 +19,20 @@ BATCH = 500  # files whose digests are asked for at a time
 class _Knowing(Protocol):
     """A source that remembers what it was, by what its scan lists."""
 
-    async def name(self, entries: Sequence[Entry]) -> str: ...
-
-    async def set_name(self, entries: Sequence[Entry], name: str) -> None: ...
-
-    async def digests(self, entries: Sequence[Entry]) -> list[bytes | None]: ...
+    async def name_content(
+        self,
+        entries: Sequence[Entry],
+        groups: Sequence[Group],
+        digests: dict[bytes, bytes],
+    ) -> tuple[str, list[Entry]]: ...
 
 
 async def name_tree(
-    source: Source, entries: Sequence[Entry], digests: dict[bytes, bytes]
+    source: Source,
+    entries: Sequence[Entry],
+    digests: dict[bytes, bytes],
+    *,
+    groups: Sequence[Group] = (),
 ) -> str:
     """Name the content of a tree.
 
@@ -38,40 +43,35 @@ async def name_tree(
         source: Where the tree is.
         entries: What is in it.
         digests: Content digests that are known, by path; others are added.
+        groups: The entries in groups, if they are known.
 
     Returns:
         Its name; empty if a file is not as its entry says any more.
     """
     if not isinstance(source, _Knowing):
-        return await _name(source, entries, digests)
-    if not digests and (name := await source.name(entries)):
-        return name
-    unknown = _unknown(entries, digests)
-    known = await source.digests(unknown) if unknown else []
-    found = zip(unknown, known, strict=True)
-    digests |= {entry.path: one for entry, one in found if one is not None}
-    name = await _name(source, entries, digests)
-    if name:
-        await source.set_name(entries, name)
+        unknown = [one for one in entries if one.kind == FILE]
+        if not await _read(source, unknown, digests):
+            return ""
+        return await aside(len(entries), lambda: tree_digest(entries, digests))
+    name, unknown = await source.name_content(entries, groups, digests)
+    if unknown and await _read(source, unknown, digests):
+        name, _ = await source.name_content(entries, groups, digests)
     return name
 
 
-async def _name(
+async def _read(
     source: Source, entries: Sequence[Entry], digests: dict[bytes, bytes]
-) -> str:
-    unknown = _unknown(entries, digests)
+) -> bool:
+    """Find out the digests of files; False if one is not as its entry says."""
+    unknown = [one for one in entries if one.path not in digests]
     small = [one for one in unknown if one.size <= SMALL]
     for at in range(0, len(small), BATCH):
         if not await _name_small(source, small[at : at + BATCH], digests):
-            return ""
+            return False
     for entry in unknown:
         if entry.size > SMALL and not await _name_large(source, entry, digests):
-            return ""
-    return await aside(len(entries), lambda: tree_digest(entries, digests))
-
-
-def _unknown(entries: Sequence[Entry], digests: dict[bytes, bytes]) -> list[Entry]:
-    return [one for one in entries if one.kind == FILE and one.path not in digests]
+            return False
+    return True
 
 
 async def _name_small(

@@ -84,7 +84,7 @@ class RemoteSession:
         first: _Manifest = as_answer(await self._first(asked), _Manifest)
         try:
             if first.outline and near is not None:
-                entries = await self._groups(first.outline, (await near).entries)
+                entries = await self._groups(first.outline, await near)
             else:
                 entries = await self._entries(first)
             rules = await self._rules(first)
@@ -119,17 +119,19 @@ class RemoteSession:
                 await asyncio.sleep(0)  # a page takes some ms: others go on between
         return entries
 
-    async def _groups(self, outline: bytes, near: Sequence[Entry]) -> list[Entry]:
+    async def _groups(self, outline: bytes, known: Scan) -> list[Entry]:
         """Put what is there together of what is here, and of groups that are not."""
-        groups = unpack_outline(outline)
-        here = await aside(len(near), lambda: make_outline(near))
+        groups, near = unpack_outline(outline), known.entries
+        here = known.outline or await aside(len(near), lambda: make_outline(near))
+        if groups == here:
+            return near
         begins = itertools.accumulate((one.size for one in here), initial=0)
-        known = dict(zip(here, begins, strict=False))
-        lacking = [number for number, one in enumerate(groups) if one not in known]
+        places = dict(zip(here, begins, strict=False))
+        lacking = [number for number, one in enumerate(groups) if one not in places]
         pages = self._group_pages(lacking)
         reader, entries = PageReader(), list[Entry]()
         for group in groups:
-            begin = known.get(group)
+            begin = places.get(group)
             if begin is None:
                 entries += reader.read(await anext(pages))
             else:

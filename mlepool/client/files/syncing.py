@@ -171,12 +171,13 @@ class _Run:
         self._options = options
         self._source = source
         self._target = target
-        self._entries = new.entries
+        self._entries, self._groups = new.entries, new.outline
         self._exists = old.exists
         self._plan = plan
         planned = (*plan.folders, *plan.links, *plan.touched, *plan.files)
         paths = {one.path for one in planned}
-        self._old = {one.path: one for one in old.entries if one.path in paths}
+        there = old.entries if paths else ()
+        self._old = {one.path: one for one in there if one.path in paths}
         self._problems = [*new.problems, *_hindering(old)]
         self._problems += [Problem(path, text) for path, text in plan.refused]
         self._transfer = Transfer(
@@ -287,6 +288,7 @@ class _Run:
             self._plan.deleted += sorted(gone & self._old.keys())
         for path in (*gone, *again):
             del failed[path]
+        self._groups = []
         kept = (one for one in self._entries if one.path not in gone)
         self._entries = [again.get(one.path, one) for one in kept]
         return list(again.values())
@@ -296,7 +298,8 @@ class _Run:
         if self._problems or not self._options.digest:
             return ""
         digests = self._transfer.digests
-        return await name_tree(self._source, self._entries, digests)
+        groups = self._groups
+        return await name_tree(self._source, self._entries, digests, groups=groups)
 
 
 def _hindering(old: Scan) -> list[Problem]:

@@ -36,7 +36,6 @@ from mlepool.tree import (
     MAX_TIME,
     Entry,
     encode_pages,
-    make_outline,
     pack_outline,
 )
 from mlepool.worker.registry import Context, command as offered
@@ -110,7 +109,7 @@ async def _scan(tree: TreeSession, *, outline: bool) -> dict[str, Any]:
     tree.holder = ""
     tree.forget_listing()
     count, pages = len(scan.entries), list[bytes]()
-    groups = await aside(count, lambda: make_outline(scan.entries)) if outline else []
+    groups = scan.outline if outline else []
     if 0 < len(groups) <= MAX_GROUPS:
         rest = iter(scan.entries)
         tree.groups = [list(itertools.islice(rest, one.size)) for one in groups]

@@ -82,6 +82,16 @@ async def test_without_an_outline_there_are_pages():
     assert (await source.scan()).entries == []
 
 
+@in_jumping_time
+async def test_a_tree_that_is_the_same_is_the_list_that_is_here():
+    here = large_tree()
+    source = RemoteSource(Answers(large_tree()), b"tree", SourceOptions())
+    near = asyncio.ensure_future(
+        asyncio.sleep(0, Scan(here, outline=make_outline(here)))
+    )
+    assert (await source.scan_like(near)).entries is here
+
+
 class Refusing(Answers):
     """A worker that lets nobody open a tree; the scan behind that knows none."""
 
