@@ -156,9 +156,8 @@ class Peer:
         self._end(cause, "lost")
 
     def _flush(self) -> None:
-        frames = self.session.frames_to_send()
-        if frames:
-            for frame in frames:
+        if self.session.outgoing:
+            for frame in self.session.frames_to_send():
                 self.link.send(frame)
             self.session.sent(self._loop.time())
 

@@ -156,11 +156,13 @@ class UnixLink(asyncio.BufferedProtocol):
         self._filled += nbytes
         was_full = self._filled == len(self._buffer)
         at, needed = self._deliver()
-        self._buffer[: self._filled - at] = self._buffer[at : self._filled]
+        if at < self._filled:
+            self._buffer[: self._filled - at] = self._buffer[at : self._filled]
         self._filled -= at
         if was_full and needed <= MAX_FRAME:
             self._grow(needed + _LENGTH.size)
-        self._shrink(nbytes)
+        if len(self._buffer) > FIRST_BUFFER:
+            self._shrink(nbytes)
 
     def _grow(self, needed: int) -> None:
         """Take a larger buffer; asyncio still holds the old one, so not in place."""
@@ -173,8 +175,6 @@ class UnixLink(asyncio.BufferedProtocol):
     def _shrink(self, nbytes: int) -> None:
         """Take a small buffer again: most links are quiet mostly."""
         size = len(self._buffer)
-        if size == FIRST_BUFFER:
-            return
         is_small = not self._filled and nbytes < FIRST_BUFFER
         # It grew for one frame, such as a welcome, and not for bulk.
         is_over = (

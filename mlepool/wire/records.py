@@ -204,23 +204,19 @@ class RecordParser:
         if len(view) < begin:
             return None
         magic, stream, _, length, offset, time = _HEADER.unpack_from(view, at)
-        dropped = self._check(magic, stream, length=length, offset=offset)
-        end = begin + length
-        if len(view) < end:
-            return None
-        self._offsets[stream] = offset + length
-        return Record(time, stream, bytes(view[begin:end]), dropped)
-
-    def _check(self, magic: int, stream: int, *, length: int, offset: int) -> int:
         if magic != MAGIC or stream not in STREAM_NAMES or length > MAX_PAYLOAD:
             raise BadRecordError(
                 f"bad journal record: magic {magic:#x}, stream {stream}, {length} bytes"
             )
         expected = self._offsets[stream]
         if expected is None:
-            return 0
+            expected = offset
         if offset < expected:
             raise BadRecordError(
                 f"{STREAM_NAMES[stream]} goes back from {expected} to {offset}"
             )
-        return offset - expected
+        end = begin + length
+        if len(view) < end:
+            return None
+        self._offsets[stream] = offset + length
+        return Record(time, stream, bytes(view[begin:end]), offset - expected)

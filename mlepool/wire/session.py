@@ -112,6 +112,7 @@ class Session:
         peer: The other side's Hello, once it came.
         version: The version agreed on, once greeted.
         farewell: The reason that we gave when we closed.
+        outgoing: Frames that are to be sent now; :meth:`frames_to_send` takes them.
     """
 
     def __init__(self, role: Role, hello: Hello, *, now: float) -> None:
@@ -121,7 +122,7 @@ class Session:
         self.peer: Hello | None = None
         self.version = 0
         self.farewell = ""
-        self._outgoing: list[bytes] = [encode(hello)]
+        self.outgoing: list[bytes] = [encode(hello)]
         self._other = Role.WORKER if role is Role.CLIENT else Role.CLIENT
         self._look_up()
         self._began = now
@@ -129,9 +130,7 @@ class Session:
 
     def frames_to_send(self) -> list[bytes]:
         """Take the frames that are to be sent now."""
-        if not self._outgoing:
-            return []
-        frames, self._outgoing = self._outgoing, []
+        frames, self.outgoing = self.outgoing, []
         return frames
 
     @property
@@ -189,7 +188,7 @@ class Session:
         if kind not in _OWN:
             return message  # nearly all that comes
         if isinstance(message, Ping):
-            self._outgoing.append(encode(Pong(message.number)))
+            self.outgoing.append(encode(Pong(message.number)))
             return None
         self._note(message)
         return message
@@ -238,7 +237,7 @@ class Session:
         """Queue a farewell; twice is fine."""
         if self.state is not State.CLOSED:
             self.farewell = reason
-            self._outgoing.append(encode(Bye(code, reason)))
+            self.outgoing.append(encode(Bye(code, reason)))
             self._move("closed")
 
     def next_tick(self) -> float | None:
@@ -292,7 +291,7 @@ class Session:
     def _queue(self, message: Message) -> None:
         if type(message) not in self._sendable:
             raise self._untimely(message)
-        self._outgoing.append(encode(message))
+        self.outgoing.append(encode(message))
 
     def _untimely(self, message: Message) -> LocalProtocolError:
         kind = type(message).__name__

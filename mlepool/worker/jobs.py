@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from typing import Any
 from msgspec import structs
 
 from mlepool.config import Limits, Retention
-from mlepool.errors import WorkerError
 from mlepool.supervisor.messages import JOBS_FOLDER, Feed, Resize, Spawn, Stop
 from mlepool.wire.values import InputAck, JobInfo, StopReport
 from mlepool.worker.custom.tasks import Tasks
@@ -228,8 +226,7 @@ class JobTable:
     def _launch(self, job: Job, order: Spawn) -> None:
         """Have the supervisor start a job; the next one if there is none just now."""
         job.order = order
-        with contextlib.suppress(WorkerError):
-            self._follower.line.spawn(order)
+        self._follower.line.spawn(order)
         if job.resized is not None:
             self._follower.line.resize(job.resized)
         if job.is_queued and not job.readers:

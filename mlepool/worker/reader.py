@@ -93,12 +93,12 @@ class Reader:
         if self.job.fresh:
             self._send_news()
         for _ in range(FRAMES_AT_ONCE):
-            if self._peer.is_full or self._peer.is_gone:
-                return
             size = self._next_size()
             if size <= 0:
                 break
             self._send(size)
+            if self._peer.is_full or self._peer.is_gone:
+                return
         else:
             self._pump_later()
             return

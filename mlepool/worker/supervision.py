@@ -151,11 +151,13 @@ class Supervision:
     def spawn(self, order: Spawn) -> None:
         """Have a process started; the answer goes to the observer.
 
+        Nothing if there is no supervisor just now: the next one is asked.
+
         Raises:
             OSError: If the command is too long.
-            WorkerError: If there is no supervisor just now.
         """
-        self._send(order)
+        if self._link is not None:
+            self._send(order)
 
     def change_limits(self, limits: Limits) -> None:
         """Have other limits for the jobs that are started from now on."""

@@ -53,6 +53,7 @@ ONLY_ASYNC = {
         "ended",
         "feed_from",
         "is_excused",
+        "is_interrupted",
         "is_run",
         "last_message",
         "left_error",

@@ -136,7 +136,10 @@ class Call:
     def deliver(self, message: ForACall) -> None:
         """Take what the worker sends for it. Damage on its disk harms no other."""
         try:
-            self._hand_over(message)
+            if isinstance(message, Data):
+                self.listener.intake.data(message)
+            else:
+                self._hand_over(message)
         except BadRecordError as exc:
             self.listener.cut_off(str(exc))
 
@@ -144,11 +147,9 @@ class Call:
         """Note that nothing more will come."""
         self.listener.intake.fail(error)
 
-    def _hand_over(self, message: ForACall) -> None:
+    def _hand_over(self, message: Skip | Seen | Accepted | Ended) -> None:
         listener = self.listener
-        if isinstance(message, Data):
-            listener.intake.data(message)
-        elif isinstance(message, Ended):
+        if isinstance(message, Ended):
             listener.intake.ended(message.outcome)
         elif isinstance(message, Seen):
             listener.intake.seen(message.position)

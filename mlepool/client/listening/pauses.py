@@ -29,14 +29,13 @@ class Pauses:
 
     def note(self, records: Iterable[Record]) -> None:
         """Note what has come."""
-        now = asyncio.get_running_loop().time()
         for record in records:
             if record.data.endswith(b"\n"):
                 self._open.pop(record.stream, None)
             else:
-                self._open[record.stream] = now
+                self._open[record.stream] = asyncio.get_running_loop().time()
         if self._open and self._timer is None:
-            self._set_timer(now + QUIET)
+            self._set_timer(min(self._open.values()) + QUIET)
 
     def nothing_more(self) -> list[Record]:
         """Note that the worker has no more output than has come.

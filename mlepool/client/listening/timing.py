@@ -97,6 +97,11 @@ class Timed(Facts):
         if expiry is not None:
             raise expiry
 
+    @property
+    def is_interrupted(self) -> bool:
+        """True if who waits is to be told that time is up, or that it was closed."""
+        return self._expired or self._is_shut
+
     def take_expiry(self) -> Exception | None:
         """Give what says that time is up while the job goes on: to one who waits."""
         if not self._expired:

@@ -103,7 +103,7 @@ class Pump:
         """Move what is there, as far as there is room."""
         assert self._queue is not None
         target = self._queue.async_q
-        while self._task is None and not self._has_ended:
+        while self._has_news() and self._task is None and not self._has_ended:
             # Said first, then looked at: the reader's thread takes items meanwhile.
             self._is_full = True
             if target.full():
@@ -120,6 +120,12 @@ class Pump:
             if item is None:
                 self._has_ended = True
                 self._listener.intake.unwatch(self._move)
+
+    def _has_news(self) -> bool:
+        """Tell if there may be something to move: as a rule it is one batch."""
+        return (
+            self._reader.is_at_once or self._has_failed or self._listener.is_interrupted
+        )
 
     def _next_item(self) -> Any:
         """Give what comes next: records, what failed, None at the end, or nothing."""
