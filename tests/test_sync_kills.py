@@ -1,5 +1,6 @@
 """A sync that is killed: each file is an old or a new one, and the next one ends it."""
 
+import os
 import random
 import signal
 import subprocess
@@ -13,7 +14,8 @@ import pytest
 
 import mlepool
 from mlepool.testing.kill import kill_worker
-from tests.conftest import RunningWorker
+from mlepool.testing.proxy import FaultProxy
+from tests.conftest import RunningWorker, wait_until
 from tests.test_sync_whole import differences
 
 pytestmark = pytest.mark.real
@@ -132,3 +134,27 @@ def test_the_worker_is_killed_and_the_same_sync_goes_on(own_worker, folders, tmp
                 raise
     worker.end()
     assert hits
+
+
+@pytest.mark.parametrize("what", ["client", "worker"])
+def test_what_had_come_is_not_sent_again(start_worker, tmp_path, what):
+    size = 20_000_000
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/file").write_bytes(os.urandom(size))
+    worker = start_worker("one")
+    with FaultProxy(worker.port) as proxy:
+        proxy.trickle(20_000_000, direction="to_worker")
+        client = Client(proxy.port, tmp_path / "source", tmp_path / "target")
+        wait_until(lambda: proxy.forwarded("to_worker") > size * 0.7)
+        if what == "client":
+            client.kill()
+        else:
+            worker.end()  # in order, as for an upgrade
+            proxy.upstream = start_worker("one").port
+        before = proxy.forwarded("to_worker")
+        proxy.resume()
+        if what == "client":
+            client = Client(proxy.port, tmp_path / "source", tmp_path / "target")
+        client.end()
+        assert proxy.forwarded("to_worker") - before < size * 0.6
+    assert differences(tmp_path / "source", tmp_path / "target") == ""

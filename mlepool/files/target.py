@@ -126,6 +126,12 @@ class LocalTarget:
         """Do it all; again gives the same report."""
         return await self._run(self._writer.commit)
 
+    async def leave(self) -> None:
+        """Close it, and leave what has come to who syncs into the tree next."""
+        if not self._is_closed:
+            await self._run(self._writer.leave)
+            await self.close()
+
     async def close(self) -> None:
         """Let go of the tree, and of what was not committed. Twice is fine.
 

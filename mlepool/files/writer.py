@@ -119,17 +119,29 @@ class TreeWriter:
         return structs.replace(found, outline=make_outline(found.entries))
 
     def reserve(self, size: int, count: int) -> None:
-        """Check that there is room."""
+        """Check that there is room; what dead sessions have left makes way for it."""
         disk = os.fstatvfs(self._open_yard().root.fd)
         total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
         needed = size + count * FILE_COST + min(KEEP_FREE, total // KEEP_PART)
         name = os.fsdecode(self._real)
+        if size and needed > free:
+            free = self._remove_left()
         if size and needed > free:
             text = f"{needed:,} bytes are needed on the disk, {free:,} are free"
             raise OSError(errno.ENOSPC, text, name)
         if disk.f_files and count > disk.f_favail:
             text = f"{count:,} files are too many for the disk: {disk.f_favail:,} fit"
             raise OSError(errno.ENOSPC, text, name)
+
+    def _remove_left(self) -> int:
+        """Remove what dead sessions have left; give the bytes that are free then."""
+        with contextlib.suppress(OSError):  # there may be no room for a folder of ours
+            self.stage()
+            while len(self._folders) > 1:
+                self._folders.pop().remove()
+        self._left = {}
+        disk = os.fstatvfs(self._open_yard().root.fd)
+        return disk.f_bavail * disk.f_frsize
 
     def expect(self, first: int, entries: Sequence[Entry]) -> None:
         """Take notice of files that come."""
@@ -169,6 +181,15 @@ class TreeWriter:
             )
             self._commit = commit
         return self._report
+
+    def leave(self) -> None:
+        """Leave what is staged to the next session of the tree."""
+        with contextlib.ExitStack() as stack:
+            for folder in self._folders:
+                stack.callback(folder.leave)
+            if self._stage is not None:
+                stack.callback(self._stage.close)
+        self._folders, self._left, self._stage = [], {}, None
 
     def clear(self) -> None:
         """Let others have the tree; what was not committed is removed.

@@ -45,6 +45,10 @@ class StageFolder:
         self._name = name
         self.fd = fd
 
+    def leave(self) -> None:
+        """Leave it to the next session of its tree, as if this one had died."""
+        os.close(self.fd)
+
     def remove(self) -> None:
         """Remove it with all that is in it, before its yard is closed."""
         with contextlib.suppress(FileNotFoundError):

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from mlepool.errors import WorkerError
 from mlepool.files.base import (
@@ -58,6 +58,13 @@ class Ends(Protocol):
         self, root: bytes, options: TargetOptions, waiting: Callable[[str], None]
     ) -> Target:
         """Make the end that is written; ``waiting`` is told who else has the tree."""
+
+
+@runtime_checkable
+class _Staging(Protocol):
+    """An end that can leave what has come to the next session of its tree."""
+
+    async def leave(self) -> None: ...
 
 
 class TreeSession:
@@ -164,14 +171,20 @@ class TreeSession:
             self._commit.add_done_callback(_look)
         return await asyncio.shield(self._commit)
 
-    async def close(self) -> bool:
+    async def close(self, *, is_left: bool = False) -> bool:
         """Let go of the tree; a commit that has begun comes to its end before.
+
+        Args:
+            is_left: Its client did not end it, and may come again: what has come of
+                content stays for that.
 
         Returns:
             True if there was one, and all of it was done.
         """
         if self._commit is not None:
             await asyncio.wait([self._commit])
+        elif is_left and isinstance(self.end, _Staging):
+            await self.end.leave()
         await self.end.close()
         for one in self._steps.values():
             one.cancel()
@@ -279,8 +292,16 @@ class Trees:
                 loop.call_later(GONE_AFTER, self._tell)
         self._take_over()
 
-    async def end(self, session_id: str, *, is_success: bool) -> None:
-        """End a session, also one that is just being opened; none is fine."""
+    async def end(
+        self, session_id: str, *, is_success: bool, is_left: bool = False
+    ) -> None:
+        """End a session, also one that is just being opened; none is fine.
+
+        Args:
+            session_id: Which.
+            is_success: How it went.
+            is_left: As for :meth:`TreeSession.close`.
+        """
         opening = self._opening.pop(session_id, None)
         if opening is not None:
             opening.set()
@@ -290,7 +311,7 @@ class Trees:
         self._ending.add(session)
         self._last = "success" if is_success else "error"
         try:
-            if await session.close():
+            if await session.close(is_left=is_left):
                 self._last = "success"
         finally:
             self._ending.discard(session)
@@ -298,7 +319,10 @@ class Trees:
 
     async def close(self) -> None:
         """End all sessions."""
-        ends = [self.end(one, is_success=False) for one in tuple(self._sessions)]
+        ends = [
+            self.end(one, is_success=False, is_left=True)
+            for one in tuple(self._sessions)
+        ]
         await asyncio.gather(*ends, *self._closing, return_exceptions=True)
 
     # -- within
@@ -352,7 +376,7 @@ class Trees:
     def _drop(self, session_id: str, cause: str) -> None:
         logger.warning("ended the sync %s: %s", session_id, cause)
         task = asyncio.get_running_loop().create_task(
-            self.end(session_id, is_success=False)
+            self.end(session_id, is_success=False, is_left=True)
         )
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from mlepool.files.base import TargetOptions
 from mlepool.files.target import LocalTarget
@@ -351,6 +352,34 @@ def check_each(root: Path, old: dict[str, bytes], new: dict[str, bytes]) -> bool
         if found == new.get(name):
             assert path.stat().st_mtime_ns == MTIME
     return {"old", "new"} <= kinds
+
+
+def test_what_is_left_to_the_next_session_is_not_sent_again(tmp_path):
+    source = make_tree(tmp_path / "src", {"big": LARGE})
+    state = tmp_path / "state"
+
+    async def run():
+        target = LocalTarget(tmp_path / "dst", TargetOptions(), state=state)
+        sender = Sender(source, target)
+        await sender.begin()
+        await sender.send()
+        for _ in range(2):
+            await target.leave()
+
+    asyncio.run(run())
+    assert not (tmp_path / "dst").exists()
+    sender, report = sync(source, tmp_path / "dst", state)
+    assert (sender.sent, report.reused) == (0, len(LARGE))
+    assert os.listdir(state / "stage") == []
+
+
+def test_what_is_left_makes_way_where_there_is_no_room_for_both(disk, tmp_path):
+    tree = blake3(os.fsencode(disk / "dst")).hexdigest()[:16]
+    make_tree(disk / "state/stage", {f"{tree}-dead/0": LARGE + bytes(2_000_000)})
+    source = make_tree(tmp_path / "src", {"big": LARGE[::-1]})
+    _, report = sync(source, disk / "dst", disk / "state")
+    assert (report.written, report.problems) == (1, [])
+    assert os.listdir(disk / "state/stage") == []
 
 
 def test_what_is_left_of_other_trees_stays_a_day_and_goes(tmp_path):
