@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -31,7 +32,8 @@ IDLE_LIMIT = 600.0  # seconds without a link or a request: laptops sleep for a w
 LINKED_LIMIT = 6 * 3600.0  # without a request, with a link: its other tree may be slow
 GONE_AFTER = 30.0  # seconds without a link, after which a sync does not count as such
 TAKEOVER_AFTER = 2.0  # seconds without a link, after which others may have the tree
-MAX_SESSIONS = 128  # each has a thread and open files
+MAX_SESSIONS = 128  # each has a thread and open files; more wait for them to end,
+ROOM_LIMIT = 600.0  # seconds: not for ever, as those may wait for more of their own
 MAX_STEPS = 256  # answers kept of a session; a client has fewer requests under way
 
 
@@ -222,6 +224,7 @@ class Trees:
         self._changed = changed
         self._sessions: dict[str, TreeSession] = {}
         self._opening: dict[str, asyncio.Event] = {}
+        self._room = asyncio.Event()  # another one each time that a session ends
         self._closing: set[asyncio.Task[None]] = set()
         self._ending: set[TreeSession] = set()
         self._last = ""
@@ -246,12 +249,13 @@ class Trees:
             ValueError: If the root can't be a path.
             PermissionError: If the tree may not be there.
             UnknownSessionError: If it was ended before it had begun.
-            WorkerError: If there are too many sessions.
+            WorkerError: If there are too many sessions, and none ends for long.
         """
         ends = ends or self.ends
         opening = self._opening.setdefault(session_id, asyncio.Event())
         try:
             real = await ends.resolve(root)
+            await self._wait_for_room(session_id)
             if session_id in self._sessions:
                 return
             self._check_wanted(session_id)
@@ -306,6 +310,8 @@ class Trees:
         if opening is not None:
             opening.set()
         session = self._sessions.pop(session_id, None)
+        self._room.set()
+        self._room = asyncio.Event()
         if session is None:
             return
         self._ending.add(session)
@@ -326,6 +332,15 @@ class Trees:
         await asyncio.gather(*ends, *self._closing, return_exceptions=True)
 
     # -- within
+
+    async def _wait_for_room(self, session_id: str) -> None:
+        """Wait while there are too many sessions, and this one is wanted."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ROOM_LIMIT):
+                while len(self._sessions) >= MAX_SESSIONS:
+                    if session_id not in self._opening:
+                        return
+                    await self._room.wait()
 
     def _check_wanted(self, session_id: str) -> None:
         """Check that a session may begin."""

@@ -320,12 +320,24 @@ async def test_all_are_closed_with_the_worker():
 
 
 @in_jumping_time
-async def test_their_number_is_limited():
+async def test_their_number_is_limited_and_more_wait_for_one_to_end():
     table = Table()
     for number in range(MAX_SESSIONS):
         await table.begin(str(number))
     with pytest.raises(WorkerError, match="128 syncs"):
-        await table.begin("one more")
+        await table.begin("never")
+    names = "one more", "ended", "another"
+    waiting = [asyncio.create_task(table.begin(one)) for one in names]
+    await asyncio.sleep(1)
+    await table.end("ended", is_success=False)
+    await asyncio.sleep(1)
+    assert [one.done() for one in waiting] == [False, True, False]
+    assert isinstance(waiting[1].exception(), UnknownSessionError)
+    for number in range(2):
+        await table.end(str(number), is_success=True)
+    await waiting[0]
+    await waiting[2]
+    assert len(table.opened.made) == MAX_SESSIONS + 2
 
 
 @in_jumping_time

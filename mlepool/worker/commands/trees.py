@@ -136,6 +136,7 @@ def _rule_pages(scan: Scan) -> list[bytes]:
 @command
 async def tree_holder(ctx: Context, session: str) -> str:
     """Tell who else has the tree, while its scan waits; empty for nobody."""
+    await ctx.trees.ready(session)
     return ctx.tree(session).holder
 
 
