@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 
 from mlepool.files.base import Chunk
 from mlepool.files.commit import Commit
 from mlepool.files.descent import Root
-from mlepool.files.proofs import Location, Record
+from mlepool.files.proofs import Location
 from mlepool.files.store import Store
+from mlepool.files.untold import NewFile, Untold
 
 __all__ = ["TreeMemory"]
 
@@ -26,10 +26,6 @@ class TreeMemory:
     def __init__(self, store: Store | None, real: bytes) -> None:
         self._store = store
         self._prefix = real.rstrip(b"/") + b"/"
-
-    def scanning(self) -> AbstractContextManager[None]:
-        """List the tree within it; see :attr:`Store.scans`."""
-        return nullcontext() if self._store is None else self._store.scans
 
     def find(self, digests: Sequence[bytes]) -> Mapping[bytes, Location]:
         """Find out where chunks are, in any tree."""
@@ -48,23 +44,28 @@ class TreeMemory:
             fd, name = root.parent(path)
             self._store.keep(self._prefix + path, seen, dir_fd=fd, name=name)
 
-    def note(self, root: Root, commit: Commit) -> None:
-        """Tell what was moved, and what files consist of now."""
-        if self._store is None:
-            return
-        for old, new in commit.trashed:
-            self._store.moved(self._prefix + old, new)
-        self._store.note(self._records(root, commit))
+    def tell(self, commit: Commit) -> Untold:
+        """Say what was written; :meth:`note` is told what this gives."""
+        new = {
+            self._prefix + one.entry.path: NewFile(one.file.chunks, one.entry.mtime_ns)
+            for one in commit.placed
+        }
+        untold = Untold(new, commit.ended_ns)
+        if self._store is not None:
+            self._store.tell(untold)
+        return untold
 
-    def _records(self, root: Root, commit: Commit) -> Iterator[Record]:
-        """Look at what was placed; others may have written to it by now."""
-        for placed in commit.placed:
-            path, chunks = placed.entry.path, placed.file.chunks
-            try:
-                seen = root.stat(path)
-            except OSError:
-                continue
-            # Who has written to it since has changed its time as well; or put that
-            # back: its ctime is no earlier than the commit's end.
-            if seen.st_mtime_ns == placed.entry.mtime_ns:
-                yield Record(self._prefix + path, seen, chunks, commit.ended_ns)
+    def note_moves(self, commit: Commit) -> None:
+        """Note what was moved to the trash."""
+        if self._store is not None:
+            for old, new in commit.trashed:
+                self._store.moved(self._prefix + old, new)
+
+    def note(self, root: Root, untold: Untold) -> None:
+        """Note what files consist of now."""
+
+        def see(path: bytes) -> os.stat_result:
+            return root.stat(path.removeprefix(self._prefix))
+
+        if self._store is not None:
+            self._store.note_untold(untold, see)

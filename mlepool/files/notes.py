@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 from mlepool.files.base import Chunk
 from mlepool.files.names import Naming
@@ -29,15 +28,15 @@ class Notes:
         self._new: list[Record] = []
         self._prefix = b"/"
         self._clock = 0
+        self._is_open = False
 
     def open(self, real: bytes) -> None:
         """Say where the tree is, the real path of its root: it is scanned now."""
         self._prefix = real.rstrip(b"/") + b"/"
         self._clock = file_clock()
-
-    def scanning(self) -> AbstractContextManager[None]:
-        """List the tree within it; see :attr:`Store.scans`."""
-        return nullcontext() if self._store is None else self._store.scans
+        if self._store is not None and not self._is_open:
+            self._is_open = True
+            self._store.syncs.begin()
 
     def known(
         self,
@@ -62,6 +61,7 @@ class Notes:
         """Give the content digests of files that have their size and mtime still."""
         if self._store is None:
             return [None] * len(entries)
+        self.write()
         prefix = self._prefix
         asked = [(prefix + one.path, one.size, one.mtime_ns) for one in entries]
         return self._store.digests(asked)
@@ -98,8 +98,15 @@ class Notes:
             if len(self._new) >= TOGETHER:
                 self.write()
 
-    def write(self) -> None:
-        """Write down what was noted."""
+    def write(self, *, gives_way: bool = False) -> None:
+        """Write down what was noted, at once or while nobody syncs."""
         new, self._new = self._new, []
         if self._store is not None and new:
-            self._store.note(new)
+            self._store.note(new, gives_way=gives_way)
+
+    def close(self) -> None:
+        """Write down what was noted, now that the sync is over. Twice is fine."""
+        if self._store is not None and self._is_open:
+            self._is_open = False
+            self._store.syncs.end()
+        self.write(gives_way=True)

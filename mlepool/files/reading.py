@@ -81,13 +81,12 @@ class TreeReader:
         self._notes.write()
         root = self._open()
         options = self._options
-        with self._notes.scanning():
-            scan = scan_tree(
-                root.fd,
-                exclude=options.exclude,
-                ignore_files=options.ignore_files,
-                own=places_of(self._own),
-            )
+        scan = scan_tree(
+            root.fd,
+            exclude=options.exclude,
+            ignore_files=options.ignore_files,
+            own=places_of(self._own),
+        )
         if options.include:
             scan = pick(scan, options.include)
         return structs.replace(scan, outline=make_outline(scan.entries))
@@ -183,12 +182,11 @@ class TreeReader:
         """
         if self._root is None:
             self._open()
-        self._notes.write()
         return self._notes.name(entries, groups or make_groups(entries), digests)
 
     def close(self) -> None:
         """Note what was found out, and let go of the tree. Twice is fine."""
-        self._notes.write()
+        self._notes.close()
         if self._root is not None:
             self._root.close()
             self._root = None

@@ -37,6 +37,7 @@ from mlepool.files.proofs import (
     rate,
 )
 from mlepool.files.turns import Turn
+from mlepool.files.untold import Untold
 
 __all__ = ["Store"]
 
@@ -45,8 +46,8 @@ NAMES = "names-2.db"
 ATTIC = "attic"
 DIGEST = 32  # bytes, with which a packed chunk begins
 STEP = 250  # files that are noted at a time: some milliseconds
-STEP_PATIENCE = 0.1  # seconds that each of these waits at most while trees are listed
-PATIENCE = 10.0  # seconds that what is being noted is waited for at most
+STEP_PATIENCE = 0.1  # seconds that each of these waits at most while others sync
+PATIENCE = 10.0  # seconds that what was moved is waited for at most
 SWEEP = 200  # files looked at after each note
 BATCH = 256  # old versions that are written down together
 
@@ -61,9 +62,9 @@ class Store:
 
     Attributes:
         names: Names of whole trees.
-        scans: Who lists a tree within it is not held up by what is noted meanwhile.
-        telling: Who is about to note what was written, within it, is waited for
-            before anything is looked for.
+        syncs: Those within it are not held up by what others note meanwhile.
+        moving: Who is about to tell what was moved, within it, is waited for before
+            anything is looked for.
 
     Raises:
         OSError: If the folder can't be made.
@@ -75,7 +76,8 @@ class Store:
         self._limit = default_limit(folder) if limit is None else limit
         self._catalogue = Catalogue(folder / FILE)
         self.names = TreeNames(folder / NAMES)
-        self.scans, self.telling = Turn(), Turn()
+        self.syncs, self.moving = Turn(), Turn()
+        self._untold: list[Untold] = []
         self._lock = threading.Lock()
         self._kept: list[tuple[Row, int]] = []
         self._stale: set[tuple[int, bytes]] = set()
@@ -90,8 +92,9 @@ class Store:
             For those that are somewhere, where: the file looks as it did when it was
             noted, which :meth:`Location.open` checks again.
         """
-        self.telling.wait_out(PATIENCE)
+        self.moving.wait_out(PATIENCE)
         self.flush()
+        digests = list(digests)
         places = self._catalogue.places(digests)
         paths = {one.location.path for some in places.values() for one in some}
         looks = {path: look(path) for path in paths}
@@ -106,6 +109,8 @@ class Store:
         own = {one.path for one in found.values() if self._attic.has(one.path)}
         if own:
             self._catalogue.used(own)
+        for one in tuple(self._untold):
+            found = one.find(digests) | found
         return found
 
     def known(
@@ -138,10 +143,14 @@ class Store:
         found: list[tuple[Chunk, ...] | None] = [None] * len(paths)
         for place, path in enumerate(paths):
             row = rows.get(path)
-            if row is not None and row.trust == SOUND:
-                stat = look(place)
-                if stat is not None and pack_proof(stat) == row.proof:
-                    found[place] = unpack_chunks(row.chunks)
+            if (row is None or row.trust != SOUND) and not self._is_untold(path):
+                continue
+            stat = look(place)
+            if stat is None:
+                continue
+            row = self._new_row(path, stat) or row
+            if row and row.trust == SOUND and pack_proof(stat) == row.proof:
+                found[place] = unpack_chunks(row.chunks)
         return found
 
     def digests(self, files: Sequence[tuple[bytes, int, int]]) -> list[bytes | None]:
@@ -165,15 +174,38 @@ class Store:
                 digests.append(None)
         return digests
 
-    def note(self, records: Iterable[Record]) -> None:
+    def tell(self, untold: Untold) -> None:
+        """Say what was written and will be noted: it is found from now on."""
+        self._untold.append(untold)
+
+    def note_untold(
+        self, untold: Untold, see: Callable[[bytes], os.stat_result]
+    ) -> None:
+        """Note that, a little at a time while others sync.
+
+        Args:
+            untold: As in :meth:`tell`.
+            see: Looks at a file by its path.
+        """
+        try:
+            self.note(untold.records(see), gives_way=True)
+        finally:
+            self._untold.remove(untold)
+
+    def note(self, records: Iterable[Record], *, gives_way: bool = False) -> None:
         """Note what files consist of, in place of what was noted of their paths.
 
         Files that are gone are forgotten on the way, some at each note.
+
+        Args:
+            records: What they consist of.
+            gives_way: True if a sync that is under way goes before it.
         """
         self.flush()
         rest = iter(records)
         while some := list(itertools.islice(rest, STEP)):
-            self.scans.wait_out(STEP_PATIENCE)
+            if gives_way:
+                self.syncs.wait_out(STEP_PATIENCE)
             rows = {one.path: _row_of(one) for one in some}
             self._remove(self._catalogue.add(list(rows.values())))
         stale, self._stale = self._stale, set()
@@ -209,7 +241,7 @@ class Store:
             False if it is not kept: nothing is known of it, it is too large, or it is
             on another file system.
         """
-        row = self._catalogue.rows([path]).get(path)
+        row = self._new_row(path, stat) or self._catalogue.rows([path]).get(path)
         size = real_size(stat)
         if not stat.st_size or size > self._limit or row is None:
             return False
@@ -239,6 +271,14 @@ class Store:
         self._catalogue.close()
         self.names.close()
         self._attic.close()
+
+    def _is_untold(self, path: bytes) -> bool:
+        return any(path in one for one in self._untold)
+
+    def _new_row(self, path: bytes, stat: os.stat_result) -> Row | None:
+        """Give what is to be noted of a file that looks so."""
+        records = [one.record(path, stat) for one in self._untold]
+        return next((_row_of(one) for one in reversed(records) if one), None)
 
     def _drop(self, files: Iterable[tuple[int, bytes]]) -> None:
         found = list(files)

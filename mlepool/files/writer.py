@@ -32,6 +32,7 @@ from mlepool.files.scan import scan_tree
 from mlepool.files.stage import Stage
 from mlepool.files.store import Store
 from mlepool.files.trash import Trash
+from mlepool.files.untold import Untold
 from mlepool.files.versions import OldVersion
 from mlepool.files.yard import StageFolder, Yard, open_yard
 from mlepool.tree import FILE, Entry, make_outline, order_of
@@ -79,7 +80,8 @@ class TreeWriter:
         self._there: dict[bytes, Entry] | None = None
         self._report: TargetReport | None = None
         self._commit: Commit | None = None  # what the store is to be told of
-        self._is_telling = False
+        self._is_syncing = False
+        self._untold: Untold | None = None
         self.work = Work()
 
     def take(self) -> str | None:
@@ -108,13 +110,15 @@ class TreeWriter:
         self._root = root
         _check_writable(root, self._real)
         options = self._options
-        with self._memory().scanning():
-            found = scan_tree(
-                fd,
-                exclude=options.exclude,
-                ignore_files=options.ignore_files,
-                own=places_of((self._state, *self._own)),
-            )
+        if self._store is not None and not self._is_syncing:
+            self._is_syncing = True
+            self._store.syncs.begin()
+        found = scan_tree(
+            fd,
+            exclude=options.exclude,
+            ignore_files=options.ignore_files,
+            own=places_of((self._state, *self._own)),
+        )
         self._entries, self._there = found.entries, None
         return structs.replace(found, outline=make_outline(found.entries))
 
@@ -205,9 +209,10 @@ class TreeWriter:
                 stack.callback(folder.remove)
             if self._stage is not None:
                 stack.callback(self._stage.close)
+            stack.callback(self._end_sync)
             if self._store is not None and self._commit is not None:
-                self._store.telling.begin()
-                self._is_telling = True
+                self._untold = self._memory().tell(self._commit)
+                self._store.moving.begin()
         self._folders, self._left = [], {}
         self._stage = self._yard = self._lock = None
 
@@ -219,14 +224,25 @@ class TreeWriter:
         with contextlib.ExitStack() as stack:
             if self._lock is not None:  # taken by who was still waiting for it
                 stack.callback(self._lock.release)
+            stack.callback(self._end_sync)
             if self._root is not None:
                 stack.callback(self._root.close)
-            if self._store is not None and self._is_telling:
-                stack.callback(self._store.telling.end)
             if self._commit is not None and self._root is not None:
-                self._memory().note(self._root, self._commit)
-        self._is_telling = False
+                self._note(self._root, self._commit)
         self._root = self._lock = self._commit = None
+
+    def _end_sync(self) -> None:
+        if self._store is not None and self._is_syncing:
+            self._is_syncing = False
+            self._store.syncs.end()
+
+    def _note(self, root: Root, commit: Commit) -> None:
+        if self._store is not None and self._untold is not None:
+            try:
+                self._memory().note_moves(commit)
+            finally:
+                self._store.moving.end()
+            self._memory().note(root, self._untold)
 
     def _begin(self) -> tuple[StageFolder, list[StageFolder]]:
         """Begin to stage; another session may just remove an empty yard."""

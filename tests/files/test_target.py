@@ -142,12 +142,12 @@ class SlowStore(Store):
         super().__init__(folder)
         self.go_on = threading.Event()
 
-    def note(self, records: Iterable[Record]) -> None:
+    def note(self, records: Iterable[Record], *, gives_way: bool = False) -> None:
         self.go_on.wait()
-        super().note(records)
+        super().note(records, gives_way=gives_way)
 
 
-def test_others_have_the_tree_while_the_store_is_told_and_then_what_it_knows(tmp_path):
+def test_others_have_the_tree_and_its_content_while_the_store_is_told(tmp_path):
     source = make_tree(tmp_path / "src", {"a": b"content"})
     dst, state, store = tmp_path / "dst", tmp_path / "state", SlowStore(tmp_path / "st")
 
@@ -161,9 +161,9 @@ def test_others_have_the_tree_while_the_store_is_told_and_then_what_it_knows(tmp
         (source / "a").rename(source / "b")
         second = LocalTarget(dst, TargetOptions(), state=state, store=store)
         sender = Sender(source, second)
-        await sender.begin()  # waits for nothing
-        asyncio.get_running_loop().call_later(0.1, store.go_on.set)
+        await sender.begin()
         await sender.send()
+        store.go_on.set()
         await sender.end()
         await second.close()
         return sender

@@ -36,13 +36,14 @@ def test_all_who_are_at_it_are_waited_for():
     assert waited == [True]
 
 
-def test_what_is_noted_gives_way_to_who_lists_a_tree_but_not_for_ever(tmp_path):
+def test_what_is_noted_gives_way_to_who_syncs_but_not_for_ever(tmp_path):
     store, path = Store(tmp_path / "store"), tmp_path / "file"
     path.write_bytes(b"content")
     chunks = chunk_bytes(b"content")
     noted = [Record(bytes(path), path.stat(), chunks, file_clock())]
-    with store.scans:
-        other = threading.Thread(target=store.note, args=[noted])
+    with store.syncs:
+        way = {"gives_way": True}
+        other = threading.Thread(target=store.note, args=[noted], kwargs=way)
         begin = time.monotonic()
         other.start()
         other.join()
