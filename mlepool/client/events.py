@@ -55,6 +55,6 @@ class Callbacks:
         for callback in tuple(self._callbacks.get(event, ())):
             try:
                 callback(*data)
-            except Exception:
+            except (Exception, SystemExit):
                 # Somebody else's code: it must not break the connection.
                 logger.exception("a callback for %r failed", event)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import inspect
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -15,6 +16,8 @@ from mlepool.errors import MlepoolError, PortalError
 from mlepool.settings.loop import new_event_loop
 
 __all__ = ["Errand", "Portal", "shorten"]
+
+logger = logging.getLogger("mlepool.client")
 
 T = TypeVar("T")
 
@@ -151,7 +154,9 @@ class Portal:
         asyncio.set_event_loop(loop)
         loop.call_soon(started.set)
         try:
-            loop.run_forever()
+            self._run_on(loop)
+            while not self._has_ended:
+                self._run_on(loop)
         finally:
             tasks = asyncio.all_tasks(loop)
             for task in tasks:
@@ -159,6 +164,15 @@ class Portal:
             gathered = asyncio.gather(*tasks, return_exceptions=True)
             loop.run_until_complete(asyncio.wait([gathered], timeout=1.0))
             loop.close()
+
+    def _run_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run the loop until it is stopped, or something ends it that should not."""
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            # Of somebody's code. It ends a program in its main thread; here it would
+            # end what all others wait for.
+            logger.exception("what is to end a program was raised in mlepool's thread")
 
     def _wait_for(
         self, errand: Errand, loop: asyncio.AbstractEventLoop, limit: float

@@ -98,6 +98,29 @@ def test_a_call_inside_a_running_loop_works(portal):
     assert asyncio.run(cell()) == "fine"
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_what_ends_a_program_does_not_end_the_loop(portal, kind):
+    async def leave():
+        raise kind("bye")
+
+    gone, waiting = asyncio.Event(), threading.Event()
+
+    async def wait():
+        waiting.set()
+        await gone.wait()
+        return "still here"
+
+    answers = []
+    other = threading.Thread(target=lambda: answers.append(portal.call(wait())))
+    other.start()
+    waiting.wait()
+    with pytest.raises(kind, match="bye"):
+        portal.call(leave())
+    portal.post(gone.set)
+    other.join()
+    assert answers == ["still here"]
+
+
 def test_a_call_after_the_end_is_refused(portal):
     portal.call(give(1))
     portal.stop()

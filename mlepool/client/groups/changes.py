@@ -47,6 +47,6 @@ class Changes:
         for callback in tuple(self.callbacks):
             try:
                 callback()
-            except Exception:
+            except (Exception, SystemExit):
                 # Somebody else's code: it must not break the call.
                 logger.exception("a callback for 'change' failed")

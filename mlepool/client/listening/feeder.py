@@ -104,6 +104,9 @@ class Feeder:
         except Exception as exc:
             # The source's own: whatever it is, the listener tells of it.
             self._problem = exc
+        except (SystemExit, KeyboardInterrupt) as exc:
+            # Told as it is it would end the loop, and so whatever waits for it.
+            self._problem = RuntimeError(f"input has raised {exc!r}")
         await self._was_taken(b"", end=True)
 
     async def _was_taken(self, data: bytes, *, end: bool = False) -> bool:

@@ -256,7 +256,7 @@ class AsyncSweep(SweepFacts):
         for callback in tuple(self._callbacks):
             try:
                 callback(self)
-            except Exception:
+            except (Exception, SystemExit):
                 # Somebody else's code: it must not break the sweep.
                 logger.exception("a callback of a sweep failed")
 

@@ -359,6 +359,20 @@ def test_who_wants_to_know_is_told_of_changes(some):
         live.on("chang", print)
 
 
+def test_a_callback_can_break_neither_call_nor_sweep(some, caplog, tmp_path):
+    live = some.run("read x", stdin=True, complete=False)
+    live.on("change", sys.exit)
+    for listener in live.values():
+        listener.close_input()
+    live.wait(20)
+    sweep = some.map("echo {n}", n=[1, 2], plan=tmp_path / "plan")
+    sweep.on("change", sys.exit)
+    sweep.wait(20)
+    assert sweep.ok
+    assert "a callback for 'change' failed" in caplog.text
+    assert "a callback of a sweep failed" in caplog.text
+
+
 def test_a_stop_reaches_all_and_nothing_begins_after_it(pool):
     live = pool.run("sleep 1000", max_parallel=3, complete=False)
     wait_until(lambda: sum(one.status == "RUNNING" for one in live.values()) == 3)

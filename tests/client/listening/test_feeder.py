@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import pathlib
+import sys
 import threading
 
 import pytest
@@ -135,6 +136,16 @@ def test_an_iterators_error_ends_the_input_and_is_raised_once(conn):
     assert live.wait().ok
     with pytest.raises(TypeError, match="str or bytes, not int"):
         conn.run("cat", input=[1])
+
+
+def test_an_iterator_may_not_end_the_program(conn):
+    def leaving():
+        yield "one\n"
+        sys.exit("no more")
+
+    with pytest.raises(RuntimeError, match=r"raised SystemExit\('no more'\)"):
+        conn.run("cat", input=leaving())
+    assert conn.run("echo on").output == "on\n"
 
 
 def test_input_comes_to_the_process_as_it_is_given(conn):
