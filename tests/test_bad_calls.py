@@ -89,6 +89,7 @@ def test_os_errors_have_their_number_and_file(conn):
         ({"max_interval": -0.1}, ValueError),
         ({"max_interval": float("nan")}, ValueError),
         ({"encoding": "nope"}, LookupError),
+        ({"encoding": "rot13"}, LookupError),
         ({"encoding": 7}, TypeError),
         ({"errors": "nope"}, LookupError),
         ({"on_timeout": "nope"}, ValueError),

@@ -314,7 +314,7 @@ class Worker:
     def _register(self, text: str) -> None:
         """Let this account's clients find us."""
         try:
-            write_private(self._registration, text.encode())
+            write_private(self._registration, os.fsencode(text))
         except OSError as exc:
             cause = f"the account's folder {account_dir()} is not usable: {exc}"
             raise WorkerError(cause) from exc

@@ -1,5 +1,6 @@
 """Pools: names, replacing, connecting side by side."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -87,6 +88,13 @@ def test_eight_connections_to_eight_workers_from_one_pool(start_worker):
         lives = [conn.run("echo $MLEPOOL_JOB", complete=False) for conn in pool]
         outputs = [live.wait().stdout.strip() for live in lives]
         assert outputs == [live.id for live in lives]
+
+
+def test_a_state_folder_may_have_any_name(start_worker):
+    worker = start_worker(os.fsdecode(b"\xff"))
+    with mlepool.ClientPool() as pool:
+        for host in (f"localhost:{worker.port}", f"unix:{worker.state_dir}"):
+            assert pool.add(host).run("true").ok
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import urllib.parse
 from collections.abc import Iterator
@@ -212,7 +213,7 @@ def local_workers() -> Iterator[LocalWorker]:
 
 def _read_local(entry: Path) -> LocalWorker | None:
     try:
-        folder, port, *rest = entry.read_text().split("\n")
+        folder, port, *rest = os.fsdecode(entry.read_bytes()).split("\n")
         return LocalWorker(entry.name, Path(folder), int(port), rest[:1] == ["ws"])
     except (OSError, ValueError):
         return None  # it is none of ours, or is being written or removed just now
