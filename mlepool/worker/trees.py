@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
@@ -227,6 +228,7 @@ class Trees:
         self._room = asyncio.Event()  # another one each time that a session ends
         self._closing: set[asyncio.Task[None]] = set()
         self._ending: set[TreeSession] = set()
+        self._lost: weakref.WeakSet[object] = weakref.WeakSet()  # links
         self._last = ""
 
     async def open(
@@ -280,9 +282,14 @@ class Trees:
         session = self._sessions.get(session_id)
         if session is None:
             raise UnknownSessionError(f"this worker has no sync {session_id!r}")
-        session.used = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        session.used = loop.time()
         if session.link is not link:
-            session.link = link
+            if link not in self._lost:
+                session.link = link
+            elif session.link is None:  # what it has asked for is done all the same
+                session.left = loop.time()
+                loop.call_later(GONE_AFTER, self._tell)
             self._take_over()
             self._tell()
         return session
@@ -290,6 +297,7 @@ class Trees:
     def link_gone(self, link: object) -> None:
         """Note that a link is gone; its sessions go on."""
         loop = asyncio.get_running_loop()
+        self._lost.add(link)
         for session in self._sessions.values():
             if session.link is link:
                 session.link, session.left = None, loop.time()

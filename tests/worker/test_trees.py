@@ -20,7 +20,12 @@ from mlepool.worker.trees import (
 )
 from tests.tools import in_jumping_time
 
-LINK, OTHER = object(), object()
+
+class Link:
+    """Is the same only as itself."""
+
+
+LINK, OTHER = Link(), Link()
 
 
 class End:
@@ -288,8 +293,9 @@ async def test_a_tree_whose_client_is_gone_is_left_to_who_wants_it():
     await table.begin("elsewhere", b"/tree")
     table.link_gone(LINK)
     await asyncio.sleep(10 * TAKEOVER_AFTER)
-    assert table.find("a", LINK)
-    table.link_gone(LINK)
+    again = Link()
+    assert table.find("a", again)
+    table.link_gone(again)
     await table.begin("b", b"/t/inside", OTHER)
     await asyncio.sleep(TAKEOVER_AFTER / 2)
     assert table.opened.made[0].closed == 0  # it may come back yet
@@ -304,9 +310,28 @@ async def test_a_tree_whose_client_comes_back_in_time_stays_its_own():
     await table.begin("b", link=OTHER)
     table.link_gone(LINK)
     await asyncio.sleep(TAKEOVER_AFTER / 2)
-    table.find("a", object())
+    table.find("a", Link())
     await asyncio.sleep(10 * TAKEOVER_AFTER)
     assert [one.closed for one in table.opened.made] == [0, 0]
+
+
+@in_jumping_time
+async def test_a_tree_that_was_asked_for_over_a_link_that_is_lost_is_left_to_others():
+    table = Table()
+    await table.begin("b", link=OTHER)
+    lost = Link()
+    table.link_gone(lost)
+    await table.begin("a", link=lost)  # where the path leads was being looked up
+    await asyncio.sleep(TAKEOVER_AFTER * 1.5)
+    assert [one.closed for one in table.opened.made] == [0, 1]
+    await table.end("b", is_success=True)
+    await table.begin("c", link=lost)
+    assert table.status == "syncing"
+    await asyncio.sleep(GONE_AFTER + 1)
+    assert table.status == "error"
+    again = Link()
+    assert table.find("c", again).link is again
+    assert table.find("c", lost).link is again
 
 
 @in_jumping_time
