@@ -53,6 +53,24 @@ def test_what_is_given_up_after_its_start_goes_on_and_is_not_listened_to(conn):
     assert conn.stop(live.id).value.complete
 
 
+def test_what_the_caller_gets_is_made_while_the_worker_is_busy(conn):
+    made: list[AsyncListener] = []
+
+    def wrap(listener: AsyncListener) -> AsyncListener:
+        made.append(listener)
+        return listener
+
+    end = end_of(conn, "sleep 30")
+    end._wrap = wrap
+    conn._portal.do(end.start)
+    assert not end.wait(0)
+    assert len(made) == 1
+    assert conn.stop(made[0].id).value.complete
+    assert end.wait(10)
+    assert end.result() is made[0]
+    assert len(made) == 1
+
+
 def test_what_cannot_begin_is_an_error_of_the_caller(conn):
     with pytest.raises(TypeError, match="nonsense"):
         conn.run("true", nonsense=1)

@@ -90,6 +90,14 @@ def test_what_may_wait_is_written_with_the_next_line(tmp_path):
     assert len(lines(tmp_path)) == 5 + MAX_NOTED
 
 
+def test_what_waits_is_written_as_it_was_when_it_was_noted(log, tmp_path):
+    argv = ["first"]
+    log.note("ended", argv=argv)
+    argv[0] = "then"
+    log.write("accepted", argv=argv)
+    assert [line and line["argv"] for line in lines(tmp_path)] == [["first"], ["then"]]
+
+
 def test_no_log_is_written_where_none_is_wanted(tmp_path):
     log = AuditLog(tmp_path, size=0)
     log.write("accepted")
