@@ -94,7 +94,7 @@ def test_a_state_folder_may_have_any_name(start_worker):
     worker = start_worker(os.fsdecode(b"\xff"))
     with mlepool.ClientPool() as pool:
         for host in (f"localhost:{worker.port}", f"unix:{worker.state_dir}"):
-            assert pool.add(host).run("true").ok
+            assert pool.add(host).run("true", cwd="/").ok
 
 
 @pytest.mark.parametrize(
