@@ -161,7 +161,7 @@ def split_options(
             f"on_timeout is 'stop' or 'detach', not {options.on_timeout!r}"
         )
     if options.encoding is not None:
-        b"".decode(options.encoding)  # LookupError, also for rot13: that is no text
+        "".encode(options.encoding)  # a LookupError also for rot13: that is no text
     codecs.lookup_error(options.errors)
     _check_files(options)
     if options.memory < 0:
