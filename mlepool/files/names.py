@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -191,5 +192,8 @@ class Naming:
         return is_settled
 
 
+_path_of = attrgetter("path")
+
+
 def _has_any(part: _Part, digests: Mapping[bytes, bytes]) -> bool:
-    return bool(digests) and any(one.path in digests for one in part.entries)
+    return not digests.keys().isdisjoint(map(_path_of, part.entries))

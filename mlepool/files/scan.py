@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Collection, Iterator, Sequence
-from operator import itemgetter
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -184,7 +184,8 @@ class _Scanner:
         hides = rules.hides if rules else None
         entries: list[Entry] = []
         left_out = 0
-        for name, thing in _in_order(things):
+        for thing in things:
+            name = os.fsencode(thing.name)
             is_hidden = is_yard(name)
             if hides and not is_hidden:
                 is_hidden = hides(name, is_folder=thing.is_dir(follow_symlinks=False))
@@ -202,6 +203,7 @@ class _Scanner:
                 left_out += 1
             else:
                 entries.append(entry)
+        entries.sort(key=_path_of)
         return _Listing(entries, left_out, rules)
 
     def _look_at(self, fd: int, thing: os.DirEntry[str], path: bytes) -> Entry | None:
@@ -263,16 +265,7 @@ def check_time(info: os.stat_result, path: str | None = None) -> None:
         raise OSError(errno.EOVERFLOW, text, path)
 
 
-def _in_order(things: list[os.DirEntry[str]]) -> list[tuple[bytes, os.DirEntry[str]]]:
-    """Give things with their names as bytes, by these."""
-    if not things:
-        return []
-    # All at once, in C: no name has a NUL in it.
-    names = os.fsencode("\0".join([one.name for one in things])).split(b"\0")
-    return sorted(zip(names, things, strict=True), key=_first_of)
-
-
-_first_of = itemgetter(0)
+_path_of = attrgetter("path")
 
 
 def _read_small(folder_fd: int, name: str) -> bytes:
