@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from operator import attrgetter
 from typing import NamedTuple
@@ -26,8 +27,10 @@ __all__ = ["IGNORE_FILES", "MAX_IGNORE_FILE", "check_time", "scan_tree"]
 IGNORE_FILES = (".gitignore", ".mlepoolignore")
 MAX_IGNORE_FILE = 1024 * 1024  # bytes; patterns are held in memory, and by both ends
 KIND_BITS, MODE_BITS = 0o170000, 0o7777
+DOT = ord(".")
 MAX_OPEN = 64  # descriptors of folders at a time, however deep a tree is
 
+_NAMES = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 # Not on every platform: Windows has none of them, nor dir_fd, and syncs no files.
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
@@ -35,7 +38,10 @@ _LIST = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NOFOLLOW | _CLOEXEC
 # A pipe that took the file's place is not waited for.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NOFOLLOW | _CLOEXEC
 
-_SPECIAL = {
+_KINDS = {
+    stat.S_IFREG: FILE,
+    stat.S_IFDIR: FOLDER,
+    stat.S_IFLNK: LINK,
     stat.S_IFSOCK: "a socket",
     stat.S_IFIFO: "a pipe",
     stat.S_IFBLK: "a block device",
@@ -108,7 +114,7 @@ class _Scanner:
         self._ignore_files = tuple(ignore_files)
         self._own = frozenset(own)
         self._levels: list[_Level] = []
-        self._modes: dict[int, int] = {}  # one object for equal ones
+        self._modes: dict[int, tuple[str, int]] = {}  # each parted once
         self._entries: list[Entry] = []
         self._problems: list[Problem] = []
         self._patterns: list[tuple[bytes, bytes]] = []
@@ -185,8 +191,8 @@ class _Scanner:
         entries: list[Entry] = []
         left_out = 0
         for thing in things:
-            name = os.fsencode(thing.name)
-            is_hidden = is_yard(name)
+            name = thing.name.encode(*_NAMES)
+            is_hidden = name[0] == DOT and is_yard(name)
             if hides and not is_hidden:
                 is_hidden = hides(name, is_folder=thing.is_dir(follow_symlinks=False))
             if is_hidden:
@@ -211,20 +217,26 @@ class _Scanner:
         if len(path) > MAX_PATH:
             raise OSError(errno.ENAMETOOLONG, f"a path of {len(path)} bytes")
         info = thing.stat(follow_symlinks=False)
-        check_time(info)
-        kind, mode = info.st_mode & KIND_BITS, info.st_mode & MODE_BITS
-        mode = self._modes.setdefault(mode, mode)
-        if kind == stat.S_IFREG:
-            return Entry(path, FILE, mode, info.st_size, info.st_mtime_ns)
-        if kind == stat.S_IFDIR:
+        mode, mtime_ns = info.st_mode, info.st_mtime_ns
+        if abs(mtime_ns) > MAX_TIME:
+            check_time(info)  # says what is wrong with it
+        kind, bits = self._modes.get(mode) or self._split(mode)
+        if kind is FILE:
+            return Entry(path, FILE, bits, info.st_size, mtime_ns)
+        if kind is FOLDER:
             if (info.st_dev, info.st_ino) in self._own:
                 return None
-            return Entry(path, FOLDER, mode, 0, info.st_mtime_ns)
-        if kind == stat.S_IFLNK:
+            return Entry(path, FOLDER, bits, 0, mtime_ns)
+        if kind is LINK:
             says = os.fsencode(os.readlink(thing.name, dir_fd=fd))
-            return Entry(path, LINK, 0, 0, info.st_mtime_ns, says)
-        what = _SPECIAL.get(kind, "a special file")
-        raise OSError(errno.EINVAL, f"{what} is not synced")
+            return Entry(path, LINK, 0, 0, mtime_ns, says)
+        raise OSError(errno.EINVAL, f"{kind} is not synced")
+
+    def _split(self, mode: int) -> tuple[str, int]:
+        """Part a mode: the kind, or what is said of it, and the permission bits."""
+        kind = _KINDS.get(mode & KIND_BITS, "a special file")
+        self._modes[mode] = kind, mode & MODE_BITS
+        return self._modes[mode]
 
     def _read_ignore_files(
         self,
