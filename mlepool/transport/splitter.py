@@ -9,6 +9,8 @@ library: handshake, control and empty frames, fragments, and everything that is 
 import struct
 from collections.abc import Callable, Iterator
 
+from mlepool.transport.scratch import keep_memory
+
 __all__ = ["Splitter"]
 
 END_OF_HANDSHAKE = b"\r\n\r\n"
@@ -22,6 +24,7 @@ MAX_HEAD = 14  # bytes
 SMALLEST = 4  # bytes that a frame has at least which is taken at once
 MIN_ROOM = 16 * 1024  # bytes; for less it is not worth reading what follows apart
 FEW = 8  # small frames in a row, after which there is no bulk just now
+LARGE = 128 * 1024  # bytes; glibc maps what is larger for itself, at first
 FOR_EVER = 1 << 62  # bytes
 
 Bytes = memoryview | bytes
@@ -176,6 +179,8 @@ class Splitter:
     def _begin(self, size: int) -> None:
         """Make room for a frame; a client's takes no more than what has come of it."""
         self._missing, self._small = size, 0
+        if size > LARGE:
+            keep_memory()
         if len(self._store) < size:
             self._store = bytearray(size if self._unmask is None else 0)
         if len(self._store) >= size:

@@ -16,6 +16,7 @@ from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
 from mlepool.transport.base import LinkInfo, Piece, Receiver
+from mlepool.transport.scratch import keep_memory
 
 try:
     from websockets.speedups import apply_mask
@@ -99,6 +100,7 @@ class WebSocketLink:
 
     def _send_masked(self, frame: memoryview) -> None:
         """Send a large frame part by part: one copy of a whole one is costly memory."""
+        keep_memory()
         mask = os.urandom(4)
         parts = self.protocol.data_to_send()
         parts += (_head(len(frame), masked=True), mask)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import mlepool
-from mlepool.client.links.questions import MAX_BULK, Questions
+from mlepool.client.links.questions import FAST_BULK, LARGE, MAX_BULK, Questions
 from mlepool.errors import ConnectionLostError, LocalProtocolError, RemoteProtocolError
 from mlepool.wire.messages import Accepted, Ended, Failure, Outcome, Request
 from tests.tools import in_jumping_time, in_real_time
@@ -121,22 +121,24 @@ async def test_all_fail_when_no_link_will_come():
 
 
 @in_jumping_time
-async def test_bulk_waits_for_room_and_what_is_small_goes_before_it():
+@pytest.mark.parametrize(("size", "count"), [(LARGE, 4), (LARGE + 1, 7)])
+async def test_bulk_waits_for_room_and_what_is_small_goes_before_it(size, count):
+    assert count == (MAX_BULK if size == LARGE else FAST_BULK) // size
     questions, link = await linked()
-    half = MAX_BULK // 2
-    tasks = [ask(questions, name, half) for name in "abcd"]
+    first, last = [str(number) for number in range(count)], ["next", "last"]
+    tasks = [ask(questions, name, size) for name in first + last]
     await asyncio.sleep(0)
-    assert [one.command for one in link.sent] == ["a", "b"]
+    assert [one.command for one in link.sent] == first
     tasks.append(ask(questions, "small"))
     await asyncio.sleep(0)
-    assert [one.command for one in link.sent] == ["a", "b", "small"]
+    assert [one.command for one in link.sent] == [*first, "small"]
     link.answer(2, value("b"), questions)
     await asyncio.sleep(0.1)
-    assert [one.command for one in link.sent] == ["a", "b", "small", "c"]
-    for number in (1, 3, 4):
+    assert [one.command for one in link.sent] == [*first, "small", "next"]
+    for number in tuple(link.open):
         link.answer(number, value(0), questions)
     await asyncio.sleep(0.1)
-    link.answer(5, value("d"), questions)
+    link.answer(count + 3, value("last"), questions)
     await asyncio.gather(*tasks)
 
 
@@ -158,7 +160,7 @@ async def test_bulk_waits_while_the_link_is_full():
 @in_jumping_time
 async def test_more_than_all_the_room_goes_alone():
     questions, link = await linked()
-    task = ask(questions, "a", MAX_BULK + 1)
+    task = ask(questions, "a", FAST_BULK + 1)
     await asyncio.sleep(0)
     link.answer(1, value(1), questions)
     assert await task == 1
@@ -167,7 +169,7 @@ async def test_more_than_all_the_room_goes_alone():
 @in_jumping_time
 async def test_a_cancelled_one_leaves_its_call_and_its_room():
     questions, link = await linked()
-    tasks = [ask(questions, name, MAX_BULK) for name in "abc"]
+    tasks = [ask(questions, name, FAST_BULK) for name in "abc"]
     await asyncio.sleep(0)
     tasks[1].cancel()
     tasks[0].cancel()
