@@ -50,7 +50,7 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
     length: Length
 
 
-class Offer(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class Offer(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     """What a file consists of: all of it, or the next part of a large one.
 
     Attributes:
@@ -66,7 +66,7 @@ class Offer(msgspec.Struct, frozen=True, array_like=True, tag=1):
     is_last: bool = True
 
 
-class Piece(msgspec.Struct, frozen=True, array_like=True, tag=2):
+class Piece(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     """Some bytes of a file: a chunk that was missing, or a part of one.
 
     Attributes:

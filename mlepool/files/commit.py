@@ -13,8 +13,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVarTuple
 
 import msgspec
 
@@ -27,6 +26,8 @@ from mlepool.files.trash import Trash
 from mlepool.tree import FILE, Entry, order_of
 
 __all__ = ["Commit", "Work"]
+
+Ts = TypeVarTuple("Ts")
 
 LINK_NAME = b"link"  # in the stage folder; files have numbers
 ACCESS = stat.S_IRWXU
@@ -101,29 +102,29 @@ class Commit:
     def run(self, work: Work, files: Iterable[tuple[int, Staged]]) -> None:
         """Do it all: what is deleted first, as others may come in its place."""
         for path in work.deleted:
-            self._do(path, partial(self._delete, path))
+            self._do(path, self._delete, path)
         folders = [work.folders[one] for one in sorted(work.folders, key=order_of)]
         for folder in folders:
-            self._do(folder.path, partial(self._make_folder, folder.path))
+            self._do(folder.path, self._make_folder, folder.path)
         for number, file in files:
-            self._do(file.entry.path, partial(self._put, number, file))
+            self._do(file.entry.path, self._put, number, file)
         for entry in work.links.values():
-            self._do(entry.path, partial(self._make_link, entry))
+            self._do(entry.path, self._make_link, entry)
         for entry in work.touched.values():
-            self._do(entry.path, partial(self._touch_known, entry))
+            self._do(entry.path, self._touch_known, entry)
         self._finish(folders)
         self._let_tick()
         self.ended_ns = file_clock()
 
-    def _do(self, path: bytes, action: Callable[[], None]) -> None:
+    def _do(self, path: bytes, action: Callable[[*Ts], None], *args: *Ts) -> None:
         """Do something at a path; if a folder forbids it that is ours, open it up."""
         try:
             try:
-                action()
+                action(*args)
             except PermissionError:
                 if not self._open_up(path):
                     raise
-                action()
+                action(*args)
         except (OSError, ValueError) as exc:  # a link that says what no link can
             self._add_problem(path, exc)
 

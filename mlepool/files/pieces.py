@@ -17,7 +17,7 @@ __all__ = ["BARE_PIECE", "OVERHEAD", "PIECE", "OpenFile", "Pieces"]
 
 PIECE = 112 * 1024  # bytes: with what is said of it, it fits a frame of 128 KiB
 BARE_PIECE = 448 * 1024  # bytes: an answer's, over a link so fast that each one costs
-READ = 32 * 1024 * 1024  # bytes that were read to be described, and are soon asked for
+READ = 16 * 1024 * 1024  # bytes that were read to be described, and are soon asked for
 SHARED = 16 * 1024 * 1024  # bytes of pieces that are held for others who read the same
 SAMPLED = 256  # files of which it is remembered whether packing pays
 OVERHEAD = 500  # bytes that holding a small file takes besides its content
@@ -49,7 +49,7 @@ class Pieces:
 
     def held(self, number: int, key: Hashable) -> Piece | None:
         """Give a piece that was made of late under another number, if it is held."""
-        piece = self._held.get(key)
+        piece = self._held.get(key) if self._is_shared else None
         return None if piece is None else msgspec.structs.replace(piece, number=number)
 
     def whole(self, number: int, key: Hashable, data: bytes, *, pack: bool) -> Piece:
@@ -58,7 +58,8 @@ class Pieces:
             piece = self._packing.make_piece(number, data)
         else:
             piece = Piece(number, 0, data)
-        self._held.put(key, piece, size=len(piece.data) + OVERHEAD)
+        if self._is_shared:
+            self._held.put(key, piece, size=len(piece.data) + OVERHEAD)
         return piece
 
     def of_ranges(

@@ -282,15 +282,11 @@ class Stage:
         if piece.packed or piece.offset or not len(data) == entry.size < HOLE:
             return False
         chunk = Chunk(blake3(data).digest(), len(data))
-        if offer != Offer(number, 0, (chunk,)):
+        if offer.chunks != (chunk,) or offer.offset or not offer.is_last:
             return False
-        write_at(self._handles.get(number), data, 0)
-        file = Staged(entry)
-        file.add(chunk)
-        file.is_offered = True
-        self._files[number] = file
+        self._handles.make_whole(number, data, entry)
+        self._files[number] = Staged.of_one(entry, chunk)
         self._note(chunk, number, 0)
-        self._finish(file, number)
         return True
 
     def _has_old(self, entry: Entry) -> bool:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from blake3 import blake3
 
 from mlepool.files.base import MAX_CHUNK, Chunk, Offer
+from mlepool.files.copying import write_at
 from mlepool.files.versions import OldVersion
 from mlepool.tree import Entry
 
@@ -92,6 +93,20 @@ class Staged:
         self.copied: list[tuple[int, Chunk]] = []
         self.missing: dict[int, Part] = {}
         self.problem = ""
+
+    @classmethod
+    def of_one(cls, entry: Entry, chunk: Chunk) -> Staged:
+        """Make one of a file that has come as its only chunk."""
+        file = cls.__new__(cls)
+        file.entry = entry
+        file.offered = chunk.length
+        file.is_offered = file.is_done = True
+        file.is_same = file.has_holes = False
+        file.old = None
+        file.compared, file.problem = b"", ""
+        file.chunks = [chunk]
+        file.copied, file.missing = _NO_COPIES, _NOTHING
+        return file
 
     def check(self, offer: Offer) -> None:
         """Check that an offer goes on where the last one ended, and fits.
@@ -193,6 +208,20 @@ class Handles:
         if len(self._open) > MAX_OPEN:
             os.close(self._open.popitem(last=False)[1])
         return fd
+
+    def make_whole(self, number: int, data: bytes, entry: Entry) -> None:
+        """Make a file in one go, with its content, its mode and time.
+
+        Raises:
+            OSError: If it can't be.
+        """
+        fd = os.open(str(number), _FLAGS, 0o600, dir_fd=self._folder)
+        try:
+            write_at(fd, data, 0)
+            os.fchmod(fd, entry.mode)
+            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        finally:
+            os.close(fd)
 
     def close(self, number: int) -> None:
         """Close a file's descriptor, if it is open."""
