@@ -85,7 +85,7 @@ class Visitor:
         """
         if self.token is None:
             return None
-        known = self._tokens.find(self.token.id)
+        known = self._tokens.find(self.who["token_id"])
         if known is None:
             return "refused", f"this token ({self.grant.name!r}) is not known any more"
         if problem := known.problem(self._tokens.clock()):
