@@ -342,3 +342,22 @@ def test_no_time_is_no_orphan_timeout(conn, seconds):
     )
     with pytest.raises(error, match="orphan_timeout"):
         conn.run("true", orphan_timeout=seconds, raise_error=True)
+
+
+def test_kill_is_at_once_also_while_a_stop_waits(conn):
+    code = (
+        "import os, signal, time\n"
+        "for number in (signal.SIGINT, signal.SIGTERM):\n"
+        "    signal.signal(number, lambda got, _: os.write(1, b'%d\\n' % got))\n"
+        "print('ready', flush=True)\n"
+        "while True: time.sleep(60)"
+    )
+    live = conn.run([sys.executable, "-c", code], complete=False)
+    assert live.next() == "ready"
+    with ThreadPoolExecutor() as other:
+        slow = other.submit(live.stop, grace=1000.0)
+        assert live.next() == str(signal.SIGINT.value)
+        assert conn.kill(live.id).value.complete
+        assert slow.result().complete
+    assert live.wait().exit_code == -signal.SIGKILL
+    assert live.next() is None

@@ -76,9 +76,17 @@ class Stopping:
             self._stage_ends = now + wait
         self._signal_all(now)
 
-    def hurry(self) -> None:
-        """Skip what remains of the present stage (a second, stronger stop)."""
-        self._stage_ends = 0.0
+    def hurry(self, signal_name: str) -> None:
+        """Skip what remains of the present stage: there is a second stop.
+
+        Args:
+            signal_name: What that begins with: stages before its own are left out.
+        """
+        names = [number.name for number, _ in self._stages]
+        if signal_name in names:
+            del self._stages[: names.index(signal_name)]
+        if self._stages:  # SIGKILL has the time that it takes
+            self._stage_ends = 0.0
 
     def report(self, job_id: str, status: str) -> StopReport:
         """Say what was done, and what is left."""

@@ -58,7 +58,7 @@ class Stops:
     def begin(self, job: Stoppable, stop: Stop) -> None:
         """Stop a job; a second stop while one is under way hurries it."""
         if job.stopping is not None and not job.stopping.is_over:
-            job.stopping.hurry()
+            job.stopping.hurry(stop.signal)
         else:
             job.stopping = Stopping(
                 stop.signal,

@@ -254,9 +254,21 @@ def test_a_second_stop_goes_to_the_next_stage_at_once():
         stopping = Stopping("SIGCONT", 10.0, lambda: [found], now=0.0)
         stopping.advance(0.0)
         assert process.poll() is None
-        stopping.hurry()
+        stopping.hurry("SIGINT")
         stopping.advance(0.1)
         assert process.wait(10) == -signal.SIGTERM
+
+
+def test_a_second_stop_goes_to_its_own_stage_and_lets_sigkill_have_its_time():
+    with living() as (process, found):
+        stopping = Stopping("SIGCONT", 10.0, lambda: [found], now=0.0)
+        stopping.advance(0.0)
+        for now in (0.1, 0.2):
+            stopping.hurry("SIGKILL")
+            stopping.advance(now)
+            assert not stopping.is_over
+        assert process.wait(10) == -signal.SIGKILL
+        assert names(stopping.report("job", "STOPPED")) == ["SIGCONT", "SIGKILL"]
 
 
 def test_stages_change_at_their_time_and_not_before():
