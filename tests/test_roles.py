@@ -15,7 +15,7 @@ import mlepool
 from mlepool.client.ids import new_job_id
 from mlepool.config import write_private
 from mlepool.files.base import Chunk, Offer, Piece, SourceOptions, TargetOptions
-from mlepool.tree import FILE, Entry
+from mlepool.tree import FILE, FOLDER, Entry
 from mlepool.wire.messages import Ended, Outcome, Request
 from mlepool.worker.access.audit import read_audit
 from mlepool.worker.access.identity import Identity, new_secret
@@ -23,7 +23,7 @@ from mlepool.worker.access.tokens import FIRST, Token, TokenStore
 from mlepool.worker.commands import builtin_commands
 from mlepool.worker.registry import Registry
 from tests.conftest import RunningWorker, wait_until
-from tests.raw import raw_client
+from tests.raw import RawClient, raw_client
 
 pytestmark = pytest.mark.real
 
@@ -292,6 +292,19 @@ def test_no_sync_reaches_the_workers_own_folder_for_who_is_no_admin(
     assert {one: one.read_bytes() for one in state.glob("*token*")} == before
 
 
+def asking(client: RawClient) -> Callable[..., Outcome]:
+    """Give what makes requests of one session's trees, and takes their answers."""
+    calls = itertools.count(1)
+
+    def ask(command: str, session: str, **arguments: Any) -> Outcome:
+        arguments = {"session": session, **arguments}
+        request = Request(next(calls), new_job_id(), f"_tree_{command}", arguments)
+        client.send(request)
+        return client.wait_for(Ended).outcome
+
+    return ask
+
+
 def test_nothing_of_the_workers_own_folder_is_reached_through_a_tree_around_it(
     guarded,
 ):
@@ -303,14 +316,7 @@ def test_nothing_of_the_workers_own_folder_is_reached_through_a_tree_around_it(
     token = guarded.token("sync").secret
     before = (guarded.state / "tokens.json").read_bytes()
     with raw_client(guarded.running, token=token) as client:
-        calls = itertools.count(1)
-
-        def ask(command: str, session: str, **arguments: Any) -> Outcome:
-            arguments = {"session": session, **arguments}
-            request = Request(next(calls), new_job_id(), f"_tree_{command}", arguments)
-            client.send(request)
-            return client.wait_for(Ended).outcome
-
+        ask = asking(client)
         root, reading, writing = os.fsencode(guarded.state.parent), "0" * 16, "1" * 16
         ask("open_source", reading, root=root, options=SourceOptions())
         ask("scan", reading, step=1)
@@ -324,6 +330,38 @@ def test_nothing_of_the_workers_own_folder_is_reached_through_a_tree_around_it(
         assert "for admins only" in str(ask("commit", writing).value)
         ask("close", writing, is_success=True)
     assert (guarded.state / "tokens.json").read_bytes() == before
+
+
+def test_the_workers_own_folder_is_not_changed_through_a_tree_around_it(guarded):
+    state, around = os.fsencode(guarded.state), guarded.state.parent
+    name, session = os.path.basename(state), "2" * 16
+    before = guarded.state.stat()
+    with raw_client(guarded.running, token=guarded.token("sync").secret) as client:
+        ask = asking(client)
+        root = os.fsencode(around.parent)
+        path = os.fsencode(around.name) + b"/" + name
+        opened = Entry(path, FOLDER, 0o777, 0, 10**18)
+        gone = [path, path + b"/token", os.path.dirname(path)]
+        ask("open_target", session, root=root, options=TargetOptions())
+        ask("scan", session, step=1)
+        ask(
+            "prepare",
+            session,
+            step=2,
+            folders=[opened],
+            links=[],
+            touched=[],
+            deleted=gone,
+        )
+        *_, problems = ask("commit", session).value
+        ask("close", session, is_success=True)
+    after = guarded.state.stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    assert (guarded.state / "token").exists()
+    assert {path for _, path, _ in problems} == {*gone, opened.path}
+    assert {text for *_, text in problems} == {
+        "the worker's own folder: for admins only"
+    }
 
 
 def test_commands_of_ones_own_need_roles_too(guarded, enter):

@@ -12,13 +12,13 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVarTuple
 
 import msgspec
 
 from mlepool.files.base import Problem
-from mlepool.files.descent import Root
+from mlepool.files.descent import CLOSED, Root, is_inside
 from mlepool.files.moving import place
 from mlepool.files.proofs import file_clock, pack_proof
 from mlepool.files.staged import Staged
@@ -71,6 +71,7 @@ class Commit:
         trash: Takes what is deleted.
         keep: Told of a file that is about to be replaced: the tree, its
             path, and how it looks.
+        closed: Paths of folders in it that stay as they are, with all that is in them.
 
     Attributes:
         placed: Files with new content.
@@ -87,7 +88,9 @@ class Commit:
         stage: int,
         trash: Trash,
         keep: Callable[[Root, bytes, os.stat_result], None],
+        closed: Sequence[bytes] = (),
     ) -> None:
+        self._closed = closed
         self._tree = tree
         self._there = there
         self._stage = stage
@@ -119,6 +122,7 @@ class Commit:
     def _do(self, path: bytes, action: Callable[[*Ts], None], *args: *Ts) -> None:
         """Do something at a path; if a folder forbids it that is ours, open it up."""
         try:
+            self._check(path)
             try:
                 action(*args)
             except PermissionError:
@@ -127,6 +131,10 @@ class Commit:
                 action(*args)
         except (OSError, ValueError) as exc:  # a link that says what no link can
             self._add_problem(path, exc)
+
+    def _check(self, path: bytes) -> None:
+        if any(is_inside(path, one) for one in self._closed):
+            raise PermissionError(errno.EACCES, CLOSED)
 
     def _open_up(self, path: bytes) -> bool:
         """Give us access to the folders on a path; False if that changes nothing."""
@@ -141,6 +149,8 @@ class Commit:
         return opened
 
     def _delete(self, path: bytes) -> None:
+        if any(is_inside(one, path) for one in self._closed):
+            raise PermissionError(errno.EACCES, CLOSED)
         with contextlib.suppress(FileNotFoundError):
             self.trashed.append((path, self._trash.take(self._tree, path)))
 
@@ -206,6 +216,7 @@ class Commit:
         final = {entry.path: entry for entry in folders}
         for path in sorted({*final, *self._opened}, key=order_of, reverse=True):
             with self._problem_of(path):
+                self._check(path)
                 if path in final:
                     self._touch(final[path])
                 else:

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 __all__ = [
+    "CLOSED",
     "FOLDER_FLAGS",
     "LIST_FLAGS",
     "Root",
@@ -25,6 +26,7 @@ __all__ = [
     "make_real",
     "open_nearest",
     "open_real",
+    "paths_in",
     "places_of",
     "split_path",
 ]
@@ -83,6 +85,12 @@ def places_of(folders: Iterable[str | os.PathLike[str]]) -> set[tuple[int, int]]
             seen = os.stat(one)
             found.add((seen.st_dev, seen.st_ino))
     return found
+
+
+def paths_in(root: bytes, folders: Iterable[str | os.PathLike[str]]) -> list[bytes]:
+    """Give the paths of folders within a tree, of those that lie in it."""
+    real = [os.path.realpath(os.fsencode(one)) for one in folders]
+    return [os.path.relpath(one, root) for one in real if is_inside(one, root)]
 
 
 def locate_root(

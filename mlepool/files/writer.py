@@ -23,6 +23,7 @@ from mlepool.files.descent import (
     locate_root,
     make_real,
     open_nearest,
+    paths_in,
     places_of,
 )
 from mlepool.files.leftovers import Place, StagedChunk, find_left
@@ -175,6 +176,7 @@ class TreeWriter:
                 stage=self._folders[0].fd,
                 trash=trash,
                 keep=self._memory().keep,
+                closed=paths_in(self._real, self._closed),
             )
             commit.run(self.work, files)
             self._report = TargetReport(

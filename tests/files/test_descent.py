@@ -12,6 +12,7 @@ from mlepool.files.descent import (
     make_real,
     open_nearest,
     open_real,
+    paths_in,
     split_path,
 )
 from tests.files.trees import as_nobody, listing, make_tree
@@ -78,6 +79,15 @@ def test_a_root_that_has_a_link_in_it_by_now_is_not_opened(tmp_path):
     for act in (open_real, make_real, open_nearest):
         with pytest.raises(NotADirectoryError):
             act(real)
+
+
+def test_folders_in_a_tree_are_told_by_their_real_paths(tmp_path):
+    make_tree(tmp_path, {"tree/a/own/key": b"", "tree-2/own/key": b""})
+    (tmp_path / "link").symlink_to(tmp_path / "tree/a")
+    root = os.fsencode(os.path.realpath(tmp_path / "tree"))
+    places = ["tree/a/own", "link/own", "tree-2/own", "tree/a/not-there"]
+    found = paths_in(root, [tmp_path / one for one in places])
+    assert found == [b"a/own", b"a/own", b"a/not-there"]
 
 
 def test_the_deepest_folder_that_is_there_is_found(tmp_path):
