@@ -129,7 +129,7 @@ def test_what_waits_in_line_is_asked_for_shown_and_stopped(here, start_worker):
     assert (refused.status, refused.out) == (75, "")
     assert "all slots (1) are taken" in refused.err
     none = here("run", *to, "--gpus", "99", "echo never")
-    assert (none.status, none.out) == (255, "")
+    assert (none.status, none.out) == (1, "")
     assert "gpus=99" in none.err
     (waiting,) = [
         row for row in here("jobs", *to).out.splitlines() if row.startswith(job_id)
