@@ -14,7 +14,8 @@ from mlepool.worker.live import LiveConfig
 from mlepool.worker.telemetry.delivery import Link
 from mlepool.worker.telemetry.sampler import Telemetry
 from mlepool.worker.threads import Threads
-from mlepool.worker.trees import Trees, TreeSession
+from mlepool.worker.tree_session import TreeSession
+from mlepool.worker.trees import Trees
 
 __all__ = ["CallContext"]
 

@@ -7,15 +7,13 @@ import pytest
 
 from mlepool.errors import WorkerError
 from mlepool.files.base import Scan, SourceOptions, TargetOptions, TargetReport
+from mlepool.worker.tree_session import GONE_AFTER, MAX_STEPS, TreeSession
 from mlepool.worker.trees import (
-    GONE_AFTER,
     IDLE_LIMIT,
     LINKED_LIMIT,
     MAX_SESSIONS,
-    MAX_STEPS,
     TAKEOVER_AFTER,
     Trees,
-    TreeSession,
     UnknownSessionError,
 )
 from tests.tools import in_jumping_time

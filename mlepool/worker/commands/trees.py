@@ -39,7 +39,7 @@ from mlepool.tree import (
     pack_outline,
 )
 from mlepool.worker.registry import Context, command as offered
-from mlepool.worker.trees import TreeSession
+from mlepool.worker.tree_session import TreeSession
 
 __all__ = [
     "tree_close",
