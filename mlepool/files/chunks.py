@@ -69,25 +69,20 @@ def chunk_file(
 
 def chunk_part(
     fd: int, *, offset: int, limit: int
-) -> list[tuple[Chunk, memoryview | None]]:
+) -> tuple[list[Chunk], memoryview | None]:
     """Cut a part of an open file, as :func:`chunk_file` does, and keep what was read.
 
     Returns:
-        The chunks, in order, each with its bytes; None for those of holes.
+        The chunks, in order, and their bytes; None of a file with holes.
     """
     stat = os.fstat(fd)
     if stat.st_blocks * SECTOR < stat.st_size:
-        cuts = chunk_file(fd, offset=offset, limit=limit)
-        return [(chunk, None) for _, chunk in cuts]
+        return [chunk for _, chunk in chunk_file(fd, offset=offset, limit=limit)], None
     end = min(stat.st_size, offset + limit + LARGEST)
     data = memoryview(read_at(fd, offset, max(0, end - offset)))
     is_all = len(data) < end - offset or end == stat.st_size
-    found: list[tuple[Chunk, memoryview | None]] = []
-    used = 0
-    for chunk in _cut(data, is_all=is_all, limit=limit):
-        found.append((chunk, data[used : used + chunk.length]))
-        used += chunk.length
-    return found
+    chunks = list(_cut(data, is_all=is_all, limit=limit))
+    return chunks, data[: sum(one.length for one in chunks)]
 
 
 def chunk_bytes(data: bytes) -> tuple[Chunk, ...]:

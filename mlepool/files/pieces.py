@@ -43,7 +43,7 @@ class Pieces:
     def __init__(self, *, is_shared: bool) -> None:
         self._is_shared = is_shared
         self._held: Recent[Piece] = Recent(SHARED if is_shared else 0)
-        self._read: Recent[memoryview] = Recent(0 if is_shared else READ)
+        self._read = _Parts(READ)
         self._pays: Recent[bool] = Recent(SAMPLED)
         self._packing = Packing()
 
@@ -93,9 +93,8 @@ class Pieces:
                 yield piece
 
     def hold(self, file: OpenFile, offset: int, data: memoryview) -> None:
-        """Take bytes that were read to describe them: they need not be read again."""
-        key = file.path, file.stat.st_ctime_ns, offset
-        self._read.put(key, data, size=len(data))
+        """Take a part that was read to be described: it need not be read again."""
+        self._read.put(_version_of(file), offset, data)
 
     def clear(self) -> None:
         """Let go of all."""
@@ -103,17 +102,17 @@ class Pieces:
         self._read.clear()
 
     def _bytes(self, file: OpenFile, offset: int, size: int) -> bytes | memoryview:
-        key = file.path, file.stat.st_ctime_ns, offset
-        read = self._read.get(key)
-        if read is None or len(read) < size:
+        version = _version_of(file)
+        read = self._read.find(version, offset, size)
+        if read is None:
             data = os.pread(file.fd, size, offset)
             if len(data) != size:
                 raise ChangedError
             return data
-        self._read.drop(key)
-        if len(read) > size:
-            self.hold(file, offset + size, read[size:])
-        return read[:size]
+        if self._is_shared:
+            return bytes(read)  # what is held for others does not hold the part with it
+        self._read.used(version, offset, size)
+        return read
 
     def _does_pay(self, file: OpenFile) -> bool:
         """Tell by a file's beginning if it is to be packed."""
@@ -122,3 +121,80 @@ class Pieces:
             known = pays(os.pread(file.fd, SAMPLE, 0))
             self._pays.put(file.path, known)
         return known
+
+
+class _Part:
+    """A part of a file.
+
+    Attributes:
+        left: Bytes that were not used yet.
+    """
+
+    __slots__ = ("begin", "data", "file", "left")
+
+    def __init__(self, file: Hashable, begin: int, data: memoryview) -> None:
+        self.file = file
+        self.begin = begin
+        self.data = data
+        self.left = len(data)
+
+    def has(self, offset: int, size: int) -> bool:
+        """Tell if it has all of these bytes."""
+        return 0 <= offset - self.begin <= len(self.data) - size
+
+
+class _Parts:
+    """Parts of files that were read of late; the first to come go first.
+
+    Args:
+        limit: Bytes that all of them may have.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._parts: dict[Hashable, list[_Part]] = {}
+        self._order: dict[_Part, None] = {}
+
+    def put(self, file: Hashable, begin: int, data: memoryview) -> None:
+        """Keep a part for a while."""
+        part = _Part(file, begin, data)
+        self._parts.setdefault(file, []).append(part)
+        self._order[part] = None
+        self._size += len(data)
+        while self._size > self._limit:
+            self._drop(next(iter(self._order)))
+
+    def find(self, file: Hashable, offset: int, size: int) -> memoryview | None:
+        """Give bytes of one part; None if they are not there any more."""
+        for part in self._parts.get(file, ()):
+            if part.has(offset, size):
+                return part.data[offset - part.begin :][:size]
+        return None
+
+    def used(self, file: Hashable, offset: int, size: int) -> None:
+        """Let go of a part once as many bytes of it were used as it has."""
+        for part in self._parts.get(file, ()):
+            if part.has(offset, size):
+                part.left -= size
+                if part.left <= 0:
+                    self._drop(part)
+                return
+
+    def clear(self) -> None:
+        """Let go of all."""
+        self._order.clear()
+        self._parts.clear()
+        self._size = 0
+
+    def _drop(self, part: _Part) -> None:
+        del self._order[part]
+        self._size -= len(part.data)
+        parts = self._parts[part.file]
+        parts.remove(part)
+        if not parts:
+            del self._parts[part.file]
+
+
+def _version_of(file: OpenFile) -> tuple[bytes, int]:
+    return file.path, file.stat.st_ctime_ns

@@ -237,12 +237,10 @@ class TreeReader:
 
     def _cut(self, file: OpenFile, offset: int) -> list[Chunk]:
         """Cut the next part of a file; what was read for that is soon asked for."""
-        cuts = chunk_part(file.fd, offset=offset, limit=PART)
-        for chunk, data in cuts:
-            if data is not None:
-                self._pieces.hold(file, offset, data)
-            offset += chunk.length
-        return [chunk for chunk, _ in cuts]
+        chunks, data = chunk_part(file.fd, offset=offset, limit=PART)
+        if data is not None:
+            self._pieces.hold(file, offset, data)
+        return chunks
 
     def _begin(self, entry: Entry, file: OpenFile) -> None:
         """Take what is known of a file, if that is how it looks now."""

@@ -21,7 +21,7 @@ FILES_FOLDER = "files"  # in the state folder: what is kept for syncs
 
 
 class LocalEnds:
-    """Makes the ends of trees on this host; see :class:`~mlepool.worker.tree_session.Ends`.
+    """Makes the ends of trees on this host: :class:`~mlepool.worker.tree_session.Ends`.
 
     Args:
         state: The worker's state folder.

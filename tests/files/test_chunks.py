@@ -132,16 +132,18 @@ def test_a_part_has_the_chunks_and_the_bytes_of_a_file(tmp_path, limit):
     path = tmp_path / "content"
     path.write_bytes(content)
     whole = chunk_bytes(content)
-    found: list[tuple[Chunk, memoryview | None]] = []
+    found: list[Chunk] = []
+    read = b""
     with opened(path) as fd:
         while len(found) < len(whole):
-            begin = sum(chunk.length for chunk, _ in found)
-            part = chunk_part(fd, offset=begin, limit=limit)
-            assert sum(chunk.length for chunk, _ in part[:-1]) < limit
+            part, data = chunk_part(fd, offset=len(read), limit=limit)
+            assert data is not None
+            assert sum(chunk.length for chunk in part[:-1]) < limit
+            assert sum(chunk.length for chunk in part) == len(data)
             found += part
-        assert chunk_part(fd, offset=len(content), limit=limit) == []
-    assert tuple(chunk for chunk, _ in found) == whole
-    assert b"".join(data or b"" for _, data in found) == content
+            read += data
+        assert chunk_part(fd, offset=len(content), limit=limit)[0] == []
+    assert (tuple(found), read) == (whole, content)
 
 
 def test_beyond_the_end_there_is_nothing(cut):
@@ -221,7 +223,7 @@ def test_a_part_of_a_file_with_holes_has_no_bytes(tmp_path):
     with opened(path) as fd:
         part = chunk_part(fd, offset=0, limit=5 * MIB)
         cuts = list(chunk_file(fd, limit=5 * MIB))
-    assert part == [(chunk, None) for _, chunk in cuts]
+    assert part == ([chunk for _, chunk in cuts], None)
 
 
 def test_holes_are_not_read(tmp_path):

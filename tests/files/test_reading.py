@@ -12,13 +12,14 @@ from mlepool.files.reading import PART, TreeReader
 from mlepool.tree import FILE, Entry
 
 
+@pytest.mark.parametrize("is_shared", [False, True])
 @pytest.mark.parametrize("size", [100_000, PART, 2 * PART + 5])
-def test_what_was_read_to_be_described_is_not_read_again(tmp_path, size):
+def test_what_was_read_to_be_described_is_not_read_again(tmp_path, *, size, is_shared):
     content = os.urandom(size)
     (tmp_path / "file").write_bytes(content)
     stat = (tmp_path / "file").stat()
     entry = Entry(b"file", FILE, 0o644, size, stat.st_mtime_ns)
-    reader = TreeReader(os.fsencode(tmp_path), SourceOptions())
+    reader = TreeReader(os.fsencode(tmp_path), SourceOptions(), is_shared=is_shared)
     before = bytes_read()
     lengths = [one.length for one in described(reader, entry)]
     begins = itertools.accumulate(lengths, initial=0)
@@ -26,7 +27,7 @@ def test_what_was_read_to_be_described_is_not_read_again(tmp_path, size):
     sent = reader.read(entry, 5, ranges=ranges, pack=False)
     behind = 2 * LARGEST if size > PART else 0  # tells where a part ends
     assert bytes_read() - before < size + behind + 10_000  # pytest reads, too
-    again = reader.read(entry, 5, ranges=ranges, pack=False)  # it was let go of
+    again = reader.read(entry, 5, ranges=ranges, pack=False)
     reader.close()
     for pieces in (sent, again):
         assert isinstance(pieces, list)
