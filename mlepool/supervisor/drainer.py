@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import termios
 import time
 from collections.abc import Collection
@@ -29,6 +30,11 @@ __all__ = ["CALLED_OFF", "drain_aside"]
 CALLED_OFF = b"q"  # take what is there, and come to an end
 NEWS = b"."
 NEWS_PAUSE = 0.02  # seconds between two times that the supervisor is woken up
+# While nobody keeps up with the job, and others have something to do, they go first.
+# That leaves it 256 MiB a second at most.
+SMALL_PART = 256 * 1024  # bytes of a pipe in each turn
+REST = 0.001  # seconds after each turn
+BUSY = 0.5  # seconds for which others count as busy after each thing they do
 NICENESS = 5  # as nice(1) has it: a third of what others get, where all want some
 OWN_SHARE = Path("/proc/self/autogroup")  # sched(7): niceness counts within a session
 
@@ -91,23 +97,31 @@ class Drainer:
         """Drain, and leave what the supervisor needs to go on in the notes."""
         self._recorder.recover(self._notes)
         while self._pipes:
+            gives_way = self._gives_way()
+            most = SMALL_PART if gives_way else sys.maxsize
             for fd, event in self._poll.poll(self._patience()):
                 if fd not in self._pipes:
                     self._called()
-                elif not self._pour(fd) and event & ~select.POLLIN:
+                elif not self._pour(fd, most) and event & ~select.POLLIN:
                     self._poll.unregister(fd)
                     del self._pipes[fd]
             self._tell()
+            if gives_way:
+                time.sleep(REST)
         self._recorder.hand_over(self._notes)
 
-    def _pour(self, fd: int) -> bool:
+    def _gives_way(self) -> bool:
+        notes = self._notes
+        return notes.is_unread and time.monotonic() < notes.busy + BUSY
+
+    def _pour(self, fd: int, most: int) -> bool:
         """Pour what a pipe holds, as several records if need be; False for nothing.
 
         It is asked once how much: a writer holds up who asks as much as who takes.
         """
         held = array.array("i", [0])
         fcntl.ioctl(fd, termios.FIONREAD, held)
-        for left in range(held[0], 0, -MAX_PAYLOAD):
+        for left in range(min(held[0], most), 0, -MAX_PAYLOAD):
             count = min(left, MAX_PAYLOAD)
             self._recorder.pour(self._pipes[fd], fd, count, notes=self._notes)
             self._has_news = True
@@ -123,7 +137,7 @@ class Drainer:
         if not word:
             os._exit(0)  # the supervisor was killed: the journal is the next one's
         for fd in self._pipes:
-            self._pour(fd)
+            self._pour(fd, sys.maxsize)
         self._pipes.clear()
 
     def _patience(self) -> int | None:

@@ -61,6 +61,7 @@ class Drains:
         for fd in job.pipes:
             drain = functools.partial(self._drain, job, fd)
             self._waiter.register(fd, READ, drain)
+        self._floods.give_way()
 
     def tell_start(self, job: Job) -> None:
         """Tell the worker that a job has begun."""
@@ -87,6 +88,11 @@ class Drains:
         """Tell no more of a job's start, or of how its output grows."""
         self._grown.pop(job.id, None)
         job.is_news = False
+
+    def attend(self, job: Job, *, is_followed: bool) -> None:
+        """Know if anybody keeps up with what a job writes; if not, others go first."""
+        job.is_unread = not is_followed
+        self._floods.attend(job)
 
     def abandon(self, job: Any) -> None:
         """Drain a job no more, though somebody holds its pipes open.
@@ -140,6 +146,8 @@ class Drains:
             self._waiter.unregister(fd)
             job.close_pipe(fd)
             self._ended(job)
+        elif moved:
+            self._floods.give_way()
         if recorder.position != position or recorder.dropped != dropped:
             self._has_grown(job)
         if moved and job.is_flooding(moved, now=time.monotonic()):

@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 
 from mlepool.supervisor.drainer import CALLED_OFF, drain_aside
@@ -54,6 +55,7 @@ class Floods:
         self._ended = ended
         self._unable = unable
         self._lines: dict[str, socket.socket] = {}
+        self._notes: dict[str, Notes] = {}
         self._called_off: set[str] = set()
 
     def take(self, job: Job) -> None:
@@ -61,9 +63,21 @@ class Floods:
         if hasattr(os, "splice"):
             notes = Notes.shared()
             notes.position, notes.dropped = job.recorder.position, job.recorder.dropped
+            self._notes[job.id] = notes
+            self.attend(job)
             self._start(job, notes)
         else:
             self._unable(job)
+
+    def attend(self, job: Job) -> None:
+        """Tell a job's drainer, if it has one, whether anybody keeps up with it."""
+        if job.id in self._notes:
+            self._notes[job.id].is_unread = job.is_unread
+
+    def give_way(self) -> None:
+        """Tell drainers that another job has begun or written something just now."""
+        for notes in self._notes.values():
+            notes.busy = time.monotonic()
 
     def call_off(self, job: Job) -> None:
         """Have a job drained no more, though somebody holds its pipes open.
@@ -122,10 +136,12 @@ class Floods:
         """Go on with a job whose drainer is no more."""
         if notes.is_done:
             self._called_off.discard(job.id)
+            del self._notes[job.id]
             job.recorder.take_over(notes)
             job.close_pipes()
             self._ended(job)
         elif notes.is_unable:
+            del self._notes[job.id]
             self._unable(job)
         else:
             logger.warning("job %s gets another drainer: one has died", job.id)

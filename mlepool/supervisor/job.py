@@ -63,6 +63,7 @@ class Job:
         is_news: True while the worker is to be told that it has begun.
         is_aside: True while another process moves its output.
         is_kept: True if no other process can.
+        is_unread: True while nobody keeps up with what it writes, as far as is known.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Job:
         self.is_news = False
         self.is_aside = False
         self.is_kept = False
+        self.is_unread = False
         self._moment = 0.0
         self._moved = 0
         head = JobHead(

@@ -174,6 +174,7 @@ class Keeper:
         """Count the time without readers from now on; the next worker may have some."""
         for job in self._by_pid.values():
             self._orphan(job)
+            self._drains.attend(job, is_followed=False)
 
     # -- what the worker asks for
 
@@ -246,6 +247,7 @@ class Keeper:
         job = self._jobs.get(attend.id)
         if job is None:
             return
+        self._drains.attend(job, is_followed=attend.is_followed)
         if attend.is_read:
             self._timers.cancel(f"orphan {job.id}")
         else:

@@ -130,10 +130,16 @@ class Stop(msgspec.Struct, frozen=True, array_like=True, tag=4):
 
 
 class Attend(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """Say if anybody reads a job that has an orphan timeout."""
+    """Say if anybody reads a job, and if anybody keeps up with it.
+
+    Attributes:
+        is_read: True if it has a reader; asked of jobs that have an orphan timeout.
+        is_followed: False if every reader is far behind, or there is none.
+    """
 
     id: JobId
     is_read: bool = False
+    is_followed: bool = True
 
 
 class Finish(msgspec.Struct, frozen=True, array_like=True, tag=5):

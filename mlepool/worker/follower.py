@@ -24,6 +24,7 @@ logger = logging.getLogger("mlepool.worker")
 
 REOPEN_PAUSE = 1.0  # seconds before a supervisor that could not start is tried again
 MAX_REOPEN_PAUSE = 60.0  # seconds; each try doubles the pause
+LEAD = 64 * 1024 * 1024  # bytes that a job may be before a reader who keeps up with it
 
 
 class Follower:
@@ -72,7 +73,19 @@ class Follower:
     def attend(self, job: Job) -> None:
         """Tell the supervisor if anybody reads a job, where it is to know."""
         if job.orphan_timeout is not None and job.outcome is None:
-            self.line.attend(Attend(job.id, is_read=bool(job.readers)))
+            self._tell(job)
+
+    def _look_who_follows(self, job: Job) -> None:
+        """Tell the supervisor, where it is news, if a reader keeps up with a job."""
+        places = (reader.position for reader in job.readers)
+        is_followed = any(job.position - place < LEAD for place in places)
+        if is_followed is not job.is_followed:
+            job.is_followed = is_followed
+            self._tell(job)
+
+    def _tell(self, job: Job) -> None:
+        is_read, is_followed = bool(job.readers), job.is_followed is not False
+        self.line.attend(Attend(job.id, is_read, is_followed=is_followed))
 
     def greeted(self, greeting: Greeting) -> None:
         """Take over the jobs that the supervisor holds; the others have ended.
@@ -120,6 +133,8 @@ class Follower:
             job.fresh = grown.fresh
             for reader in tuple(job.readers):
                 reader.pump()
+            if not job.fresh:
+                self._look_who_follows(job)  # it writes much
             job.fresh = b""  # who has not had it reads it later
 
     def ended(self, ended: JobEnded) -> None:
@@ -171,6 +186,7 @@ class Follower:
         job.orphan_timeout = info.orphan_timeout
         job.has_terminal, job.files = info.has_terminal, info.files
         job.owner = info.owner or job.owner
+        job.is_followed = None
         if job.readers:
             self.attend(job)
         for reader in job.readers:

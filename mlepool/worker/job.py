@@ -63,6 +63,10 @@ class Runner(Protocol):
 class Reading(Protocol):
     """Who reads a job: a :class:`~mlepool.worker.reader.Reader`."""
 
+    @property
+    def position(self) -> int:
+        """How far it is."""
+
     def accept(self) -> None:
         """Tell the client that the job has begun, or its place in line."""
 
@@ -93,6 +97,8 @@ class Job:
         order: What the supervisor was asked for; None if another worker has asked.
         outcome: How it ended; None before.
         readers: Who reads its output now.
+        is_followed: True if one of them keeps up with it, as far as the supervisor has
+            been told; None if it is to be told anew.
     """
 
     # Most of it stays so: what is not set for each job costs it nothing.
@@ -117,6 +123,7 @@ class Job:
     resized: Resize | None = None
     order: Spawn | None = None
     outcome: Outcome | None = None
+    is_followed: bool | None = True
     _turn: asyncio.Event | None = None
     _journal: Journal | None = None
 

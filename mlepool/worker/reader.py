@@ -52,6 +52,11 @@ class Reader:
         self._told: int | None = None  # the place in line; 0 once it has begun
         self._scheduled = False
 
+    @property
+    def position(self) -> int:
+        """The journal's position of the next byte to send."""
+        return self._window.position
+
     def accept(self) -> None:
         """Tell the client that the job has begun, or its place in line; if it is news.
 
