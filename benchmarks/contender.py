@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from .work import Work
+from .work import MIB, Work
 
 WARM_UP = 5  # calls or stamped lines not counted: caches fill, code specialises
+FLOODED = 128 * MIB  # bytes of output without end, before something is run beside it
 CHUNK = 64 * 1024  # bytes asked for in one read, by everybody who reads bytes
 
 
@@ -91,6 +92,10 @@ class Contender:
 
     def memory(self, work: Work) -> list[float]:
         """Let output pile up: MiB of each part before and at most, and on disk."""
+        raise NotOfferedError("not measured")
+
+    def beside_flood(self, work: Work) -> list[float]:
+        """Run `true` alone, then as often beside output without end: seconds each."""
         raise NotOfferedError("not measured")
 
     def hosts_open(self, work: Work) -> list[float]:

@@ -10,11 +10,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from .contender import (
     CHUNK,
+    FLOODED,
     Contender,
     delay,
     expect,
@@ -25,7 +27,7 @@ from .contender import (
     times,
 )
 from .files import run_all
-from .processes import end, free_port, wait_for_port
+from .processes import end, free_port, wait_for_port, wait_for_size
 from .work import Work
 
 PAYLOAD = b"0123456789abcdef"  # 16 bytes, about what an empty command carries
@@ -75,6 +77,21 @@ class Local(Contender):
     def run(self, work: Work) -> list[float]:
         """Spawn and reap: seconds each."""
         return timed(spawn_true, work.spawns)
+
+    def beside_flood(self, work: Work) -> list[float]:
+        """Spawn and reap alone, then beside `cat /dev/zero | cat`: seconds each."""
+        alone = self.run(work)
+        path = self.folder / "flood"
+        with path.open("wb") as file, ExitStack() as stack:
+            zeros = subprocess.Popen(["cat", "/dev/zero"], stdout=subprocess.PIPE)
+            stack.callback(end, zeros)
+            stack.callback(
+                end, subprocess.Popen("cat", stdin=zeros.stdout, stdout=file)
+            )
+            wait_for_size(path, FLOODED)
+            beside = self.run(work)
+        path.unlink()
+        return [*alone, *beside]
 
     def at_once(self, work: Work) -> list[float]:
         """Spawn and reap one after another: commands a second."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .contender import (
+    FLOODED,
     WARM_UP,
     WrongOutputError,
     delay,
@@ -31,6 +32,7 @@ from .processes import (
     resident,
     size_of_tree,
     wait_for_port,
+    wait_for_size,
     wait_for_socket,
 )
 from .work import Work
@@ -165,6 +167,15 @@ class Mlepool(ManyHosts):
         journal = size_of_tree(self._state) - journal_before
         live.stop()
         return [*before, *most, expect_some(journal) / MIB]
+
+    def beside_flood(self, work: Work) -> list[float]:
+        """Run `true` alone, then beside output that nobody reads: seconds each."""
+        alone = self.run(work)
+        live = self._conn.run(["cat", "/dev/zero"], complete=False)
+        wait_for_size(self._state, FLOODED)
+        beside = self.run(work)
+        live.stop()
+        return [*alone, *beside]
 
     def prepare(self, targets: Sequence[Path], *, is_update: bool) -> None:
         """Have as many workers as targets, and warm: each has synced one file.

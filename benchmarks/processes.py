@@ -60,6 +60,19 @@ def wait_for_socket(path: Path, server: subprocess.Popen[bytes]) -> None:
     raise ServerError(f"the server did not listen within {START_LIMIT:.0f} s")
 
 
+def wait_for_size(place: Path, size: int) -> None:
+    """Wait until a file, or all in a folder, has so many bytes, 15 s at most.
+
+    Raises:
+        ServerError: If it did not grow so far in time.
+    """
+    deadline = time.monotonic() + START_LIMIT
+    while size_of_tree(place) < size:
+        if time.monotonic() > deadline:
+            raise ServerError(f"no {size / MIB:.0f} MiB within {START_LIMIT:.0f} s")
+        time.sleep(0.02)
+
+
 def end(process: subprocess.Popen[bytes]) -> None:
     """Ask a process to end, kill it after 3 s, and reap it. Ended already is fine."""
     process.terminate()
@@ -111,8 +124,11 @@ def sweep(folder: Path) -> None:
 
 
 def size_of_tree(folder: Path) -> int:
-    """Return the bytes in all files below a folder, also while files come and go."""
-    total = 0
+    """Return the bytes in all files below a folder, also while files come and go.
+
+    Or those of one file.
+    """
+    total = os.lstat(folder).st_size if folder.is_file() else 0
     for parent, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(OSError):

@@ -142,6 +142,8 @@ def notes(results: Results, work: Work) -> Iterator[str]:
         f"{work.rounds} interleaved rounds; cells: median of the rounds, min..max. "
         f"bytes: {work.size / 1e6:,.0f} MB; lines: {work.lines:,}; "
         f"memory: {work.flood / 1e6:,.0f} MB unread, most growth seen; "
+        "flood: beside output without end that nobody reads, which at the limit a "
+        "`cat` writes to a file; "
         f"reconnect: {work.ticks:,} lines, cut (RST) whenever {GAP} have come, "
         "the most that any round lost."
     )

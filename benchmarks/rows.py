@@ -48,6 +48,18 @@ def growth(samples: Sequence[float]) -> float:
     return sum(most) - sum(before)
 
 
+def beside_p50(samples: Sequence[float]) -> float:
+    """Return how many times the median is what it was in the first half."""
+    half = len(samples) // 2
+    return p50(samples[half:]) / p50(samples[:half])
+
+
+def beside_p99(samples: Sequence[float]) -> float:
+    """Return the same of the p99."""
+    half = len(samples) // 2
+    return p99(samples[half:]) / p99(samples[:half])
+
+
 def lost(samples: Sequence[float]) -> float:
     """Return the bytes that were lost or repeated in a turn of `reconnect`."""
     return samples[0]
@@ -88,6 +100,11 @@ def as_bandwidth(per_second: float) -> str:
 def as_ratio(value: float) -> str:
     """Return a ratio with about three digits."""
     return f"{value:.2f}x" if value >= 0.1 else f"{value:.2g}x"
+
+
+def as_times(value: float) -> str:
+    """Return how many times as much something is as it was before."""
+    return f"{value:.2f} times"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +238,20 @@ ROWS = (
         goals=both(FLAT),
         show=lambda value: f"{value:.1f} MiB",
         is_fresh=True,
+    ),
+    *(
+        Row(
+            name="flood",
+            measure="beside_flood",
+            what=f'run("true") beside\na flood, {what}',
+            reach="<= 1.5 times\nalone",
+            statistic=statistic,
+            goals=both(1.5),
+            show=as_times,
+            show_limit=as_times,
+            is_fresh=True,
+        )
+        for what, statistic in (("p50", beside_p50), ("p99", beside_p99))
     ),
     *(
         Row(
