@@ -181,6 +181,8 @@ class Keeper:
     def _greet(self, greet: Greet) -> None:
         self._finishing = False
         self._starts.greeted(greet)
+        for job in self._by_pid.values():
+            self._drains.attend(job, is_followed=True)  # as a new job, until told
         held = [stray.info() for stray in self._strays.values()]
         held += [job.info() for job in self._jobs.values()]
         self._send(Greeting(common_version(greet), os.getpid(), tuple(held)))

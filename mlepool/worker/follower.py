@@ -79,13 +79,13 @@ class Follower:
         """Tell the supervisor, where it is news, if a reader keeps up with a job."""
         places = (reader.position for reader in job.readers)
         is_followed = any(job.position - place < LEAD for place in places)
-        if is_followed is not job.is_followed:
+        if is_followed != job.is_followed:
             job.is_followed = is_followed
             self._tell(job)
 
     def _tell(self, job: Job) -> None:
-        is_read, is_followed = bool(job.readers), job.is_followed is not False
-        self.line.attend(Attend(job.id, is_read, is_followed=is_followed))
+        is_read = bool(job.readers)
+        self.line.attend(Attend(job.id, is_read, is_followed=job.is_followed))
 
     def greeted(self, greeting: Greeting) -> None:
         """Take over the jobs that the supervisor holds; the others have ended.
@@ -186,7 +186,7 @@ class Follower:
         job.orphan_timeout = info.orphan_timeout
         job.has_terminal, job.files = info.has_terminal, info.files
         job.owner = info.owner or job.owner
-        job.is_followed = None
+        job.is_followed = True
         if job.readers:
             self.attend(job)
         for reader in job.readers:

@@ -98,7 +98,7 @@ class Job:
         outcome: How it ended; None before.
         readers: Who reads its output now.
         is_followed: True if one of them keeps up with it, as far as the supervisor has
-            been told; None if it is to be told anew.
+            been told.
     """
 
     # Most of it stays so: what is not set for each job costs it nothing.
@@ -123,7 +123,7 @@ class Job:
     resized: Resize | None = None
     order: Spawn | None = None
     outcome: Outcome | None = None
-    is_followed: bool | None = True
+    is_followed = True
     _turn: asyncio.Event | None = None
     _journal: Journal | None = None
 

@@ -11,6 +11,7 @@ import xxhash
 
 from mlepool.config import Limits
 from mlepool.supervisor.messages import (
+    Attend,
     Feed,
     Greet,
     Grown,
@@ -147,6 +148,27 @@ def test_a_flood_is_stopped_and_others_end_beside_it(tmp_path):
     assert outcome.status == "STOPPED"
     assert outcome.stdout == len(supervisor.output("flood")["stdout"])
     wait_until(lambda: supervisor.children() == [])
+    supervisor.end()
+
+
+def test_a_flood_gives_way_to_others_once_no_reader_keeps_up(tmp_path):
+    rests = tmp_path / "rests"
+    note = f"lambda seconds: open({str(rests)!r}, 'a').close()"
+    changes = f"import mlepool.supervisor.drainer as d; d.BUSY = 60; {AT_ONCE}"
+    before = f"{changes}; d.time.sleep = {note}"
+    supervisor = RunningSupervisor(tmp_path / "state", before)
+    line = supervisor.connect()
+    line.greet()
+    for name, is_followed in (("followed", True), ("unread", False)):
+        spawn_lines(line, name, parts=2)
+        line.send(Attend(name, is_followed=is_followed))
+        wait_until(lambda name=name: size(supervisor, name) > PART)
+        line.spawn(f"beside-{name}", "echo on")
+        line.outcome(f"beside-{name}")
+        feed(line, name, parts=2)
+        assert line.outcome(name).exit_code == 0
+        assert_whole(supervisor, name, parts=2)
+        assert rests.exists() is not is_followed
     supervisor.end()
 
 
