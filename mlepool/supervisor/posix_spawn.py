@@ -31,7 +31,7 @@ def posix_spawn(
     """Start a process in a session of its own.
 
     Args:
-        path: The program.
+        path: The program; without a slash it is looked for on our own PATH.
         argv: Its arguments.
         environment: All that it gets.
         duplicates: Descriptors, and which ones they are to be in the process.
@@ -48,7 +48,7 @@ def posix_spawn(
     libc.posix_spawn_file_actions_init(actions)
     for source, target in duplicates:
         libc.posix_spawn_file_actions_adddup2(actions, source, target)
-    number = libc.posix_spawn(
+    number = libc.posix_spawnp(
         ctypes.byref(pid),
         path,
         actions,

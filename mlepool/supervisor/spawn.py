@@ -22,6 +22,7 @@ from mlepool.supervisor.processes import boot_ticks
 __all__ = ["Started", "grow_pipe", "start"]
 
 DEFAULT_PATH = os.defpath.encode()
+OWN_PATH = os.environb.get(b"PATH")  # where posix_spawnp(3) looks
 INPUT_IS_UTF8 = 0o40000  # IUTF8 of termios(3): a backspace removes a whole character
 PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for on Linux
 
@@ -153,16 +154,17 @@ def _spawn(
     home = _home()
     try:
         os.chdir(order.cwd)  # posix_spawn has no other way to say where
+        program = _find(order.argv[0], environment.get(b"PATH", DEFAULT_PATH))
         if aside:
             return posix_spawn(
-                _find(order.argv[0], environment.get(b"PATH", DEFAULT_PATH)),
+                program,
                 order.argv,
                 environment,
                 duplicates=[action[1:] for action in actions],
                 defaults=_RESTORED,
             )
-        return os.posix_spawn(
-            _find(order.argv[0], environment.get(b"PATH", DEFAULT_PATH)),
+        return os.posix_spawnp(
+            program,
             order.argv,
             environment,
             file_actions=actions,
@@ -176,11 +178,13 @@ def _spawn(
 def _find(program: bytes, path: bytes) -> bytes:
     """Find a program as execvp(3) does, on the PATH that it will have itself.
 
+    Where that is ours, the C library does it, in a quarter of the time.
+
     Raises:
         PermissionError: If there are such files, but none may be executed.
         FileNotFoundError: If there is none.
     """
-    if b"/" in program:
+    if b"/" in program or path == OWN_PATH:
         return program
     candidates = [folder + program for folder in _folders(path)]
     for one in candidates:

@@ -33,6 +33,13 @@ def test_a_process_gets_what_it_is_given_and_nothing_else():
     assert status == 3
 
 
+def test_a_program_is_found_on_our_path(monkeypatch, tmp_path):
+    (tmp_path / "tool").write_text("#!/bin/sh\necho found\n")
+    (tmp_path / "tool").chmod(0o755)
+    monkeypatch.setenv("PATH", f"/nowhere:{tmp_path}")
+    assert output(b"tool", PATH="/bin") == (b"found\n", 0)
+
+
 def test_it_leads_a_session_and_ignores_no_signal_of_python_s():
     text, _ = output(b"/bin/cat", b"/proc/self/stat", b"/proc/self/status")
     pid, _, _, _, group, session = text.decode().split()[:6]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mlepool.supervisor import spawn
 from mlepool.supervisor.messages import Spawn
 from mlepool.supervisor.processes import identify, read_stamp, stamp_of
 from mlepool.supervisor.spawn import Started, start
@@ -131,18 +132,46 @@ def test_a_process_is_born_between_the_times_that_are_noted():
     assert started.born[0] <= found.start_ticks <= started.born[1]
 
 
-def test_a_program_is_found_on_the_path_that_it_will_have(tmp_path):
+@pytest.mark.parametrize("is_ours", [False, True], ids=["another", "ours"])
+def test_a_program_is_found_on_the_path_that_it_will_have(
+    tmp_path, monkeypatch, is_ours
+):
+    def begin_on(path: str) -> Started:
+        if is_ours:  # the C library looks then
+            monkeypatch.setenv("PATH", path)
+            monkeypatch.setattr(spawn, "OWN_PATH", os.fsencode(path))
+        return begin(order("tool", cwd=str(tmp_path), PATH=path))
+
+    (tmp_path / "folder/tool").mkdir(parents=True)
     for folder, mode in (("denied", 0o644), ("good", 0o755)):
         (tmp_path / folder).mkdir()
         script = tmp_path / folder / "tool"
         script.write_text(f"#!/bin/sh\necho {folder}\n")
         script.chmod(mode)
-    path = "nowhere:denied:good:/bin"  # relative to where it runs, as execvp(3) has it
-    text, _, _ = output(begin(order("tool", cwd=str(tmp_path), PATH=path)))
+    # Relative to where it runs, as execvp(3) has it.
+    text, _, _ = output(begin_on("nowhere:folder:denied:good:/bin"))
     assert text == b"good\n"
-    with pytest.raises(PermissionError):
-        begin(order("tool", cwd=str(tmp_path), PATH="denied"))
+    for path, error in (("denied:/bin", PermissionError), ("/bin", FileNotFoundError)):
+        with pytest.raises(error) as caught:
+            begin_on(path)
+        assert caught.value.filename == b"tool"
     assert Path.cwd() != tmp_path
+
+
+def test_who_looks_for_a_program_is_the_c_library_where_the_path_is_ours(monkeypatch):
+    looked: list[object] = []
+    real = os.access
+
+    def access(path, mode):
+        looked.append(path)
+        return real(path, mode)
+
+    monkeypatch.setattr(os, "access", access)
+    path = os.environ["PATH"]
+    output(begin(order("true")))
+    assert looked == []
+    output(begin(order("true", PATH=f"{path}:/nowhere")))
+    assert looked != []
 
 
 def test_a_process_heeds_what_python_ignores():
