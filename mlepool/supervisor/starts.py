@@ -68,6 +68,8 @@ class Starts:
 
     def is_waiting(self, job_id: str) -> bool:
         """Tell if there is such an order that is still to be begun."""
+        if not self._orders:
+            return False
         return any(order.id == job_id for order in self._orders)
 
     def collect(self, order: Spawn) -> None:
@@ -77,8 +79,23 @@ class Starts:
     def begin(self) -> None:
         """Start the jobs that were asked for."""
         orders, self._orders = self._orders, []
-        if not orders:
-            return
+        if len(orders) == 1:
+            self._begin_alone(orders[0])
+        elif orders:
+            self._begin_together(orders)
+
+    def _begin_alone(self, order: Spawn) -> None:
+        entry = self._enter(order)
+        if entry is not None:
+            try:
+                job = self._make(entry)
+            except Exception as exc:
+                # The top of a start: whatever it was, who has asked for it is told.
+                self._refuse(entry, exc)
+            else:
+                self._begun(job)
+
+    def _begin_together(self, orders: list[Spawn]) -> None:
         entries = [one for one in map(self._enter, orders) if one is not None]
         aside = len(entries) > 1 and self._starters.is_able
         starts = [functools.partial(self._make, one, aside=aside) for one in entries]
@@ -97,7 +114,7 @@ class Starts:
             self._refuse(_Entry(order, slot), exc)
             return None
 
-    def _make(self, entry: _Entry, *, aside: bool) -> Job:
+    def _make(self, entry: _Entry, *, aside: bool = False) -> Job:
         """Start a job; in a thread beside others if there are several."""
         return Job(
             entry.order,
