@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from mlepool.supervisor.chores import Chores
 from mlepool.supervisor.floods import Floods
 from mlepool.supervisor.job import Job
 from mlepool.supervisor.line import WorkerLine
@@ -28,6 +30,7 @@ class Drains:
         waiter: What waits for pipes; each callback takes nothing.
         timers: What calls us again.
         line: Where the worker is told.
+        chores: What is done after that.
         lock: A descriptor of the state folder's lock.
         ended: Called with a job one of whose pipes has ended.
     """
@@ -38,12 +41,14 @@ class Drains:
         timers: Timers,
         line: WorkerLine,
         *,
+        chores: Chores,
         lock: int,
         ended: Callable[[Job], None],
     ) -> None:
         self._waiter = waiter
         self._timers = timers
         self._line = line
+        self._chores = chores
         self._ended = ended
         self._floods = Floods(
             waiter,
@@ -141,10 +146,8 @@ class Drains:
         position, dropped = recorder.position, recorder.dropped
         moved = job.drain(fd)
         if moved is None:
-            # In this order: what is closed first epoll goes on to tell of, under a
-            # number that is another pipe's then, while a child holds it open.
-            self._waiter.unregister(fd)
-            job.close_pipe(fd)
+            del job.pipes[fd]
+            self._chores.add(functools.partial(self._close, fd))
             self._ended(job)
         elif moved:
             self._floods.give_way()
@@ -152,6 +155,12 @@ class Drains:
             self._has_grown(job)
         if moved and job.is_flooding(moved, now=time.monotonic()):
             self._set_aside(job)
+
+    def _close(self, fd: int) -> None:
+        # In this order: what is closed first epoll goes on to tell of, under a number
+        # that is another pipe's then, while a child holds it open.
+        self._waiter.unregister(fd)
+        os.close(fd)
 
     def _has_grown(self, job: Job) -> None:
         if job.outcome is None:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from mlepool.supervisor.chores import Chores
 from mlepool.supervisor.files import Syncer
 from mlepool.supervisor.job import Job
 from mlepool.supervisor.ledger import Ledger
@@ -23,6 +24,7 @@ class Endings:
     Args:
         jobs: The jobs that are held, by id.
         timers: What calls us again.
+        chores: What is done once the worker has been told.
         syncer: Makes journals safe from a loss of power.
         ledger: Says which jobs are open; those whose end is written leave it.
         send: Tells the worker.
@@ -33,12 +35,14 @@ class Endings:
         jobs: dict[str, Job],
         timers: Timers,
         *,
+        chores: Chores,
         syncer: Syncer,
         ledger: Ledger,
         send: Callable[[Any], None],
     ) -> None:
         self._jobs = jobs
         self._timers = timers
+        self._chores = chores
         self._syncer = syncer
         self._ledger = ledger
         self._send = send
@@ -49,18 +53,20 @@ class Endings:
             self._tell(job)
             self._try_later(job)
             return
-        self._ledger.leave(job.id)
         if durability == "power":
-            tell = functools.partial(self._tell, job)
-            self._syncer.add(job.recorder.release(), tell)
+            self._put_away(job, then=functools.partial(self._tell, job))
         else:
-            self._syncer.add(job.recorder.release())
             self._tell(job)
+            self._chores.add(functools.partial(self._put_away, job))
 
     def tell_again(self, job: Job) -> None:
         """Tell of an end that was told, or is about to be."""
         if not job.recorder.is_saved:
             self._tell(job)
+
+    def _put_away(self, job: Job, then: Callable[[], None] | None = None) -> None:
+        self._ledger.leave(job.id)
+        self._syncer.add(job.recorder.release(), then)
 
     def _tell(self, job: Job) -> None:
         assert job.outcome is not None
@@ -75,8 +81,7 @@ class Endings:
         """Write an end for which there was no room: there may be some by now."""
         assert job.outcome is not None
         if job.recorder.save(job.outcome):
-            self._ledger.leave(job.id)
-            self._syncer.add(job.recorder.release())
+            self._put_away(job)
             self._jobs.pop(job.id, None)
         else:
             self._try_later(job)

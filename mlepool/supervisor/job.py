@@ -208,11 +208,6 @@ class Job:
             self.drain(fd, reads=LAST_READS)
         self.close_pipes()
 
-    def close_pipe(self, fd: int) -> None:
-        """Close one of the pipes; nothing may wait for it any more."""
-        del self.pipes[fd]
-        os.close(fd)
-
     def close_pipes(self) -> None:
         """Close the pipes that are open."""
         for fd in self.pipes:
@@ -254,8 +249,7 @@ class Job:
         if self.pid:
             os.killpg(self.pid, signal.SIGKILL)  # not reaped yet: the pid is its own
         self.stdin.close()
-        for fd in self.pipes:
-            os.close(fd)
+        self.close_pipes()
         self.recorder.discard()
 
     def _fail(self, exc: Exception) -> None:

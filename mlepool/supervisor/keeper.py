@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlepool.supervisor.cgroups import Slots
+from mlepool.supervisor.chores import Chores
 from mlepool.supervisor.deaths import Deaths
 from mlepool.supervisor.drains import Drains
 from mlepool.supervisor.endings import Endings
@@ -80,6 +81,7 @@ class Keeper:
         self._jobs: dict[str, Job] = {}
         self._by_pid: dict[int, Job] = {}
         self._timers = Timers()
+        self._chores = Chores()
         self._slots = Slots()
         self._deaths = Deaths()
         self._finishing = False
@@ -105,12 +107,14 @@ class Keeper:
             self._waiter,
             self._timers,
             self._line,
+            chores=self._chores,
             lock=lock,
             ended=self._pipe_ended,
         )
         self._endings = Endings(
             self._jobs,
             self._timers,
+            chores=self._chores,
             syncer=syncer,
             ledger=ledger,
             send=self._line.send,
@@ -146,6 +150,7 @@ class Keeper:
             self._timers.run()
             self._drains.tell()
             self._line.flush()
+            self._chores.run()
         self._line.drop()
         self._slots.close()
         self._waiter.close()
