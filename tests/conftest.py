@@ -212,3 +212,16 @@ def conn(worker) -> Iterator[mlepool.Connection]:
     """A connection to the shared worker."""
     with mlepool.ClientPool() as pool, pool.add("localhost", worker.port) as conn:
         yield conn
+
+
+@pytest.fixture
+def bare_signals() -> Iterator[None]:
+    """No signal is handled but Ctrl-C: pytest's own time limit is one that is."""
+    kept = {one: signal.getsignal(one) for one in signal.valid_signals()}
+    handled = {one: how for one, how in kept.items() if callable(how)}
+    for one in handled:
+        signal.signal(one, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for one, how in handled.items():
+        signal.signal(one, how)

@@ -50,6 +50,7 @@ class Portal:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
+        self._is_running = False
         self._has_ended = False
 
     def call(
@@ -114,8 +115,8 @@ class Portal:
             thread.join(STOP_LIMIT)
 
     def _is_alive(self) -> bool:
-        thread = self._thread
-        return thread is not None and thread.is_alive() and self._pid == os.getpid()
+        # Not by Thread.is_alive(): Ctrl-C in that makes Python take it for ended.
+        return self._is_running and self._pid == os.getpid()
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._has_ended:
@@ -152,12 +153,14 @@ class Portal:
 
     def _run(self, loop: asyncio.AbstractEventLoop, started: threading.Event) -> None:
         asyncio.set_event_loop(loop)
+        self._is_running = True
         loop.call_soon(started.set)
         try:
             self._run_on(loop)
             while not self._has_ended:
                 self._run_on(loop)
         finally:
+            self._is_running = False
             tasks = asyncio.all_tasks(loop)
             for task in tasks:
                 task.cancel()

@@ -1,6 +1,8 @@
 """Ends that a thread waits for: given up, refused, in time."""
 
 import functools
+import signal
+import sys
 
 import pytest
 
@@ -93,3 +95,37 @@ def test_a_call_ends_with_its_deadline_whether_the_job_does_or_not(conn):
 def test_output_comes_whole_however_much_it_is(conn):
     done = conn.run("head -c 3000000 /dev/zero", encoding=None)
     assert len(done.stdout) == 3_000_000
+
+
+def is_run_whole(conn: mlepool.Connection, step: int) -> bool:
+    """Run a command, with Ctrl-C in a step of it; True if there are fewer steps."""
+    count = 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count == step:
+            signal.raise_signal(signal.SIGINT)
+
+    try:
+        sys.setprofile(interrupt)
+        conn.run(["true"])
+        is_whole = count < step
+        sys.setprofile(None)
+    except KeyboardInterrupt:  # what raises it is not called any more
+        return False
+    return is_whole
+
+
+def test_ctrl_c_at_any_step_of_a_call_harms_no_other(conn, bare_signals):
+    events: list[str] = []
+    for event in ("reconnecting", "lost"):
+        conn.on(event, lambda _, event=event: events.append(event))
+    assert conn.run(["true"]).ok  # what is made once is made
+    step, is_whole = 0, False
+    while not is_whole:
+        step += 1
+        is_whole = is_run_whole(conn, step)
+    assert step > 50
+    assert not events
+    assert conn.run(["echo", "fine"]).stdout == "fine\n"
