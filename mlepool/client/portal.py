@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from mlepool.client.checks import check_wait
+from mlepool.client.lending import LendingLoop
 from mlepool.errors import MlepoolError, PortalError
 from mlepool.settings.loop import new_event_loop
 
@@ -81,18 +82,21 @@ class Portal:
     def wait_for(self, errand: Errand) -> None:
         """Start something in the loop and wait for its end.
 
+        It must be started at once: here, in the loop's place, while that sleeps.
+
         Raises:
             KeyboardInterrupt: On Ctrl-C; it is cancelled.
             PortalError: If the loop can't take calls here or any more.
         """
-        self._wait_for(errand, self._running_loop(), _lock_timeout(None))
+        loop = self._running_loop()
+        self._wait_for(errand, loop, _lock_timeout(None), is_quick=True)
 
     def do(self, function: Callable[[], T]) -> T:
         """Call a function in the loop's thread and wait for what it returns.
 
         In that very thread it is just called: in callbacks one may look at things.
         """
-        if self._thread is threading.current_thread():
+        if self._is_in_loop():
             return function()
 
         async def run() -> T:
@@ -118,6 +122,13 @@ class Portal:
         # Not by Thread.is_alive(): Ctrl-C in that makes Python take it for ended.
         return self._is_running and self._pid == os.getpid()
 
+    def _is_in_loop(self) -> bool:
+        """Tell if this is the loop's thread, or acts for it just now."""
+        if self._thread is threading.current_thread():
+            return True
+        loop = self._loop
+        return isinstance(loop, LendingLoop) and loop.borrower == threading.get_ident()
+
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._has_ended:
             raise PortalError("the interpreter is ending: mlepool takes no calls now")
@@ -125,7 +136,7 @@ class Portal:
             with self._start_lock:
                 if self._thread is None:
                     self._start()
-        if self._thread is threading.current_thread():
+        if self._is_in_loop():
             raise PortalError(
                 "a blocking call from mlepool's own thread would never return; in a "
                 "callback use the Async classes"
@@ -140,7 +151,7 @@ class Portal:
 
     def _start(self) -> None:
         started = threading.Event()
-        loop = new_event_loop()
+        loop = new_event_loop(LendingLoop)
         self._pid = os.getpid()
         self._loop = loop
         thread = threading.Thread(
@@ -178,17 +189,28 @@ class Portal:
             logger.exception("what is to end a program was raised in mlepool's thread")
 
     def _wait_for(
-        self, errand: Errand, loop: asyncio.AbstractEventLoop, limit: float
+        self,
+        errand: Errand,
+        loop: asyncio.AbstractEventLoop,
+        limit: float,
+        *,
+        is_quick: bool = False,
     ) -> bool:
         """Give False if it takes longer; then it is cancelled."""
         is_done = False
-        loop.call_soon_threadsafe(errand.start)
         try:
+            if not (is_quick and self._do_now(loop, errand.start)):
+                loop.call_soon_threadsafe(errand.start)
             is_done = errand.wait(limit)
         finally:
             if not is_done and self._is_alive():
                 loop.call_soon_threadsafe(errand.cancel)
         return is_done
+
+    def _do_now(
+        self, loop: asyncio.AbstractEventLoop, function: Callable[[], object]
+    ) -> bool:
+        return isinstance(loop, LendingLoop) and loop.do_now(function)
 
 
 class _Call:

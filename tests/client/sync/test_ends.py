@@ -1,8 +1,12 @@
 """Ends that a thread waits for: given up, refused, in time."""
 
 import functools
+import os
 import signal
 import sys
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +15,29 @@ from mlepool.client.ids import new_job_id
 from mlepool.client.listening.listener import AsyncListener
 from mlepool.client.sync.ends import End
 from mlepool.testing.proxy import FaultProxy
+from mlepool.wire.answers import MAX_CONTENT
 from tests.conftest import wait_until
+
+
+@pytest.fixture
+def proxy(worker) -> Iterator[FaultProxy]:
+    with FaultProxy(worker.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied(proxy: FaultProxy) -> Iterator[mlepool.Connection]:
+    with mlepool.ClientPool() as pool:
+        conn = pool.add("localhost", proxy.port)
+        conn.connect()
+        yield conn
+
+
+def started(threads: Iterable[threading.Thread]) -> list[threading.Thread]:
+    threads = list(threads)
+    for thread in threads:
+        thread.start()
+    return threads
 
 
 def end_of(conn: mlepool.Connection, command: str) -> End[AsyncListener]:
@@ -125,7 +151,55 @@ def test_ctrl_c_at_any_step_of_a_call_harms_no_other(conn, bare_signals):
     step, is_whole = 0, False
     while not is_whole:
         step += 1
+        wait_until(lambda: conn._portal._loop._rest.is_on)  # it may be acted for
         is_whole = is_run_whole(conn, step)
-    assert step > 50
+    assert step > 100
     assert not events
     assert conn.run(["echo", "fine"]).stdout == "fine\n"
+
+
+def test_what_threads_call_while_links_are_cut_runs_once(proxied, proxy, tmp_path):
+    path, answers = tmp_path / "ran", []
+
+    def call(thread: int) -> None:
+        for number in range(30):
+            done = proxied.run(f"echo {thread}.{number} | tee -a {path}")
+            assert done.ok
+            answers.append(done.stdout)
+
+    calls = [functools.partial(call, thread) for thread in range(6)]
+    threads = started(threading.Thread(target=one) for one in calls)
+    for count in range(15, 180, 15):
+        wait_until(lambda count=count: len(answers) >= count)
+        proxy.reset()
+    for thread in threads:
+        thread.join()
+    expected = {f"{thread}.{number}\n" for thread in range(6) for number in range(30)}
+    assert len(answers) == 180
+    assert set(answers) == expected
+    with open(path) as file:
+        assert sorted(file) == sorted(expected)
+
+
+def test_what_threads_call_while_the_link_is_full_comes_whole(proxied, proxy, tmp_path):
+    parts = {tmp_path / f"{one}": os.urandom(MAX_CONTENT) for one in range(16)}
+    answers: list[mlepool.Listener] = []
+
+    def write(path: Path, data: bytes) -> None:
+        answers.append(proxied.write(path, data))
+
+    def run() -> None:
+        answers.append(proxied.run("true"))
+
+    calls = [functools.partial(write, *part) for part in parts.items()] + [run] * 16
+    proxied.run("true")
+    proxy.stall("to_worker")
+    threads = started(threading.Thread(target=one) for one in calls)
+    wait_until(lambda: proxied._async._conversation.peer.is_full)
+    assert not answers
+    proxy.resume()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 32
+    assert all(one.ok for one in answers)
+    assert all(path.read_bytes() == data for path, data in parts.items())
