@@ -358,9 +358,11 @@ class Listener(Viewed, Handle):
         self._async.close()
 
     def _text(self, stream: str | None) -> Any:
-        names = {"stdout": "stdout", "stderr": "stderr", None: "output"}
+        name = stream or "output"
         try:
-            return self._portal.do(lambda: getattr(self._async, names[stream]))
+            if self._async.intake.is_over:  # it does not change any more
+                return getattr(self._async, name)
+            return self._portal.do(lambda: getattr(self._async, name))
         except EvictedError:
             return self.read(stream)
 

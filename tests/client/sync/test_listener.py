@@ -81,6 +81,21 @@ def test_a_job_id_of_another_type_is_refused_and_harms_nothing(conn, job_id):
     assert conn.run("true").ok
 
 
+def test_the_output_of_what_has_ended_waits_for_nobody(conn):
+    done = conn.run("echo out; echo err >&2")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        go_on.wait()
+
+    conn._portal.post(work)  # the loop is busy meanwhile
+    begun.wait()
+    assert (done.stdout, done.stderr) == ("out\n", "err\n")
+    assert sorted(done.output.split()) == ["err", "out"]
+    go_on.set()
+
+
 def test_a_closed_listener_keeps_nobody_waiting(conn):
     live = conn.run("echo first; sleep 20", complete=False)
     assert live.next() == "first"
