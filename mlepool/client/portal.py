@@ -7,6 +7,7 @@ import atexit
 import inspect
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
@@ -23,6 +24,8 @@ logger = logging.getLogger("mlepool.client")
 T = TypeVar("T")
 
 STOP_LIMIT = 2.0  # seconds for the loop's last tasks when the interpreter ends
+# On Windows select() takes 512 sockets at most, and asyncio's own loop any number.
+OWN_LOOP = asyncio.new_event_loop if sys.platform == "win32" else LendingLoop
 
 
 class Errand(Protocol):
@@ -151,7 +154,7 @@ class Portal:
 
     def _start(self) -> None:
         started = threading.Event()
-        loop = new_event_loop(LendingLoop)
+        loop = new_event_loop(OWN_LOOP)
         self._pid = os.getpid()
         self._loop = loop
         thread = threading.Thread(
