@@ -37,6 +37,7 @@ from mlepool.supervisor.messages import (
     Stopped,
     common_version,
 )
+from mlepool.supervisor.signals import read_signals
 from mlepool.supervisor.starts import Starts
 from mlepool.supervisor.stops import Stops
 from mlepool.supervisor.strays import Stray, recall_stray
@@ -136,14 +137,17 @@ class Keeper:
             Finish: self._finish,
         }
 
-    def run(self, wakeup: socket.socket) -> None:
+    def run(self, wakeup: socket.socket, children: int | None = None) -> None:
         """Work until there is nothing left to do.
 
         Args:
             wakeup: Readable after a signal came (``signal.set_wakeup_fd``).
+            children: Readable after a child has ended; None if that is a signal, too.
         """
         self._line.open()
         self._watch(wakeup, lambda: self._woken(wakeup))
+        if children is not None:
+            self._watch(children, lambda: self._children_ended(children))
         while not self._is_done():
             for callback in self._waiter.wait(self._next_timeout()):
                 callback()
@@ -281,6 +285,13 @@ class Keeper:
     def _woken(self, wakeup: socket.socket) -> None:
         wakeup.recv(4096)
         self._syncer.settle()
+        self._reap()
+
+    def _children_ended(self, children: int) -> None:
+        read_signals(children)
+        self._reap()
+
+    def _reap(self) -> None:
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)

@@ -20,6 +20,7 @@ from mlepool.supervisor.keeper import Keeper
 from mlepool.supervisor.ledger import Ledger
 from mlepool.supervisor.messages import JOBS_FOLDER, LOCK_FILE, READY, SOCKET_FILE
 from mlepool.supervisor.processes import become_subreaper
+from mlepool.supervisor.signals import watch_children
 from mlepool.supervisor.stop import POLL
 from mlepool.supervisor.strays import Stray, all_jobs, find_strays
 
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     become_subreaper()
     waking, wakeup = socket.socketpair()
     _catch_signals(waking)
+    children = watch_children()
     os.chdir(folder)  # a relative name keeps the socket's path short enough to bind
     ledger = Ledger(jobs)
     strays = _look_back(jobs, ledger)
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         keeper = Keeper(
             jobs, listener, syncer=syncer, ledger=ledger, strays=strays, lock=lock
         )
-        keeper.run(wakeup)
+        keeper.run(wakeup, children)
     finally:
         Path(SOCKET_FILE).unlink(missing_ok=True)
         syncer.close()

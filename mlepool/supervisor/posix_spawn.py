@@ -7,13 +7,13 @@ that it does itself. ``os.posix_spawn`` holds the interpreter meanwhile.
 import ctypes
 import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 __all__ = ["posix_spawn"]
 
 ROOM = 1024  # bytes for a structure of the C library's: the largest known takes 336
-SETSIGDEF, SETSID = 0x04, 0x80  # flags of glibc and musl
+SETSIGDEF, SETSIGMASK, SETSID = 0x04, 0x08, 0x80  # flags of glibc and musl
 
 
 class _Room(ctypes.Structure):
@@ -27,6 +27,7 @@ def posix_spawn(
     *,
     duplicates: Iterable[tuple[int, int]],
     defaults: tuple[int, ...],
+    mask: Collection[int] = (),
 ) -> int:
     """Start a process in a session of its own.
 
@@ -36,6 +37,7 @@ def posix_spawn(
         environment: All that it gets.
         duplicates: Descriptors, and which ones they are to be in the process.
         defaults: Signals that it is not to ignore.
+        mask: Signals that it has blocked.
 
     Raises:
         OSError: As execve(2) says, with ``filename``.
@@ -52,7 +54,7 @@ def posix_spawn(
         ctypes.byref(pid),
         path,
         actions,
-        ctypes.byref(_attributes(defaults)),
+        ctypes.byref(_attributes(defaults, tuple(mask))),
         _words(argv),
         _words(variables),
     )
@@ -67,17 +69,24 @@ def _words(words: Sequence[bytes]) -> Any:
 
 
 @functools.cache
-def _attributes(defaults: tuple[int, ...]) -> _Room:
+def _attributes(defaults: tuple[int, ...], mask: tuple[int, ...]) -> _Room:
     """Make what all processes are started with."""
-    libc, attributes, signals = _libc(), _Room(), _Room()
-    libc.sigemptyset(ctypes.byref(signals))
-    for number in defaults:
-        libc.sigaddset(ctypes.byref(signals), number)
+    libc, attributes = _libc(), _Room()
     made = ctypes.byref(attributes)
     libc.posix_spawnattr_init(made)
-    libc.posix_spawnattr_setsigdefault(made, ctypes.byref(signals))
-    libc.posix_spawnattr_setflags(made, ctypes.c_short(SETSIGDEF | SETSID))
+    libc.posix_spawnattr_setsigdefault(made, ctypes.byref(_signals(defaults)))
+    libc.posix_spawnattr_setsigmask(made, ctypes.byref(_signals(mask)))
+    flags = SETSIGDEF | SETSIGMASK | SETSID
+    libc.posix_spawnattr_setflags(made, ctypes.c_short(flags))
     return attributes
+
+
+def _signals(numbers: tuple[int, ...]) -> _Room:
+    libc, signals = _libc(), _Room()
+    libc.sigemptyset(ctypes.byref(signals))
+    for number in numbers:
+        libc.sigaddset(ctypes.byref(signals), number)
+    return signals
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from mlepool.supervisor.cgroups import Slot
 from mlepool.supervisor.messages import Spawn
 from mlepool.supervisor.posix_spawn import posix_spawn
 from mlepool.supervisor.processes import boot_ticks
+from mlepool.supervisor.signals import INHERITED_MASK
 
 __all__ = ["Started", "grow_pipe", "start"]
 
@@ -162,6 +163,7 @@ def _spawn(
                 environment,
                 duplicates=[action[1:] for action in actions],
                 defaults=_RESTORED,
+                mask=INHERITED_MASK,
             )
         return os.posix_spawnp(
             program,
@@ -170,6 +172,7 @@ def _spawn(
             file_actions=actions,
             setsid=True,
             setsigdef=_RESTORED,
+            setsigmask=INHERITED_MASK,
         )
     finally:
         os.fchdir(home)

@@ -66,6 +66,37 @@ def test_a_job_is_spawned_drained_reaped_and_its_end_is_told(line, supervisor):
     assert not is_alive(spawned.pid)
 
 
+def blocked(status: str) -> int:
+    """Give the mask of blocked signals that /proc/PID/status tells of."""
+    return int(status.partition("SigBlk:")[2].split(maxsplit=1)[0], 16)
+
+
+def test_jobs_have_no_signal_blocked_that_the_loop_has(line, supervisor):
+    ours = Path(f"/proc/{supervisor.process.pid}/status").read_text()
+    assert blocked(ours) == 1 << signal.SIGCHLD - 1
+    cat = (b"cat", b"/proc/self/status")
+    names = ["alone", "beside-1", "beside-2", "beside-3"]
+    orders = [Spawn(name, cat, "cat", "/", {}) for name in names]
+    line.send(orders[0])
+    line.wait_for(Spawned, "alone")
+    line.send(*orders[1:])
+    for name in names:
+        assert line.outcome(name).exit_code == 0
+        assert blocked(supervisor.output(name)["stdout"].decode()) == 0
+
+
+def test_a_handler_tells_of_ends_where_no_descriptor_does(tmp_path):
+    none = "import mlepool.supervisor.signals as s; s.watch_children = lambda: None"
+    supervisor = RunningSupervisor(tmp_path / "state", none)
+    line = supervisor.connect()
+    line.greet()
+    line.spawn("job", "exit 3")
+    assert line.outcome("job").exit_code == 3
+    status = Path(f"/proc/{supervisor.process.pid}/status").read_text()
+    supervisor.end()
+    assert blocked(status) == 0
+
+
 def test_the_first_of_many_ends_before_the_last_begins(line):
     names = [f"job{number}" for number in range(200)]
     true = (b"true",)

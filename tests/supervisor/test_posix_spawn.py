@@ -48,6 +48,32 @@ def test_it_leads_a_session_and_ignores_no_signal_of_python_s():
     assert not any(ignored >> number - 1 & 1 for number in DEFAULTS)
 
 
+def test_it_has_those_signals_blocked_that_are_named():
+    def blocked(*mask: int) -> int:
+        reading, writing = os.pipe()
+        argv = (b"grep", b"SigBlk", b"/proc/self/status")
+        pid = posix_spawn(
+            b"/bin/grep",
+            argv,
+            {},
+            duplicates=[(writing, 1)],
+            defaults=DEFAULTS,
+            mask=mask,
+        )
+        os.close(writing)
+        with open(reading, "rb") as file:
+            text = file.read()
+        os.waitpid(pid, 0)
+        return int(text.split()[1], 16)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
+    try:
+        assert blocked() == 0
+        assert blocked(signal.SIGUSR2) == 1 << signal.SIGUSR2 - 1
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR1,))
+
+
 @pytest.mark.parametrize(
     ("path", "error"), [(b"/no/such", FileNotFoundError), (b"/etc", PermissionError)]
 )
