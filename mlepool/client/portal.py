@@ -262,6 +262,9 @@ class _Call:
             if not isinstance(exc, Exception):
                 raise
         finally:
+            # It is not to end with us, in the caller's thread: what Python does then
+            # would swallow Ctrl-C.
+            self._task = None
             self._done.release()
 
 

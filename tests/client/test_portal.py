@@ -201,6 +201,27 @@ def test_ctrl_c_while_an_errand_is_started_gives_it_up(worker):
     assert (code, out, err) == (0, "given up\n", "")
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_ctrl_c_at_any_step_of_a_call_is_never_lost(portal, bare_signals):
+    assert portal.call(give(1)) == 1
+    for step in range(1, 100):
+        steps: list[int] = []
+
+        def interrupt(*_: object, steps=steps, step=step) -> None:
+            steps.append(step)
+            if len(steps) == step:
+                signal.raise_signal(signal.SIGINT)
+
+        try:
+            sys.setprofile(interrupt)
+            portal.call(give(1))
+            sys.setprofile(None)
+        except KeyboardInterrupt:
+            continue  # what has raised it is not called any more
+        assert len(steps) < step
+    assert portal.call(give(1)) == 1
+
+
 def test_a_call_inside_a_running_loop_works(portal):
     async def cell():  # as in a notebook
         return portal.call(give("fine"))
