@@ -7,13 +7,11 @@ import atexit
 import inspect
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from mlepool.client.checks import check_wait
-from mlepool.client.lending import LendingLoop
 from mlepool.errors import MlepoolError, PortalError
 from mlepool.settings.loop import new_event_loop
 
@@ -24,8 +22,6 @@ logger = logging.getLogger("mlepool.client")
 T = TypeVar("T")
 
 STOP_LIMIT = 2.0  # seconds for the loop's last tasks when the interpreter ends
-# On Windows select() takes 512 sockets at most, and asyncio's own loop any number.
-OWN_LOOP = asyncio.new_event_loop if sys.platform == "win32" else LendingLoop
 
 
 class Errand(Protocol):
@@ -85,21 +81,18 @@ class Portal:
     def wait_for(self, errand: Errand) -> None:
         """Start something in the loop and wait for its end.
 
-        It must be started at once: here, in the loop's place, while that sleeps.
-
         Raises:
             KeyboardInterrupt: On Ctrl-C; it is cancelled.
             PortalError: If the loop can't take calls here or any more.
         """
-        loop = self._running_loop()
-        self._wait_for(errand, loop, _lock_timeout(None), is_quick=True)
+        self._wait_for(errand, self._running_loop(), _lock_timeout(None))
 
     def do(self, function: Callable[[], T]) -> T:
         """Call a function in the loop's thread and wait for what it returns.
 
         In that very thread it is just called: in callbacks one may look at things.
         """
-        if self._is_in_loop():
+        if self._thread is threading.current_thread():
             return function()
 
         async def run() -> T:
@@ -125,13 +118,6 @@ class Portal:
         # Not by Thread.is_alive(): Ctrl-C in that makes Python take it for ended.
         return self._is_running and self._pid == os.getpid()
 
-    def _is_in_loop(self) -> bool:
-        """Tell if this is the loop's thread, or acts for it just now."""
-        if self._thread is threading.current_thread():
-            return True
-        loop = self._loop
-        return isinstance(loop, LendingLoop) and loop.borrower == threading.get_ident()
-
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._has_ended:
             raise PortalError("the interpreter is ending: mlepool takes no calls now")
@@ -139,7 +125,7 @@ class Portal:
             with self._start_lock:
                 if self._thread is None:
                     self._start()
-        if self._is_in_loop():
+        if self._thread is threading.current_thread():
             raise PortalError(
                 "a blocking call from mlepool's own thread would never return; in a "
                 "callback use the Async classes"
@@ -154,7 +140,7 @@ class Portal:
 
     def _start(self) -> None:
         started = threading.Event()
-        loop = new_event_loop(OWN_LOOP)
+        loop = new_event_loop()
         self._pid = os.getpid()
         self._loop = loop
         thread = threading.Thread(
@@ -192,28 +178,17 @@ class Portal:
             logger.exception("what is to end a program was raised in mlepool's thread")
 
     def _wait_for(
-        self,
-        errand: Errand,
-        loop: asyncio.AbstractEventLoop,
-        limit: float,
-        *,
-        is_quick: bool = False,
+        self, errand: Errand, loop: asyncio.AbstractEventLoop, limit: float
     ) -> bool:
         """Give False if it takes longer; then it is cancelled."""
         is_done = False
+        loop.call_soon_threadsafe(errand.start)
         try:
-            if not (is_quick and self._do_now(loop, errand.start)):
-                loop.call_soon_threadsafe(errand.start)
             is_done = errand.wait(limit)
         finally:
             if not is_done and self._is_alive():
                 loop.call_soon_threadsafe(errand.cancel)
         return is_done
-
-    def _do_now(
-        self, loop: asyncio.AbstractEventLoop, function: Callable[[], object]
-    ) -> bool:
-        return isinstance(loop, LendingLoop) and loop.do_now(function)
 
 
 class _Call:

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 
 from mlepool.errors import ConfigError
 
 __all__ = ["new_event_loop"]
 
 
-def new_event_loop(
-    own: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
-) -> asyncio.AbstractEventLoop:
+def new_event_loop() -> asyncio.AbstractEventLoop:
     """Make an event loop of the kind that MLEPOOL_LOOP asks for.
-
-    Args:
-        own: Makes one of asyncio's.
 
     Raises:
         ConfigError: If it asks for one that there is not.
     """
     kind = os.environ.get("MLEPOOL_LOOP", "asyncio")
     if kind == "asyncio":
-        return own()
+        return asyncio.new_event_loop()
     if kind != "uvloop":
         raise ConfigError(f"MLEPOOL_LOOP is 'asyncio' or 'uvloop', not {kind!r}")
     try:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ import pytest
 import mlepool
 from mlepool.client.portal import Portal
 from mlepool.errors import PortalError
-from tests.conftest import wait_until
 
 pytestmark = pytest.mark.real
 
@@ -91,114 +89,6 @@ def test_a_call_from_the_loop_s_own_thread_is_refused(portal):
 
     with pytest.raises(PortalError, match="own thread"):
         portal.call(call_back())
-
-
-class Noted:
-    """An errand that is over as soon as it has been started, and tells where."""
-
-    def __init__(self, work: Callable[[], object] = lambda: None) -> None:
-        self.threads: list[threading.Thread] = []
-        self.error: Exception | None = None
-        self.cancelled = threading.Event()
-        self._work = work
-        self._done = threading.Event()
-
-    def start(self) -> None:
-        self.threads.append(threading.current_thread())
-        try:
-            self._work()
-        except PortalError as exc:
-            self.error = exc
-        self._done.set()
-
-    def cancel(self) -> None:
-        self.cancelled.set()
-
-    def wait(self, lock_timeout: float) -> bool:
-        return self._done.wait()
-
-
-def wait_in_threads(portal: Portal, errands: Iterable[Noted]) -> None:
-    """Wait for errands where no signal is handled."""
-    for errand in errands:
-        thread = threading.Thread(target=portal.wait_for, args=(errand,))
-        thread.start()
-        thread.join()
-
-
-def test_an_errand_is_started_by_who_waits_for_it_while_the_loop_sleeps(portal):
-    portal.call(give(1))
-    begun, go_on = threading.Event(), threading.Event()
-
-    def work():
-        begun.set()
-        go_on.wait()
-
-    def start_here() -> bool:
-        errand = Noted()
-        wait_in_threads(portal, [errand])
-        return errand.threads != [portal._thread]
-
-    wait_until(start_here)
-    portal.post(work)
-    begun.wait()
-    errand = Noted()
-    waiting = threading.Thread(target=portal.wait_for, args=(errand,))
-    waiting.start()
-    assert not errand.threads
-    go_on.set()
-    waiting.join()
-    assert errand.threads == [portal._thread]
-
-
-def test_who_acts_for_the_loop_cannot_wait_for_it(portal):
-    portal.call(give(1))
-    answers: list[int] = []
-
-    def work():
-        answers.append(portal.do(lambda: 5))  # that is no wait
-        portal.call(give(1))
-
-    errands = [Noted(work) for _ in range(20)]
-    wait_in_threads(portal, errands)
-    assert {one.threads[0] is portal._thread for one in errands} >= {False}
-    assert answers == [5] * 20
-    assert all(isinstance(one.error, PortalError) for one in errands)
-
-
-def test_ctrl_c_while_an_errand_is_started_gives_it_up(worker):
-    code, out, err = run_script(
-        """
-        import signal, threading, time
-        from mlepool.client.portal import Portal
-
-        class Interrupted:
-            def __init__(self):
-                self.done, self.cancelled = threading.Event(), threading.Event()
-            def start(self):
-                signal.raise_signal(signal.SIGINT)
-                self.thread = threading.current_thread()
-            def cancel(self):
-                self.cancelled.set()
-            def wait(self, lock_timeout):
-                return self.done.wait()
-
-        portal = Portal()
-        portal.do(lambda: None)
-        while True:
-            one = Interrupted()
-            try:
-                portal.wait_for(one)
-            except KeyboardInterrupt:
-                assert one.cancelled.wait(10)
-                if one.thread is threading.main_thread():
-                    print("given up")
-                    break
-        assert portal.do(lambda: "fine") == "fine"
-        """,
-        worker,
-    )
-    assert (code, out, err) == (0, "given up\n", "")
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
