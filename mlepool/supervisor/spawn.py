@@ -187,7 +187,7 @@ def _find(program: bytes, path: bytes) -> bytes:
         PermissionError: If there are such files, but none may be executed.
         FileNotFoundError: If there is none.
     """
-    if b"/" in program or path == OWN_PATH:
+    if b"/" in program or (program and path == OWN_PATH):
         return program
     candidates = [folder + program for folder in _folders(path)]
     for one in candidates:

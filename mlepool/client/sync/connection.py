@@ -368,5 +368,6 @@ class Connection(BuiltinCommands[Listener], FileMethods, Handle):
         quiet = {**keywords, "echo_response": False, "complete": False}
         listener = self._call(command, args, quiet)
         for message in listener:
-            print_message(message)
+            with listener._messages.leaving_alone():
+                print_message(message)
         return listener.wait()

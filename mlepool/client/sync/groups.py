@@ -321,7 +321,8 @@ class GroupVerbs(SweepMethods, Handle):
             return live
         if keywords.get("echo_response"):
             for name, message in live:
-                print_from(name, message)
+                with live._on_interrupt():
+                    print_from(name, message)
         live.wait()
         return live.check() if keywords.get("raise_error") else live
 

@@ -1,8 +1,10 @@
 """The blocking Listener: what it refuses, and what no time is too short for."""
 
 import gc
+import io
 import math
 import signal
+import sys
 import threading
 import weakref
 
@@ -154,6 +156,30 @@ def test_ctrl_c_says_how_to_come_back_to_a_job_alone(conn, caplog, verb):
     assert [one.split()[1] for one in said] == running
     for job_id in running:
         conn.stop(job_id)
+
+
+class Interrupted(io.StringIO):
+    """A terminal whose user presses Ctrl-C on what is printed."""
+
+    def flush(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("is_group", [False, True])
+def test_ctrl_c_on_what_is_echoed_leaves_the_job_alone(worker, caplog, is_group):
+    with mlepool.ClientPool() as pool, pytest.MonkeyPatch.context() as patch:
+        conn = pool.add("localhost", worker.port)
+        patch.setattr(sys, "stdout", Interrupted())
+        with pytest.raises(KeyboardInterrupt):
+            (pool if is_group else conn).run("echo on; sleep 60", echo_response=True)
+    said = [one.getMessage() for one in caplog.records if "attach(" in one.getMessage()]
+    assert len(said) == 1
+    with mlepool.ClientPool() as pool:
+        conn = pool.add("localhost", worker.port)
+        jobs = [one for one in conn.jobs().value if "on; sleep" in one.command]
+        (running,) = [one.id for one in jobs if one.outcome is None]
+        assert running in said[0]
+        conn.stop(running)
 
 
 def read_to_the_end(conn):
