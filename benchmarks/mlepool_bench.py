@@ -170,6 +170,7 @@ class Mlepool(ManyHosts):
 
     def beside_flood(self, work: Work) -> list[float]:
         """Run `true` alone, then beside output that nobody reads: seconds each."""
+        self.run(work)  # a worker that is new takes longer now and then
         alone = self.run(work)
         live = self._conn.run(["cat", "/dev/zero"], complete=False)
         wait_for_size(self._state, FLOODED)
