@@ -120,6 +120,10 @@ class Portal:
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._has_ended:
+            if threading.current_thread().daemon:
+                # Nobody waits for it at the interpreter's end, or looks at what it
+                # raises: it stands still, as in Python's own calls.
+                threading.Event().wait()
             raise PortalError("the interpreter is ending: mlepool takes no calls now")
         if self._thread is None:
             with self._start_lock:

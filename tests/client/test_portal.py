@@ -112,6 +112,28 @@ def test_ctrl_c_at_any_step_of_a_call_is_never_lost(portal, bare_signals):
     assert portal.call(give(1)) == 1
 
 
+def test_a_daemon_thread_s_call_at_the_interpreter_s_end_stands_still(worker):
+    code, out, err = run_script(
+        """
+        import atexit, threading
+        from mlepool.client.portal import Portal
+
+        portal = Portal()
+
+        def at_the_end():
+            thread = threading.Thread(target=portal.do, args=(print,), daemon=True)
+            thread.start()
+            thread.join(0.5)
+            print(thread.is_alive())
+
+        atexit.register(at_the_end)
+        portal.do(lambda: None)  # what ends it is registered now, and called before
+        """,
+        worker,
+    )
+    assert (code, out, err) == (0, "True\n", "")
+
+
 def test_a_call_inside_a_running_loop_works(portal):
     async def cell():  # as in a notebook
         return portal.call(give("fine"))
