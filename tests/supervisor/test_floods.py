@@ -122,15 +122,16 @@ def test_readers_are_told_of_a_line_after_a_flood(line, supervisor):
 
 
 def test_a_killed_drainer_loses_and_repeats_no_byte(line, supervisor):
-    spawn_lines(line, "killed", parts=3)
-    feed(line, "killed", parts=3)
+    spawn_lines(line, "killed", parts=6)
     pid = 0
     for kill in range(5):
         pid = drainer(supervisor, pid)
-        wait_until(lambda kill=kill: size(supervisor, "killed") > kill * PART // 4)
+        wait_until(lambda kill=kill: size(supervisor, "killed") > kill * PART)
+        line.send(Feed("killed", kill, b"\n"))  # so that there is more to drain
         os.kill(pid, signal.SIGKILL)
+    line.send(Feed("killed", 5, b"\n"))
     assert line.outcome("killed").status == "SUCCEEDED"
-    assert_whole(supervisor, "killed", parts=3)
+    assert_whole(supervisor, "killed", parts=6)
     assert supervisor.log.count("one has died") == 5
 
 
